@@ -1,0 +1,160 @@
+"""A robosuite task as a gymnasium environment with LeRobot's observation keys."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from lerobot_env_pixio.render_profiles import RENDER_PROFILES
+from lerobot_env_pixio.rendering import CameraRenderer
+from lerobot_env_pixio.simulation import build_simulation, numpy_seed
+from lerobot_env_pixio.tasks import ROBOTS, TASKS, cameras_of, look_up
+
+if TYPE_CHECKING:
+    import mujoco
+    from robosuite.environments.base import MujocoEnv
+
+Observation = dict[str, Any]
+
+
+class RobosuiteEnv(gymnasium.Env):
+    """One robosuite task seen through cameras and proprioception.
+
+    Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32: end-effector
+    position (3, metres, world frame), end-effector quaternion (4, x y z w), gripper joint positions (metres).
+    Action: float32 in [-1, 1], see `build_simulation`. Reward: robosuite's sparse one, 1 at success.
+    The episode terminates at success and is truncated after `episode_length` steps.
+    ``info`` carries ``is_success`` and ``object_pose`` (position and quaternion x y z w of the task's object: for
+    scripted experts and analysis, never for a policy).
+
+    Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
+    environment can construct one for its spaces.
+
+    Args:
+        task: Name in `TASKS`.
+        robot: Name in `ROBOTS`.
+        camera_names: Cameras to observe.
+        image_size: Height and width of a frame in pixels.
+        render_profile: Name in `RENDER_PROFILES`.
+        episode_length: Steps after which an episode is truncated.
+        fps: Control rate in Hz.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        robot: str,
+        camera_names: Sequence[str],
+        image_size: int,
+        render_profile: str,
+        episode_length: int,
+        fps: int,
+    ) -> None:
+        self._task_spec = look_up("task", task, TASKS)
+        self._robot_spec = look_up("robot", robot, ROBOTS)
+        self._profile = look_up("render profile", render_profile, RENDER_PROFILES)
+        for camera in camera_names:
+            look_up("camera", camera, cameras_of(self._task_spec, self._robot_spec))
+
+        self.task = task
+        self.task_description = self._task_spec.description
+        self.robot = robot
+        self.camera_names = tuple(camera_names)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
+        self.render_mode = "rgb_array"
+        self._image_size = image_size
+        self._max_episode_steps = episode_length
+        self._fps = fps
+
+        frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        # Metres within reach of the arm and unit quaternions stay far inside 10.
+        state = spaces.Box(-10.0, 10.0, (self._robot_spec.state_size,), np.float32)
+        self.observation_space = spaces.Dict(
+            {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": state}
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (self._robot_spec.action_size,), np.float32)
+
+        self._simulation: MujocoEnv | None = None
+        self._renderer: CameraRenderer | None = None
+        self._steps = 0
+
+    @property
+    def simulation(self) -> "MujocoEnv":
+        """robosuite's environment, built on first use."""
+        if self._simulation is None:
+            self._simulation = build_simulation(self.task, self.robot, self._fps)
+        return self._simulation
+
+    @property
+    def model(self) -> "mujoco.MjModel":
+        """MuJoCo's model."""
+        return self.simulation.sim.model._model
+
+    @property
+    def data(self) -> "mujoco.MjData":
+        """MuJoCo's state."""
+        return self.simulation.sim.data._data
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; the same seed gives the same episode, whatever happened before.
+
+        Args:
+            seed: Decides the object's placement and the arm's initial joint noise. Without one the episode follows from
+                the seed given last.
+            options: Accepted for gymnasium's sake; there are none.
+        """
+        super().reset(seed=seed)
+        with numpy_seed(int(self.np_random.integers(2**32))):
+            self.simulation.reset()
+        self._steps = 0
+        return self._observe(), self._info(is_success=False)
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Execute one action for 1 / fps seconds."""
+        _, reward, _, _ = self.simulation.step(action)
+        self._steps += 1
+        is_success = bool(self.simulation._check_success())
+        truncated = not is_success and self._steps >= self._max_episode_steps
+        return self._observe(), float(reward), is_success, truncated, self._info(is_success)
+
+    def render(self) -> np.ndarray:
+        """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
+        return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
+
+    def close(self) -> None:
+        """Free the GL context and the simulation."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+
+    def _observe(self) -> Observation:
+        if self._renderer is None:
+            self._renderer = CameraRenderer(self.model, self._image_size, self._profile)
+        self._frames = {camera: self._renderer.frame(self.data, camera) for camera in self.camera_names}
+        return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
+
+    def _proprioception(self) -> np.ndarray:
+        quaternion_wxyz = self.data.body(self._robot_spec.eef_body).xquat
+        return np.concatenate(
+            [
+                self.data.site(self._robot_spec.eef_site).xpos,
+                np.roll(quaternion_wxyz, -1),
+                *(self.data.joint(joint).qpos for joint in self._robot_spec.gripper_joints),
+            ],
+            dtype=np.float32,
+        )
+
+    def _info(self, is_success: bool) -> dict[str, Any]:
+        body = self.data.body(self._task_spec.object_body)
+        object_pose = np.concatenate([body.xpos, np.roll(body.xquat, -1)])
+        return {"is_success": is_success, "object_pose": object_pose}

@@ -1,0 +1,98 @@
+"""Random surface textures: crops of robosuite's photographs, and patterns made from formulas."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import robosuite
+from PIL import Image
+
+PHOTO_SIZE = 320
+
+
+@functools.cache
+def _photographs() -> tuple[np.ndarray, ...]:
+    folder = Path(robosuite.__file__).parent / "models" / "assets" / "textures"
+    return tuple(
+        np.asarray(Image.open(path).convert("RGB").resize((PHOTO_SIZE, PHOTO_SIZE)))
+        for path in sorted(folder.glob("*.png"))
+    )
+
+
+def random_colour(rng: np.random.Generator) -> np.ndarray:
+    """Return an RGB colour in [0, 1]: greys, muted and saturated colours, dark to light."""
+    value = rng.uniform(0.08, 1.0)
+    saturation = rng.choice([rng.uniform(0, 0.15), rng.uniform(0.1, 0.6), rng.uniform(0.6, 1.0)])
+    hue = rng.uniform(0, 6)
+    wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    return value * (1 - saturation * (1 - wheel))
+
+
+def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Sum of bicubically enlarged random grids (values about 0 to 1), the classic value noise."""
+    total = np.zeros((size, size), np.float32)
+    cells = int(rng.integers(2, 9))
+    amplitude = 1.0
+    while cells < size // 2 and amplitude > 0.05:
+        grid = Image.fromarray(rng.random((cells, cells), np.float32))
+        total += amplitude * np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
+        cells, amplitude = cells * 3, amplitude * rng.uniform(0.3, 0.7)
+    low, high = total.min(), total.max()
+    return (total - low) / (high - low + 1e-6)
+
+
+def _mask(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A pattern in [0, 1] that mixes two colours."""
+    kind = rng.choice(["noise", "checker", "stripes", "gradient", "dots", "grain", "tiles"])
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    angle = rng.uniform(0, np.pi)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    count = int(rng.integers(1, 9))
+    match kind:
+        case "noise":
+            return _smooth_noise(rng, size)
+        case "checker":
+            return ((np.floor(x * 2 * count) + np.floor(y * 2 * count)) % 2).astype(np.float32)
+        case "stripes":
+            return (np.sin(2 * np.pi * count * 2 * along) > rng.uniform(-0.8, 0.8)).astype(np.float32)
+        case "gradient":
+            return np.clip(along, 0, 1)
+        case "dots":
+            fx, fy = (x * 2 * count) % 1 - 0.5, (y * 2 * count) % 1 - 0.5
+            return (fx**2 + fy**2 < rng.uniform(0.02, 0.2)).astype(np.float32)
+        case "grain":  # wood: rings of a stretched noise
+            return 0.5 + 0.5 * np.sin(2 * np.pi * (count * x + rng.uniform(1, 3) * _smooth_noise(rng, size)))
+        case _:  # tiles with joints
+            joint = rng.uniform(0.03, 0.12)
+            return (((x * count) % 1 > joint) & ((y * count) % 1 > joint)).astype(np.float32)
+
+
+def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a random texture.
+
+    Args:
+        rng: Source of every choice.
+        size: Side in pixels.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    kind = rng.choice(["photo", "tinted photo", "pattern", "noisy pattern", "plain"], p=[0.2, 0.2, 0.3, 0.2, 0.1])
+    first, second = random_colour(rng), random_colour(rng)
+    if "photo" in kind:
+        photographs = _photographs()
+        photo = photographs[rng.integers(len(photographs))]
+        side = int(rng.integers(PHOTO_SIZE // 4, PHOTO_SIZE + 1))
+        top, left = rng.integers(0, PHOTO_SIZE - side + 1, 2)
+        crop = Image.fromarray(photo[top : top + side, left : left + side]).resize((size, size))
+        image = np.rot90(np.asarray(crop, np.float32), int(rng.integers(4)))
+        if kind == "tinted photo":
+            image = image.mean(axis=2, keepdims=True) * (0.3 + 1.2 * first)
+    elif kind == "plain":
+        image = np.broadcast_to(255 * first, (size, size, 3))
+    else:
+        mask = _mask(rng, size)[:, :, None]
+        image = 255 * (mask * first + (1 - mask) * second)
+        if kind == "noisy pattern":
+            image = image * (0.6 + 0.6 * _smooth_noise(rng, size))[:, :, None]
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,78 @@
+"""The one module that imports robosuite: quietly, and with its randomness under a seed."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lerobot_env_pixio.rendering import choose_gl, no_gl_error
+
+if TYPE_CHECKING:
+    from robosuite.environments.base import MujocoEnv
+
+# robosuite draws the cube's half-extent (20 to 22 mm) from NumPy's global generator when it builds the model. One fixed
+# draw, so that every process simulates the same cube and an episode depends on its reset seed alone.
+MODEL_SEED = 0
+
+
+@contextlib.contextmanager
+def numpy_seed(seed: int) -> Iterator[None]:
+    """Seed NumPy's global generator, which robosuite draws from, and give the caller's state back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
+    """Build robosuite's environment for a task, without rendering and without robosuite's own observations.
+
+    The arm follows robosuite's default BASIC composite controller with OSC_POSE: the action is a position delta
+    (1 is 0.05 m) and a rotation delta (axis-angle, 1 is 0.5 rad) in the base frame, then the gripper (-1 open, 1 close).
+
+    Args:
+        task: robosuite's name of the environment.
+        robot: robosuite's name of the robot.
+        fps: Control rate in Hz.
+
+    Raises:
+        ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
+    """
+    choose_gl()
+    # robosuite warns on import of optional packages, and its docstrings of invalid escapes where no .pyc exists yet.
+    robosuite_logger = logging.getLogger("robosuite_logs")
+    robosuite_logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import robosuite
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, AttributeError, OSError) as error:
+        raise no_gl_error(error) from error
+    finally:
+        robosuite_logger.disabled = False
+    robosuite_logger.setLevel(logging.ERROR)  # robosuite sets INFO itself while it is imported
+
+    with numpy_seed(MODEL_SEED):
+        simulation = robosuite.make(
+            task,
+            robots=robot,
+            controller_configs=robosuite.load_composite_controller_config(robot=robot),
+            control_freq=fps,
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            use_camera_obs=False,
+            use_object_obs=False,
+            renderer="mujoco",  # the other choice opens a viewer while constructing
+            ignore_done=True,
+            hard_reset=False,  # a reset takes 0.03 s instead of 2 s
+        )
+    for name in simulation.observation_names:
+        simulation.modify_observable(name, "enabled", False)
+    return simulation

@@ -1,0 +1,87 @@
+"""What is known about each robosuite task and robot before any simulator is loaded."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One robosuite task.
+
+    Attributes:
+        description: The instruction in words, for language-conditioned policies.
+        object_body: MuJoCo body of the object that the task is about.
+        cameras: Fixed cameras of the scene; the robot adds its own.
+    """
+
+    description: str
+    object_body: str
+    cameras: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """One robot with its default gripper under the end-effector pose controller.
+
+    Attributes:
+        eef_body: MuJoCo body whose orientation is the end effector's.
+        eef_site: MuJoCo site between the finger tips, whose position is the end effector's.
+        gripper_joints: Joints whose positions are the gripper's proprioception.
+        cameras: Cameras mounted on the robot.
+        action_size: Position delta (3), rotation delta (3), gripper command.
+    """
+
+    eef_body: str
+    eef_site: str
+    gripper_joints: tuple[str, ...]
+    cameras: tuple[str, ...]
+    action_size: int
+
+    @property
+    def state_size(self) -> int:
+        """Length of the proprioceptive state: position (3), quaternion (4), gripper joints."""
+        return 7 + len(self.gripper_joints)
+
+
+TASKS: dict[str, TaskSpec] = {
+    "Lift": TaskSpec(
+        description="lift the red cube off the table",
+        object_body="cube_main",
+        cameras=("agentview", "birdview", "frontview", "sideview"),
+    ),
+}
+
+ROBOTS: dict[str, RobotSpec] = {
+    "Panda": RobotSpec(
+        eef_body="robot0_right_hand",
+        eef_site="gripper0_right_grip_site",
+        gripper_joints=("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"),
+        cameras=("robot0_eye_in_hand", "robot0_robotview"),
+        action_size=7,
+    ),
+}
+
+
+def look_up[Spec](kind: str, name: str, known: Mapping[str, Spec]) -> Spec:
+    """Return what a user's name stands for.
+
+    Args:
+        kind: What the name is of, for the message: ``task``, ``robot``, ``camera``.
+        name: The name as the user wrote it.
+        known: The valid names and their meanings.
+
+    Raises:
+        ValueError: The name is unknown; the message offers the nearest one.
+    """
+    if name in known:
+        return known[name]
+    lowered = {choice.lower(): choice for choice in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.3)
+    hint = f"did you mean {lowered[close[0]]!r}? " if close else ""
+    raise ValueError(f"unknown {kind} {name!r}: {hint}valid names are {', '.join(sorted(known))}")
+
+
+def cameras_of(task: TaskSpec, robot: RobotSpec) -> dict[str, str]:
+    """Return the cameras of a task with a robot, as a mapping from name to where the camera is mounted."""
+    return dict.fromkeys(task.cameras, "scene") | dict.fromkeys(robot.cameras, "robot")

@@ -1,0 +1,30 @@
+"""Pixio encoders and their peers as timm models; importing this registers the Pixio variants."""
+
+from pixio_robot.encoders.checkpoints import load_encoder_weights, weights_hash
+from pixio_robot.encoders.pixio import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NUM_CLASS_TOKENS,
+    PIXIO_VARIANTS,
+    PixioVisionTransformer,
+)
+from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
+from pixio_robot.encoders.readouts import READOUTS, readout
+from pixio_robot.encoders.vision_encoder import EncoderConfig, EncoderTokens, VisionEncoder
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "NUM_CLASS_TOKENS",
+    "PIXIO_VARIANTS",
+    "READOUTS",
+    "EncoderConfig",
+    "EncoderTokens",
+    "ImagePreprocessor",
+    "PixioVisionTransformer",
+    "VisionEncoder",
+    "frames_to_images",
+    "load_encoder_weights",
+    "readout",
+    "weights_hash",
+]

@@ -1,0 +1,153 @@
+"""Adapters from the public Pixio checkpoint layouts to timm's keys, and strict loading.
+
+Three layouts are accepted besides timm's own: the original `.pth`, transformers' files on disk, and the
+names transformers 5 uses in memory.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pixio_robot.errors import UserError
+
+# Applied in order to every key; both transformers layouts become timm's.
+_RENAMES = (
+    (r"^(model|module|pixio|backbone)\.", ""),
+    (r"^encoder\.layer\.", "layers."),
+    (r"^layers\.", "blocks."),
+    (r"^layernorm\.", "norm."),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.(o_proj|output\.dense)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+)
+_QUERY_KEY_VALUE = re.compile(r"^(blocks\.\d+\.attn)\.(query|key|value|q|k|v)\.(weight|bias)$")
+_PRETRAINING_ONLY = re.compile(r"^(decoder|mask_token)")
+
+
+def pixio_checkpoint_filter(
+    state_dict: Mapping[str, Tensor | Mapping[str, Tensor]], model: nn.Module
+) -> dict[str, Tensor]:
+    """Convert a Pixio checkpoint of any public layout to the keys of our timm model.
+
+    Args:
+        state_dict: Original, transformers (disk or memory) or timm layout, possibly wrapped in
+            `{"model": …}`; pretraining-only decoder weights are dropped.
+        model: The model that will load the result (timm's filter signature).
+    """
+    del model
+    inner = state_dict.get("model", state_dict)
+    assert isinstance(inner, Mapping)
+    weights: dict[str, Tensor] = {}
+    attention_parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in inner.items():
+        for pattern, replacement in _RENAMES:
+            key = re.sub(pattern, replacement, key)
+        if _PRETRAINING_ONLY.match(key):
+            continue
+        assert isinstance(value, Tensor)
+        part = _QUERY_KEY_VALUE.match(key)
+        if part:
+            attention_parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[part[2][0]] = value
+        else:
+            weights[key] = value
+    for key, parts in attention_parts.items():
+        if set(parts) == {"q", "k", "v"}:
+            weights[key] = torch.cat([parts["q"], parts["k"], parts["v"]])
+    class_tokens = weights.get("cls_token")
+    if class_tokens is not None and "reg_token" not in weights and class_tokens.shape[1] > 1:
+        weights["cls_token"], weights["reg_token"] = class_tokens[:, :1], class_tokens[:, 1:]
+    return weights
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a weights file, or a folder as transformers saves it, without unpickling objects.
+
+    Args:
+        path: A `.safetensors`, `.pth`, `.pt` or `.bin` file of tensors; or a folder that holds safetensors
+            (sharded or not) or one `.pth` or `.bin` file.
+
+    Raises:
+        UserError: Nothing is there, it is no weights file, or it holds more than tensors.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors")) or sorted([*path.glob("*.pth"), *path.glob("*.bin")])[:1]
+    else:
+        files = [path] if path.is_file() else []
+    if not files:
+        raise UserError(f"No encoder weights at {path}; give a .safetensors or .pth file, or a folder with one.")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            if file.suffix == ".safetensors":
+                weights.update(safetensors.torch.load_file(file))
+            else:
+                weights.update(torch.load(file, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise UserError(
+                f"{file} cannot be read as encoder weights ({type(error).__name__}: "
+                f"{str(error).splitlines()[0][:120]}); expected safetensors, or a .pth that holds only tensors."
+            ) from error
+    return weights
+
+
+def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
+    """Load a weights file into a timm model, demanding every key with its exact shape.
+
+    Args:
+        model: A timm model; Pixio models accept all Pixio layouts, others timm's own keys.
+        path: The weights file or folder; float16 and bfloat16 weights are widened to the model's dtype.
+        variant: The model's name, for the error message.
+
+    Raises:
+        UserError: The file belongs to another variant, or keys are missing or unknown.
+    """
+    from pixio_robot.encoders.pixio import PixioVisionTransformer
+
+    weights = read_weights(path)
+    if isinstance(model, PixioVisionTransformer):
+        weights = pixio_checkpoint_filter(weights, model)
+    else:  # timm's peers are published with the classification head that we build them without
+        head = f"{model.pretrained_cfg['classifier']}."
+        weights = {key: value for key, value in weights.items() if not key.startswith(head)}
+    expected = model.state_dict()
+    differing = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
+    if differing:
+        key = min(differing)
+        raise UserError(
+            f"{path} holds weights of another variant than {variant}: {key} has shape "
+            f"{tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}; "
+            f"choose the encoder these weights were made for."
+        )
+    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or unknown:
+        parts = [
+            f"{len(keys)} {kind} keys ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for kind, keys in (("missing", missing), ("unknown", unknown))
+            if keys
+        ]
+        raise UserError(
+            f"{path} does not fit {variant}: {' and '.join(parts)}; "
+            f"it is incomplete or was made for another variant."
+        )
+    model.load_state_dict(weights)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return a SHA-256 (hex, first 16 digits) over all parameters and buffers, names included."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""Where pretrained weights come from: this package, the hub's local cache, or the hub."""
+
+from pathlib import Path
+
+import huggingface_hub
+import timm
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from pixio_robot.errors import UserError
+
+# Formats in the order we prefer them; a repository may hold several of the same weights.
+_FORMATS = ("*.safetensors", "*.pth", "*.bin")
+
+
+def pretrained_weights(name: str) -> Path:
+    """Return the file or folder that holds a timm model's pretrained weights, downloading them if need be.
+
+    Args:
+        name: A timm model name, Pixio variants included.
+
+    Raises:
+        UserError: No weights exist for this name, or they can be reached neither locally nor on the hub.
+    """
+    source = timm.get_pretrained_cfg(name)
+    if source is not None and source.file:
+        return Path(source.file)
+    if source is None or not source.hf_hub_id:
+        raise UserError(
+            f"No pretrained weights exist for {name}; pretrain it with scripts/pretrain_encoder.py and pass "
+            f"encoder.weights=<file>, or use encoder.weights=random."
+        )
+    hub_id = source.hf_hub_id
+    cached = _cached_snapshot(hub_id)
+    if cached is not None:
+        return cached
+    try:
+        # One short request first: the hub client retries an unreachable network for most of a minute.
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+        files = huggingface_hub.list_repo_files(hub_id)
+        chosen = next(pattern for pattern in _FORMATS if any(file.endswith(pattern[1:]) for file in files))
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=[chosen]))
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        reason = "the hub asks for a login" if status in (401, 403) else f"the hub answered {status}"
+        raise UserError(_three_ways(name, hub_id, reason)) from error
+    except StopIteration:
+        raise UserError(_three_ways(name, hub_id, "the repository holds no weights file")) from None
+    except Exception as error:  # whatever HTTP library the hub client uses, offline looks different
+        raise UserError(_three_ways(name, hub_id, f"no network ({type(error).__name__})")) from error
+
+
+def _cached_snapshot(hub_id: str) -> Path | None:
+    try:
+        folder = Path(huggingface_hub.snapshot_download(hub_id, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if any(any(folder.glob(pattern)) for pattern in _FORMATS) else None
+
+
+def _three_ways(name: str, hub_id: str, reason: str) -> str:
+    licence = ", licence FAIR Noncommercial" if name.startswith("pixio_") else ""
+    return (
+        f"The pretrained weights of {name} ({hub_id}{licence}) could not be fetched: {reason}. "
+        f"Three ways to get them: (1) online, run `hf auth login` and `hf download {hub_id}` once, after which "
+        f"the local cache serves offline too; (2) download the weights file on another machine and pass "
+        f"encoder.weights=/path/to/model.safetensors; (3) use the weights that ship with this package, "
+        f"encoder=pixio_tiny, or encoder.weights=random to try the pipeline."
+    )

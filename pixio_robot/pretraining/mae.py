@@ -1,0 +1,215 @@
+"""The Pixio masked autoencoder around a timm VisionTransformer (arXiv 2512.15715, §3).
+
+Shape letters: B images, C channels, H and W pixels, P patch side, N patches, V visible and M masked patches,
+G class tokens, D encoder width, E decoder width, X = C·P·P pixel values of a patch.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from timm.layers import resample_abs_pos_embed, trunc_normal_
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining.masking import block_mask, split_patches
+
+TARGET_EPSILON = 1e-6  # added to the variance of a patch in the target (x - mean) / sqrt(var + 1e-6)
+
+
+class MAEOutput(NamedTuple):
+    """What `PixioMAE` returns: scalar loss, prediction (B, M, C·P·P) and bool mask (B, N).
+
+    The prediction holds normalised pixels of the masked patches in ascending patch order.
+    """
+
+    loss: Tensor
+    prediction_BMX: Tensor
+    mask_BN: Tensor
+
+
+def patchify(images_BCHW: Tensor, patch: int) -> Tensor:
+    """Cut images into patches (B, N, C·P·P); a patch is laid out like the weights of timm's patch embedding."""
+    batch, channels, height, width = images_BCHW.shape
+    grid = images_BCHW.view(batch, channels, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch * patch)
+
+
+def unpatchify(patches_BNX: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Invert `patchify` for a grid of (rows, columns) patches: (B, N, C·P·P) → (B, C, H, W)."""
+    batch, _, values = patches_BNX.shape
+    channels = values // (patch * patch)
+    grid_patches = patches_BNX.view(batch, *grid, channels, patch, patch)
+    return grid_patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, grid[0] * patch, grid[1] * patch)
+
+
+def patch_statistics(patches_BNX: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (B, N, 1) that normalise a patch; the variance is unbiased."""
+    variance, mean = torch.var_mean(patches_BNX, dim=-1, keepdim=True, correction=1)
+    return mean, (variance + TARGET_EPSILON).sqrt()
+
+
+def initialise_weights(module: nn.Module) -> None:
+    """Initialise as the paper does: Xavier linears, N(0, 0.02) tokens, truncated normal 0.02 position embeddings.
+
+    The patch embedding counts as the linear layer it is. Biases start at zero, norms at identity.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight.view(layer.weight.shape[0], -1))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    for name, parameter in module.named_parameters():
+        if name.endswith("_token"):
+            nn.init.normal_(parameter, std=0.02)
+        elif name.endswith("pos_embed"):
+            trunc_normal_(parameter, std=0.02)
+
+
+def take_patches(values_BNX: Tensor, index_BK: Tensor) -> Tensor:
+    """Pick patches by index: (B, N, X), (B, K) → (B, K, X)."""
+    return values_BNX.gather(1, index_BK[..., None].expand(-1, -1, values_BNX.shape[-1]))
+
+
+class MAEDecoder(nn.Module):
+    """Narrow and deep: full self-attention over class, visible and mask tokens; predicts masked patches only."""
+
+    def __init__(
+        self, encoder_dim: int, grid: tuple[int, int], class_tokens: int, patch_values: int, dim: int, depth: int, heads: int
+    ) -> None:
+        """Build a decoder whose position embedding is made for `grid` patches (resampled for other grids)."""
+        super().__init__()
+        if dim % heads:
+            raise UserError(f"A decoder {dim} wide cannot have {heads} heads: choose heads that divide the width.")
+        self.grid = grid
+        self.class_tokens = class_tokens
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, class_tokens + math.prod(grid), dim))
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
+        self.norm = norm(dim)
+        self.head = nn.Linear(dim, patch_values)
+        initialise_weights(self)
+
+    def forward(
+        self, tokens_BLD: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
+        """Predict masked patches (B, M, X) from encoded class and visible tokens (B, G+V, D)."""
+        batch = tokens_BLD.shape[0]
+        position = resample_abs_pos_embed(
+            self.pos_embed, new_size=grid, old_size=self.grid, num_prefix_tokens=self.class_tokens, antialias=False
+        )
+        position_BNE = position[:, self.class_tokens :].expand(batch, -1, -1)
+        # Attention does not care about order, so masked tokens stay at the end: no unshuffling, and the head
+        # reads a plain slice.
+        known = self.embed(tokens_BLD) + torch.cat(
+            [
+                position[:, : self.class_tokens].expand(batch, -1, -1),
+                take_patches(position_BNE, visible_BV),
+            ],
+            dim=1,
+        )
+        hidden = self.mask_token + take_patches(position_BNE, masked_BM)
+        x = self.blocks(torch.cat([known, hidden], dim=1))
+        return self.head(self.norm(x[:, known.shape[1] :]))
+
+
+class PixioMAE(nn.Module):
+    """Masked autoencoder: `encoder` sees class tokens and visible patches, a decoder predicts the masked ones.
+
+    Args:
+        encoder: A timm VisionTransformer; its blocks, position embedding and final norm are used as they are.
+        decoder_dim: Decoder width.
+        decoder_depth: Decoder blocks.
+        decoder_heads: Attention heads per decoder block.
+        mask_ratio: Fraction of blocks hidden from the encoder, in [0, 1).
+        mask_block: Side of a mask block in patches.
+    """
+
+    def __init__(
+        self,
+        encoder: VisionTransformer,
+        decoder_dim: int,
+        decoder_depth: int,
+        decoder_heads: int,
+        mask_ratio: float,
+        mask_block: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mask_ratio = mask_ratio
+        self.mask_block = mask_block
+        self.patch: int = encoder.patch_embed.patch_size[0]
+        self.decoder = MAEDecoder(
+            encoder.embed_dim,
+            encoder.patch_embed.grid_size,
+            encoder.num_prefix_tokens,
+            encoder.in_chans * self.patch**2,
+            decoder_dim,
+            decoder_depth,
+            decoder_heads,
+        )
+
+    def patch_grid(self, images_BCHW: Tensor) -> tuple[int, int]:
+        """Patches along height and width.
+
+        Raises:
+            UserError: A side of the image is not divisible by the patch.
+        """
+        height, width = images_BCHW.shape[-2:]
+        if height % self.patch or width % self.patch:
+            raise UserError(
+                f"Images of {height}x{width} pixels cannot be cut into patches of {self.patch}: "
+                f"choose sides divisible by {self.patch}."
+            )
+        return height // self.patch, width // self.patch
+
+    def encode(self, patches_BNX: Tensor, visible_BV: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Run the encoder on class tokens and visible patches alone: (B, N, X), (B, V) → (B, G+V, D)."""
+        encoder = self.encoder
+        batch, prefix = patches_BNX.shape[0], encoder.num_prefix_tokens
+        # Embedding zeros gives class tokens with their positions, and the bare positions of the patches, at any
+        # image size and with the resampling of the encoder itself.
+        template = encoder._pos_embed(patches_BNX.new_zeros(1, *grid, encoder.embed_dim))
+        projection = encoder.patch_embed.proj
+        visible_BVD = F.linear(take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias)
+        visible_BVD = visible_BVD + take_patches(template[:, prefix:].expand(batch, -1, -1), visible_BV)
+        tokens = torch.cat([template[:, :prefix].expand(batch, -1, -1), visible_BVD], dim=1)
+        return encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+
+    def forward(
+        self,
+        images_BCHW: Tensor,
+        generator: torch.Generator | None = None,
+        mask_BN: Tensor | None = None,
+    ) -> MAEOutput:
+        """Mask, encode, decode and compare.
+
+        Args:
+            images_BCHW: Normalised float images, sides divisible by the patch.
+            generator: Source of the masks; on the CPU, whatever the device of the images.
+            mask_BN: Use these masks instead of drawing some; equally many masked patches per image.
+
+        Raises:
+            UserError: The image size does not fit the patch or the mask block.
+        """
+        grid = self.patch_grid(images_BCHW)
+        if mask_BN is None:
+            mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
+        visible_BV, masked_BM = (
+            index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN)
+        )
+        patches_BNX = patchify(images_BCHW, self.patch)
+        tokens_BLD = self.encode(patches_BNX, visible_BV, grid)
+        prediction_BMX = self.decoder(tokens_BLD, visible_BV, masked_BM, grid)
+        target_BMX = take_patches(patches_BNX, masked_BM).float()
+        mean, deviation = patch_statistics(target_BMX)
+        loss = F.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation)
+        return MAEOutput(loss, prediction_BMX, mask_BN)
