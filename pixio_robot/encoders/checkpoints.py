@@ -97,7 +97,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except Exception as error:
             raise UserError(
                 f"{file} cannot be read as encoder weights ({type(error).__name__}: "
-                f"{str(error).splitlines()[0][:120]}); expected safetensors, or a .pth that holds only tensors."
+                f"{str(error).partition(chr(10))[0][:120]}); expected safetensors, or a .pth that holds only tensors."
             ) from error
     return weights
 

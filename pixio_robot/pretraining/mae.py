@@ -1,4 +1,4 @@
-"""The Pixio masked autoencoder around a timm VisionTransformer (arXiv 2512.15715, §3).
+"""The Pixio masked autoencoder around a Pixio encoder (arXiv 2512.15715, §3).
 
 Shape letters: B images, C channels, H and W pixels, P patch side, N patches, V visible and M masked patches,
 G class tokens, D encoder width, E decoder width, X = C·P·P pixel values of a patch.
@@ -9,11 +9,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from timm.layers import resample_abs_pos_embed, trunc_normal_
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixio_robot.encoders import PixioVisionTransformer
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.masking import block_mask, split_patches
 
@@ -52,26 +53,6 @@ def patch_statistics(patches_BNX: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variance + TARGET_EPSILON).sqrt()
 
 
-def initialise_weights(module: nn.Module) -> None:
-    """Initialise as the paper does: Xavier linears, N(0, 0.02) tokens, truncated normal 0.02 position embeddings.
-
-    The patch embedding counts as the linear layer it is. Biases start at zero, norms at identity.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(layer.weight.view(layer.weight.shape[0], -1))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.LayerNorm):
-            nn.init.ones_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    for name, parameter in module.named_parameters():
-        if name.endswith("_token"):
-            nn.init.normal_(parameter, std=0.02)
-        elif name.endswith("pos_embed"):
-            trunc_normal_(parameter, std=0.02)
-
-
 def take_patches(values_BNX: Tensor, index_BK: Tensor) -> Tensor:
     """Pick patches by index: (B, N, X), (B, K) → (B, K, X)."""
     return values_BNX.gather(1, index_BK[..., None].expand(-1, -1, values_BNX.shape[-1]))
@@ -96,7 +77,16 @@ class MAEDecoder(nn.Module):
         self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
         self.norm = norm(dim)
         self.head = nn.Linear(dim, patch_values)
-        initialise_weights(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier linears, N(0, 0.02) mask token, truncated normal 0.02 positions, as the encoder does."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.mask_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(
         self, tokens_BLD: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]
@@ -125,7 +115,7 @@ class PixioMAE(nn.Module):
     """Masked autoencoder: `encoder` sees class tokens and visible patches, a decoder predicts the masked ones.
 
     Args:
-        encoder: A timm VisionTransformer; its blocks, position embedding and final norm are used as they are.
+        encoder: Its blocks, position embedding and final norm are used as they are.
         decoder_dim: Decoder width.
         decoder_depth: Decoder blocks.
         decoder_heads: Attention heads per decoder block.
@@ -135,7 +125,7 @@ class PixioMAE(nn.Module):
 
     def __init__(
         self,
-        encoder: VisionTransformer,
+        encoder: PixioVisionTransformer,
         decoder_dim: int,
         decoder_depth: int,
         decoder_heads: int,
@@ -174,15 +164,17 @@ class PixioMAE(nn.Module):
     def encode(self, patches_BNX: Tensor, visible_BV: Tensor, grid: tuple[int, int]) -> Tensor:
         """Run the encoder on class tokens and visible patches alone: (B, N, X), (B, V) → (B, G+V, D)."""
         encoder = self.encoder
-        batch, prefix = patches_BNX.shape[0], encoder.num_prefix_tokens
-        # Embedding zeros gives class tokens with their positions, and the bare positions of the patches, at any
-        # image size and with the resampling of the encoder itself.
-        template = encoder._pos_embed(patches_BNX.new_zeros(1, *grid, encoder.embed_dim))
+        batch, prefix = len(patches_BNX), encoder.num_prefix_tokens
+        position = encoder.positions(*grid)
+        classes = encoder.class_tokens() + position[:, :prefix]
+        # The patch embedding as the linear layer that it is, so that masked patches cost nothing.
         projection = encoder.patch_embed.proj
-        visible_BVD = F.linear(take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias)
-        visible_BVD = visible_BVD + take_patches(template[:, prefix:].expand(batch, -1, -1), visible_BV)
-        tokens = torch.cat([template[:, :prefix].expand(batch, -1, -1), visible_BVD], dim=1)
-        return encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+        embedded_BVD = F.linear(
+            take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias
+        )
+        embedded_BVD = embedded_BVD + take_patches(position[:, prefix:].expand(batch, -1, -1), visible_BV)
+        tokens = torch.cat([classes.expand(batch, -1, -1), embedded_BVD], dim=1)
+        return encoder.norm(encoder.blocks(tokens))
 
     def forward(
         self,

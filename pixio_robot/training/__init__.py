@@ -1,0 +1,6 @@
+"""Policy training: cached features, the loop, checkpoints, and the job that runs the whole way."""
+
+from pixio_robot.training.job import DemosConfig, EvaluationConfig, PolicyJob, run_policy_job
+from pixio_robot.training.trainer import TrainerConfig, train
+
+__all__ = ["DemosConfig", "EvaluationConfig", "PolicyJob", "TrainerConfig", "run_policy_job", "train"]

@@ -44,7 +44,7 @@ FAMILIES: dict[str, Family] = {
     "door_panda": Family("Door", ("Panda",)),
     "door_iiwa": Family("Door", ("IIWA",)),
     "wipe_panda": Family("Wipe", ("Panda",)),
-    "wipe_kinova3": Family("Wipe", ("Kinova3",), "PandaGripper"),
+    "wipe_kinova3": Family("Wipe", ("Kinova3",)),
     "tool_hang_panda": Family("ToolHang", ("Panda",)),
     "two_arm_lift": Family("TwoArmLift", ("Panda", "UR5e")),
     "two_arm_handover": Family("TwoArmHandover", ("Panda", "Kinova3")),

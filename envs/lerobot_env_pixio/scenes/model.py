@@ -11,8 +11,6 @@ import numpy as np
 
 from lerobot_env_pixio.scenes.families import Family
 
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 HIDDEN_GROUP = 4  # geoms of this group are never drawn
 VISUAL_GROUP = 1  # robosuite's group of the geoms meant for the eye
 FLAT_TEXTURES = 4
@@ -49,6 +47,7 @@ class Movable:
         mocap: Mocap id, or None for a free body.
         geom: The one primitive or mesh geom that may be resized, or None for a composite object.
         height: Height of the body's frame above the surface it rests on, for a composite object, in metres.
+        rotation: Rotation (3, 3) in which it rests.
     """
 
     body: int
@@ -56,6 +55,7 @@ class Movable:
     mocap: int | None
     geom: int | None
     height: float
+    rotation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -198,23 +198,33 @@ def _surfaces(environment) -> tuple[Surface, ...]:  # noqa: ANN001 - robosuite h
     return (Surface(np.array(environment.table_offset, float), half),)
 
 
-def _movables(model: mujoco.MjModel, data: mujoco.MjData, surfaces: tuple[Surface, ...]) -> tuple[Movable, ...]:
+def _height_above_lowest_point(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> float:
+    """Height of a body's frame above the lowest corner of the boxes around its visual geoms."""
+    corners = [
+        data.geom_xpos[g][2] + axis @ model.geom_aabb[g][:3] - np.abs(axis) @ model.geom_aabb[g][3:]
+        for g in range(model.ngeom)
+        if model.body_rootid[model.geom_bodyid[g]] == body and model.geom_group[g] == VISUAL_GROUP
+        for axis in [data.geom_xmat[g].reshape(3, 3)[2]]
+    ]
+    return float(data.xpos[body][2] - min(corners))
+
+
+def _movables(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Movable, ...]:
     found = []
-    for joint in range(model.njnt):
-        if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE:
-            continue
-        body = int(model.jnt_bodyid[joint])
+    for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+        body, address = int(model.jnt_bodyid[joint]), int(model.jnt_qposadr[joint])
         geoms = [g for g in np.flatnonzero(model.geom_bodyid == body) if model.geom_group[g] == VISUAL_GROUP]
         single = len(geoms) == 1 and model.geom_type[geoms[0]] != mujoco.mjtGeom.mjGEOM_MESH
-        height = float(np.clip(data.xpos[body][2] - surfaces[0].centre[2], 0.005, 0.15))
-        found.append(Movable(body, int(model.jnt_qposadr[joint]), None, int(geoms[0]) if single else None, height))
+        height = _height_above_lowest_point(model, data, body)
+        rotation = data.xmat[body].reshape(3, 3).copy()
+        found.append(Movable(body, address, None, int(geoms[0]) if single else None, height, rotation))
     return tuple(found)
 
 
 def _stock(model: mujoco.MjModel, prefix: str) -> tuple[Movable, ...]:
     bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(prefix)]
     return tuple(
-        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0) for b in bodies
+        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3)) for b in bodies
     )
 
 
@@ -225,7 +235,11 @@ def build_scene(family: Family) -> Scene:
 
     spec = mujoco.MjSpec.from_string(environment.model.get_xml())
     _add_stock(spec, Path(robosuite.__file__).parent / "models" / "assets")
-    model = spec.compile()
+    model, nominal = spec.compile(), spec.compile()
+    placed = environment.sim.model._model  # a reset moves fixed bodies too, such as the door
+    for compiled in (model, nominal):
+        compiled.body_pos[: placed.nbody] = placed.body_pos
+        compiled.body_quat[: placed.nbody] = placed.body_quat
     data = mujoco.MjData(model)
     qpos = environment.sim.data.qpos.copy()
     data.qpos[:] = qpos
@@ -250,10 +264,10 @@ def build_scene(family: Family) -> Scene:
     return Scene(
         model=model,
         data=data,
-        nominal=spec.compile(),
+        nominal=nominal,
         qpos=qpos,
         arms=tuple(_arm(model, data, index) for index in range(len(family.robots))),
-        objects=_movables(model, data, surfaces),
+        objects=_movables(model, data),
         distractors=_stock(model, "pixio_distractor"),
         props=_stock(model, "pixio_prop"),
         surfaces=surfaces,

@@ -21,7 +21,7 @@ def _photographs() -> tuple[np.ndarray, ...]:
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
     """Return an RGB colour in [0, 1]: greys, muted and saturated colours, dark to light."""
-    value = rng.uniform(0.08, 1.0)
+    value = rng.uniform(0.15, 1.0)
     saturation = rng.choice([rng.uniform(0, 0.15), rng.uniform(0.1, 0.6), rng.uniform(0.6, 1.0)])
     hue = rng.uniform(0, 6)
     wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)

@@ -1,0 +1,193 @@
+"""Random looks: textures and colours of every surface, and the lights."""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from lerobot_env_pixio.scenes.model import HIDDEN_GROUP, VISUAL_GROUP, Scene
+from lerobot_env_pixio.scenes.textures import random_colour, random_texture
+
+WHITE = np.array([1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look changed outside the model's plain arrays.
+
+    Attributes:
+        textures: Ids of the textures whose pixels changed and that the renderer has to upload.
+        plain: Whether this is the task as robosuite ships it.
+        shadows: Whether lights cast shadows and polished surfaces reflect, as in robosuite's own rendering.
+    """
+
+    textures: tuple[int, ...]
+    plain: bool
+    shadows: bool
+
+
+def _paint(model: mujoco.MjModel, texture: int, image: np.ndarray) -> None:
+    """Write a square image into a texture, once per face for cubes and sky boxes."""
+    height, width = model.tex_height[texture], model.tex_width[texture]
+    channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
+    pixels = np.tile(image, (height // image.shape[0], width // image.shape[1], 1))
+    assert pixels.shape == (height, width, channels)
+    model.tex_data[start : start + pixels.size] = pixels.ravel()
+
+
+def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:
+    model = scene.model
+    painted = []
+    for material in (*scene.flat_materials, *scene.cube_materials):
+        texture = int(model.mat_texid[material][mujoco.mjtTextureRole.mjTEXROLE_RGB])
+        _paint(model, texture, random_texture(rng, int(model.tex_width[texture])))
+        painted.append(texture)
+        model.mat_texrepeat[material] = rng.choice([1, 1, 2, 3, 6]) if material in scene.flat_materials else 1
+        model.mat_specular[material] = rng.uniform(0, 0.8)
+        model.mat_shininess[material] = rng.uniform(0, 1)
+        model.mat_reflectance[material] = 0
+    return painted
+
+
+def _repaint_sky(scene: Scene, rng: np.random.Generator) -> int:
+    size = int(scene.model.tex_width[scene.skybox])
+    _paint(scene.model, scene.skybox, random_texture(rng, size))
+    return scene.skybox
+
+
+def _restore_sky(scene: Scene) -> int:
+    model, texture = scene.model, scene.skybox
+    start = model.tex_adr[texture]
+    pixels = slice(start, start + model.tex_height[texture] * model.tex_width[texture] * model.tex_nchannel[texture])
+    model.tex_data[pixels] = scene.nominal.tex_data[pixels]
+    return texture
+
+
+def _dress(scene: Scene, geoms: np.ndarray, material: int, tint: np.ndarray) -> None:
+    scene.model.geom_matid[geoms] = material
+    scene.model.geom_rgba[geoms, :3] = tint
+
+
+def _colour_robot(scene: Scene, rng: np.random.Generator) -> None:
+    model, nominal = scene.model, scene.nominal
+    geoms = scene.robot_geoms
+    materials = nominal.geom_matid[geoms]
+    # MuJoCo draws a geom in its material's colour unless the geom's own differs from (0.5, 0.5, 0.5, 1)
+    base = np.where((materials >= 0)[:, None], nominal.mat_rgba[materials, :3], nominal.geom_rgba[geoms, :3])
+    scheme = rng.choice(["nominal", "tinted", "one colour", "per link"], p=[0.35, 0.35, 0.15, 0.15])
+    if scheme == "nominal":
+        return
+    if scheme == "tinted":
+        colours = base * (0.25 + rng.uniform(0.3, 1.0) * random_colour(rng))
+    elif scheme == "one colour":
+        colours = random_colour(rng) * rng.uniform(0.7, 1.1, (len(geoms), 1))
+    else:
+        palette = np.array([random_colour(rng) for _ in range(model.nbody)])
+        colours = palette[model.geom_bodyid[geoms]]
+    model.geom_rgba[geoms, :3] = np.clip(colours, 0.02, 1)
+
+
+def _dress_objects(scene: Scene, rng: np.random.Generator) -> None:
+    model = scene.model
+    loose = {m.geom for m in (*scene.distractors, *scene.props)}
+    for geom in scene.object_geoms:
+        if rng.random() < 0.6:
+            material = rng.choice([-1, *scene.cube_materials])
+            _dress(scene, np.array([geom]), material, random_colour(rng) if material < 0 else WHITE)
+    for geom in sorted(loose):
+        texture = rng.random() < 0.5
+        material = rng.choice(scene.cube_materials) if texture else -1
+        tint = (0.5 + 0.5 * random_colour(rng)) if texture else random_colour(rng)
+        _dress(scene, np.array([geom]), material, tint)
+        model.geom_rgba[geom, 3] = 1
+
+
+def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
+    """Draw textures and colours of table, floor, walls, sky, objects and robot into the scene's model.
+
+    Args:
+        scene: The scene, changed in place.
+        rng: Source of every choice.
+        plain: Keep every surface as robosuite ships it.
+    """
+    model, nominal = scene.model, scene.nominal
+    model.geom_matid[:] = nominal.geom_matid
+    model.geom_rgba[:] = nominal.geom_rgba
+    model.geom_group[scene.wall_geoms] = VISUAL_GROUP
+    shadows = bool(rng.random() < 0.08)
+    if plain:
+        return Look((_restore_sky(scene),), True, shadows)
+    painted = _repaint_materials(scene, rng)
+    painted.append(_repaint_sky(scene, rng) if rng.random() < 0.8 else _restore_sky(scene))
+    for geoms, share in ((scene.table_geoms, 0.75), (scene.floor_geoms, 0.75), (scene.wall_geoms, 0.75)):
+        if rng.random() < share:
+            textured = rng.random() < 0.75
+            material = rng.choice(scene.flat_materials) if textured else -1
+            _dress(scene, geoms, material, WHITE if textured else random_colour(rng))
+    if rng.random() < 0.4:
+        model.geom_group[scene.wall_geoms] = HIDDEN_GROUP
+    _colour_robot(scene, rng)
+    _dress_objects(scene, rng)
+    return Look(tuple(painted), False, shadows)
+
+
+def _scale_task_lights(scene: Scene, factor: float) -> None:
+    model, nominal = scene.model, scene.nominal
+    model.light_diffuse[scene.task_lights] = factor * nominal.light_diffuse[scene.task_lights]
+    model.light_ambient[scene.task_lights] = factor * nominal.light_ambient[scene.task_lights]
+    model.light_specular[scene.task_lights] = factor * nominal.light_specular[scene.task_lights]
+    model.vis.headlight.diffuse[:] = factor * nominal.vis.headlight.diffuse
+    model.vis.headlight.ambient[:] = factor * nominal.vis.headlight.ambient
+    model.vis.headlight.specular[:] = factor * nominal.vis.headlight.specular
+
+
+def _light_colour(rng: np.random.Generator) -> np.ndarray:
+    tint = random_colour(rng)
+    return 1 - rng.choice([0.0, 0.15, 0.5], p=[0.4, 0.4, 0.2]) * (1 - tint / tint.max())
+
+
+def illuminate(scene: Scene, rng: np.random.Generator, plain: bool) -> None:
+    """Draw number, kind, place, colour and strength of the lights into the scene's model.
+
+    Total strength spans a tenth to one and a half times robosuite's own light.
+
+    Args:
+        scene: The scene, changed in place.
+        rng: Source of every choice.
+        plain: Keep robosuite's own lights, at their own strength.
+    """
+    model = scene.model
+    model.light_active[scene.lights] = False
+    model.light_active[scene.task_lights] = True
+    model.light_castshadow[scene.lights] = False
+    dim = rng.random() < 0.35
+    strength = float(np.exp(rng.uniform(*np.log([0.12, 0.5] if dim else [0.5, 1.6]))))
+    own_lights = rng.random() < 0.35
+    if plain or own_lights:
+        _scale_task_lights(scene, 1.0 if plain else min(strength, 1.2))
+        return
+    _scale_task_lights(scene, 0.0 if rng.random() < 0.6 else 0.6 * strength)
+    count = int(rng.integers(1, len(scene.lights) + 1))
+    lit = rng.permutation(scene.lights)[:count]
+    shares = rng.dirichlet(np.full(count + 1, 1.0))
+    model.light_active[lit] = True
+    for light, share in zip(lit, shares, strict=False):
+        bearing, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.25, 1.5)
+        away = np.array(
+            [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]
+        )
+        distance = rng.uniform(0.7, 2.5)
+        model.light_pos[light] = scene.focus + distance * away
+        model.light_dir[light] = -away + rng.normal(0, 0.15, 3)
+        model.light_dir[light] /= np.linalg.norm(model.light_dir[light])
+        model.light_cutoff[light] = rng.uniform(20, 80)
+        model.light_exponent[light] = rng.uniform(0, 12)
+        model.light_diffuse[light] = 2.2 * strength * share * _light_colour(rng)
+        model.light_ambient[light] = rng.uniform(0, 0.4) * strength * share
+        model.light_specular[light] = rng.uniform(0, 1) * strength * share
+    if rng.random() < 0.5:
+        model.light_castshadow[lit[0]] = True
+    head = strength * shares[-1]
+    model.vis.headlight.ambient[:] = (rng.uniform(0.1, 0.5) * strength) * _light_colour(rng)
+    model.vis.headlight.diffuse[:] = head * _light_colour(rng)
+    model.vis.headlight.specular[:] = rng.uniform(0, 0.6) * head

@@ -1,0 +1,125 @@
+"""Frames of a randomised scene, each a function of seed and index alone."""
+
+from collections.abc import Iterable, Iterator
+
+import mujoco
+import numpy as np
+
+from lerobot_env_pixio.scenes.arrangement import arrange
+from lerobot_env_pixio.scenes.cameras import draw_view, shows_the_scene
+from lerobot_env_pixio.scenes.families import FAMILIES, check_families
+from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
+from lerobot_env_pixio.scenes.model import VISUAL_GROUP, build_scene
+
+FRAMES_PER_LOOK = 4
+PLAIN_SHARE = 0.15
+_LOOK_STREAM, _FRAME_STREAM = 0, 1  # keep the random numbers of looks and of frames apart
+
+
+def is_worth_seeing(frame: np.ndarray) -> bool:
+    """Tell a picture of something from a black, burnt-out or featureless one.
+
+    Args:
+        frame: uint8 (H, W, 3).
+    """
+    grey = frame.mean(axis=2)
+    edges = np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
+    burnt = (frame.min(axis=2) >= 250).mean()
+    return bool(grey.mean() > 7 and grey.std() > max(3.0, 0.1 * grey.mean()) and edges > 0.8 and burnt < 0.25)
+
+
+class SceneRenderer:
+    """Renders frames of one scene family; owns an OpenGL context until `close`.
+
+    Textures and colours last `FRAMES_PER_LOOK` frames; arrangement, lights and camera change with every frame.
+    A frame depends on the family, the seed and its index only.
+    """
+
+    def __init__(self, family: str, image_size: int, seed: int) -> None:
+        """Compile the family's scene and open an off-screen OpenGL context.
+
+        Args:
+            family: A key of `FAMILIES`.
+            image_size: Side of the square frames in pixels.
+            seed: Seed of all randomness.
+
+        Raises:
+            ValueError: When the family is unknown.
+        """
+        check_families([family])
+        self._seed = seed
+        self._scene = build_scene(FAMILIES[family])
+        model = self._scene.model
+        model.vis.quality.offsamples = 0
+        model.vis.quality.shadowsize = 1024
+        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
+        self._viewport = mujoco.MjrRect(0, 0, image_size, image_size)
+        self._frame = np.zeros((image_size, image_size, 3), np.uint8)
+        self._gl = mujoco.GLContext(image_size, image_size)
+        self._gl.make_current()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._drawn = mujoco.MjvScene(model, maxgeom=1000)
+        self._options = mujoco.MjvOption()
+        self._options.geomgroup[:] = 0
+        self._options.geomgroup[VISUAL_GROUP] = 1
+        self._options.sitegroup[:] = 0
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._camera.fixedcamid = self._scene.camera
+        self._look_index = -1
+        self._look = Look((), True, False)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
+        if index // FRAMES_PER_LOOK != self._look_index:
+            self._change_look(index // FRAMES_PER_LOOK)
+        rng = np.random.default_rng([self._seed, _FRAME_STREAM, index])
+        while True:
+            frame = self._attempt(rng)
+            if frame is not None and is_worth_seeing(frame):
+                return frame
+
+    def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """Yield the frames of the given indices; consecutive ones share the cost of a look."""
+        return (self.frame(index) for index in indices)
+
+    def close(self) -> None:
+        """Give the OpenGL context back."""
+        self._context.free()
+        self._gl.free()
+
+    def _change_look(self, look_index: int) -> None:
+        rng = np.random.default_rng([self._seed, _LOOK_STREAM, look_index])
+        self._look = dress(self._scene, rng, plain=bool(rng.random() < PLAIN_SHARE))
+        self._look_index = look_index
+        for texture in self._look.textures:
+            mujoco.mjr_uploadTexture(self._scene.model, self._context, texture)
+
+    def _attempt(self, rng: np.random.Generator) -> np.ndarray | None:
+        scene, plain = self._scene, self._look.plain
+        objects = arrange(scene, rng, plain)
+        illuminate(scene, rng, plain and rng.random() < 0.75)
+        mujoco.mj_comPos(scene.model, scene.data)
+        mujoco.mj_camlight(scene.model, scene.data)
+        for _ in range(10):
+            view = draw_view(scene, rng, plain)
+            if shows_the_scene(scene, view, objects, rng):
+                break
+        else:
+            return None
+        scene.data.cam_xpos[scene.camera] = view.position
+        scene.data.cam_xmat[scene.camera] = view.rotation.ravel()
+        scene.model.cam_fovy[scene.camera] = np.clip(view.fovy, 20, 100)
+        return self._draw()
+
+    def _draw(self) -> np.ndarray:
+        scene = self._scene
+        mujoco.mjv_updateScene(
+            scene.model, scene.data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._drawn
+        )
+        self._drawn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._look.shadows
+        self._drawn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._look.shadows
+        mujoco.mjr_render(self._viewport, self._drawn, self._context)
+        mujoco.mjr_readPixels(self._frame, None, self._viewport, self._context)
+        return self._frame[::-1].copy()

@@ -1,0 +1,124 @@
+"""zarr arrays of a demonstration store: how they are cut into files, and how damage shows.
+
+Crash safety rests on two behaviours of zarr: ``LocalStore`` writes each file (a chunk, a shard, a ``zarr.json``) to a
+temporary name and renames it, so a file is either the old one or the new one; and a write into a partly filled shard
+carries over the shard's other chunks as they are.
+"""
+
+import contextlib
+import errno
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from pixio_robot.errors import UserError
+
+# zarr's synchronous pipeline reads a batch of frames four times faster than the default one. A pipeline that the user
+# configured (such as zarrs) stays.
+_PIPELINE = "codec_pipeline.path"
+if zarr.config.get(_PIPELINE) == "zarr.core.codec_pipeline.BatchedCodecPipeline":
+    zarr.config.set({_PIPELINE: "zarr.core.codec_pipeline.FusedCodecPipeline"})
+
+# The checksum behind the compressor turns a flipped bit or a missing end into an error instead of wrong numbers.
+CODEC_NAME = "blosc-lz4, crc32c"
+_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
+_IMAGE_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec())
+# Chunks are written even where every value is 0, so that an absent file always means damage.
+_CONFIG = {"write_empty_chunks": True, "read_missing_chunks": False}
+
+# An append rewrites the shard that it lands in, which bounds its size; a shard is one file, which bounds their number.
+_SHARD_BYTES = 16 * 2**20
+_ROWS_PER_CHUNK = 4096
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def create_array(
+    group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str, *, is_image: bool = False
+) -> None:
+    """Create an array of no rows: one frame a chunk for images, thousands of rows a chunk for anything else."""
+    if is_image:
+        frame_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
+        frames_per_shard = 2 ** max(0, int(math.log2(_SHARD_BYTES / frame_bytes)))
+        chunks, shards, compressors = (1, *row_shape), (frames_per_shard, *row_shape), _IMAGE_COMPRESSORS
+    else:
+        chunks, shards, compressors = (_ROWS_PER_CHUNK, *row_shape), None, _COMPRESSORS
+    group.create_array(
+        name,
+        shape=(0, *row_shape),
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=compressors,
+        fill_value=0,
+    )
+
+
+def open_array(root: Path, name: str, mode: str) -> zarr.Array:
+    """Open an array for ``r`` or ``r+``.
+
+    Raises:
+        UserError: It is missing or its metadata is damaged.
+    """
+    with _explains_damage(root, name):
+        return zarr.open_array(str(root), path=name, mode=mode, config=_CONFIG)
+
+
+def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:
+    """Make `rows` the array's last ones, from row `start` on; whatever was there is overwritten or cut off."""
+    array.resize((start + len(rows), *array.shape[1:]))
+    array[start:] = rows
+
+
+def read_rows(root: Path, name: str, array: zarr.Array, rows: slice | np.ndarray) -> np.ndarray:
+    """Read rows by slice, or by ascending row numbers.
+
+    Raises:
+        UserError: A chunk is missing, cut off or altered.
+    """
+    with _explains_damage(root, name):
+        return np.asarray(array.oindex[rows] if isinstance(rows, np.ndarray) else array[rows])
+
+
+def check_files(root: Path, name: str, array: zarr.Array, n_rows: int) -> None:
+    """Read one row from each file that holds the first `n_rows` rows.
+
+    That finds files that are missing or cut off: a shard's index, which has a checksum, stands at its end.
+
+    Raises:
+        UserError: There is such a file.
+    """
+    rows_per_file = (array.shards or array.chunks)[0]
+    for start in range(0, n_rows, rows_per_file):
+        read_rows(root, name, array, slice(start, start + 1))
+
+
+@contextlib.contextmanager
+def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
+    """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise UserError(
+            f"The disk is full ({error.strerror}) while writing {path}: {what_is_kept}; free some space and run again."
+        ) from error
+
+
+@contextlib.contextmanager
+def _explains_damage(root: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    # zarr and the codecs have no common base: a bad checksum is a ValueError, a chunk that does not decompress a
+    # RuntimeError, damaged metadata a KeyError or TypeError, an absent array a FileNotFoundError.
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"The demonstration store {root} is damaged: {name} cannot be read ({reason}); "
+            "restore it from a copy or record it again."
+        ) from error

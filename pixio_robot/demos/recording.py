@@ -1,0 +1,86 @@
+"""One demonstration: a scripted expert acts in an environment, and every step is kept."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+
+
+class Expert(Protocol):
+    """A scripted demonstrator."""
+
+    def reset(self, env: gymnasium.Env) -> None:
+        """Prepare for the episode that the environment was just reset to."""
+        ...
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
+        """Return the action to execute and record, float32 (actions,)."""
+        ...
+
+
+class ExpertEnvConfig(Protocol):
+    """A LeRobot `EnvConfig` that can also make its scripted expert."""
+
+    @property
+    def type(self) -> str:
+        """Name in LeRobot's registry of environments."""
+        ...
+
+    @property
+    def fps(self) -> int:
+        """Control rate in Hz."""
+        ...
+
+    def make_env(self) -> gymnasium.Env:
+        """Return one environment."""
+        ...
+
+    def make_expert(self, seed: int) -> Expert:
+        """Return an expert whose noise follows from the seed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A recorded episode.
+
+    Attributes:
+        data: Each of LeRobot's feature names, (steps, ...).
+        seed: What the environment and the expert were reset with.
+        success: What the environment said of the last step.
+        task: The task in words.
+    """
+
+    data: dict[str, np.ndarray]
+    seed: int
+    success: bool
+    task: str
+
+
+def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demonstration:
+    """Run one episode.
+
+    Step t holds the observation before the action and the action; the observation after the last action is not kept.
+    """
+    observation, info = env.reset(seed=seed)
+    expert.reset(env)
+    steps = []
+    ended = False
+    while not ended:
+        action = np.asarray(expert.act(observation, info), np.float32)
+        steps.append(_features(observation) | {"action": action})
+        observation, _, terminated, truncated, info = env.step(action)
+        ended = terminated or truncated
+    return Demonstration(
+        data={key: np.stack([step[key] for step in steps]) for key in steps[0]},
+        seed=seed,
+        success=bool(info["is_success"]),
+        task=env.unwrapped.task_description,  # pyright: ignore[reportAttributeAccessIssue] (LeRobot's contract)
+    )
+
+
+def _features(observation: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Name an observation's parts as ``lerobot.envs.utils.preprocess_observation`` does."""
+    frames = {f"observation.images.{camera}": frame for camera, frame in observation["pixels"].items()}
+    return frames | {"observation.state": np.asarray(observation["agent_pos"], np.float32)}

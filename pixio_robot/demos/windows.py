@@ -1,0 +1,101 @@
+"""Training windows over a demonstration store."""
+
+# B items, O observation steps, A action steps.
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pixio_robot.demos.store import DemoStore
+from pixio_robot.errors import UserError, nearest_name
+
+_ACTION = "action"
+
+
+class WindowDataset(torch.utils.data.Dataset):
+    """Windows around every step of a store: the last observations, and the actions from that step on.
+
+    An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a leading axis
+    of observation steps, oldest first, where there are several; ``action`` (action_horizon, actions) from the item's own
+    step on; ``action_is_pad`` (action_horizon,) bool, true past the episode's end; and ``index``, the step's number in the
+    store, int64. Beyond an episode's ends its first or last step is repeated.
+
+    States and actions stay in memory; frames are read when asked for, as many as there are observation steps. A copy in
+    another process (pickled as the store's path) reads its own.
+
+    Args:
+        store: The demonstrations.
+        action_horizon: Number of actions of an item.
+        n_obs_steps: Number of observation steps of an item.
+        image_keys: Cameras to read: all by default.
+
+    Raises:
+        UserError: The store is empty or lacks a camera.
+    """
+
+    def __init__(
+        self,
+        store: DemoStore,
+        action_horizon: int,
+        n_obs_steps: int = 1,
+        image_keys: Sequence[str] | None = None,
+    ) -> None:
+        if store.num_episodes == 0:
+            raise UserError(f"{store.path} has no finished episode: record some first.")
+        self.store = store
+        self.action_horizon = action_horizon
+        self.n_obs_steps = n_obs_steps
+        self.image_keys = list(store.image_keys if image_keys is None else image_keys)
+        for key in self.image_keys:
+            if key not in store.image_keys:
+                raise UserError(f"{store.path} has no camera {key!r}. {nearest_name(key, store.image_keys)}")
+        self._ends = store.episode_ends
+        self._starts = np.concatenate([[0], self._ends[:-1]])
+        self._low_dim = {
+            key: store.read(key, 0, store.num_steps)
+            for key, feature in store.features.items()
+            if key == _ACTION or (key.startswith("observation.") and not feature.is_image)
+        }
+
+    def __len__(self) -> int:
+        """Return the number of steps in the store."""
+        return int(self._ends[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the data."""
+        return type(self), (self.store, self.action_horizon, self.n_obs_steps, self.image_keys)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Return one item."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Return several items, reading their frames at once; torch's data loader calls this."""
+        steps_B = np.asarray(indices, np.int64)
+        if len(steps_B) and not (steps_B.min() >= 0 and steps_B.max() < len(self)):
+            raise IndexError(f"steps {steps_B.min()} to {steps_B.max()} of a dataset with {len(self)}")
+        episodes_B = np.searchsorted(self._ends, steps_B, side="right")
+        starts_B, ends_B = self._starts[episodes_B], self._ends[episodes_B]
+
+        observed_BO = steps_B[:, None] + np.arange(1 - self.n_obs_steps, 1)
+        observed_BO = np.maximum(observed_BO, starts_B[:, None])
+        acted_BA = steps_B[:, None] + np.arange(self.action_horizon)
+        padded_BA = acted_BA >= ends_B[:, None]
+        acted_BA = np.minimum(acted_BA, ends_B[:, None] - 1)
+
+        batch = {
+            key: values[acted_BA if key == _ACTION else self._observed(observed_BO)]
+            for key, values in self._low_dim.items()
+        }
+        for key in self.image_keys:
+            frames = self.store.read_steps(key, observed_BO.ravel())
+            batch[key] = frames.reshape(*self._observed(observed_BO).shape, *frames.shape[1:])
+        batch["action_is_pad"] = padded_BA
+        batch["index"] = steps_B
+        tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
+        return [{key: values[i] for key, values in tensors.items()} for i in range(len(steps_B))]
+
+    def _observed(self, observed_BO: np.ndarray) -> np.ndarray:
+        return observed_BO[:, 0] if self.n_obs_steps == 1 else observed_BO

@@ -1,0 +1,104 @@
+"""What every Hydra script shares: where configs are, and clear words for a wrong choice or key.
+
+This is the one module of the package that knows Hydra.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pixio_robot.errors import UserError, exits_on_user_error, nearest_name
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs"
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a script's `main(cfg)` a Hydra entry point that answers a user's mistakes in one sentence.
+
+    Args:
+        config_name: The file in `configs/` to compose.
+    """
+
+    def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @exits_on_user_error
+        def run() -> None:
+            overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+            check_overrides(config_name, overrides)
+            hydra_main = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)
+            hydra_main(exits_on_user_error(_resolved(main)))()
+
+        return functools.update_wrapper(run, main)
+
+    return decorate
+
+
+def check_overrides(config_name: str, overrides: list[str]) -> None:
+    """Check choices and keys of command-line overrides before Hydra meets them.
+
+    Raises:
+        UserError: A group choice or a key is unknown (the nearest valid one is offered), a mandatory value is
+            missing, or an override cannot be parsed.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"Cannot read the command line: {str(error).splitlines()[0]}") from error
+    first_choices = []
+    for override in parsed:
+        key = override.get_key_element().lstrip("+~")
+        values = list(override.sweep_string_iterator()) if override.is_sweep_override() else None
+        group = CONFIG_FOLDER / key
+        if group.is_dir():
+            choices = [path.stem for path in group.glob("*.yaml")]
+            for choice in values or [str(override.value())]:
+                if choice not in choices:
+                    raise UserError(f"Unknown {key} {choice!r}. {nearest_name(choice, choices)}")
+        first_choices.append(f"{override.get_key_element()}={values[0]}" if values else override.input_line)
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        for position, override in enumerate(parsed):
+            try:
+                hydra.compose(config_name, [str(line) for line in first_choices[: position + 1]])
+            except (HydraException, OmegaConfBaseException) as error:
+                key = override.get_key_element()
+                composed = hydra.compose(config_name, [str(line) for line in first_choices[:position]])
+                known = list(_flat_keys(composed))
+                if key in known:
+                    raise UserError(f"{override.input_line!r}: {str(error).splitlines()[0]}") from error
+                raise UserError(f"Unknown key {key!r}. {_nearest_keys(key, known)}") from error
+
+
+def _resolved(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    @functools.wraps(main)
+    def checked(cfg: DictConfig) -> None:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise UserError(f"{missing[0]} must be given: add {missing[0]}=… to the command.")
+        OmegaConf.resolve(cfg)
+        main(cfg)
+
+    return checked
+
+
+def _flat_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in cfg:
+        name = f"{prefix}{key}"
+        yield name
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        value = cfg[key]
+        if isinstance(value, DictConfig):
+            yield from _flat_keys(value, f"{name}.")
+
+
+def _nearest_keys(key: str, known: list[str]) -> str:
+    """Offer the nearest key, among its siblings if its parent exists."""
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    return nearest_name(key, siblings or [name for name in known if "." not in name])

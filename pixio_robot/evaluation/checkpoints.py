@@ -1,0 +1,130 @@
+"""What must hold of a LeRobot checkpoint folder before a rollout is worth starting."""
+
+import json
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from lerobot.configs import PreTrainedConfig
+from lerobot.envs import EnvConfig
+from lerobot.envs.utils import env_to_policy_features
+from lerobot.utils.import_utils import register_third_party_plugins
+
+from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.evaluation.environments import describe_env
+
+logger = logging.getLogger(__name__)
+
+# Written beside the weights by our training; other checkpoints have none.
+RUN_FILE = "pixio_run.json"
+
+_CHECKPOINT_FILES = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
+# Their versions change physics and looks (FACTS: robosuite's success shifts with MuJoCo's version).
+_SIMULATOR_PACKAGES = ("mujoco", "robosuite")
+
+
+def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
+    """Return the policy config of a checkpoint folder in LeRobot's format, without loading weights.
+
+    Raises:
+        UserError: The folder is missing or incomplete, or its policy type is not installed.
+    """
+    missing = [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]
+    if missing:
+        raise UserError(_not_a_checkpoint(checkpoint, missing))
+    register_third_party_plugins()
+    try:
+        policy_type = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint / 'config.json'} is not a LeRobot policy config ({error!r}).") from error
+    known_types = PreTrainedConfig.get_known_choices()
+    if policy_type not in known_types:
+        raise UserError(
+            f"The checkpoint {checkpoint} holds a policy of the unknown type {policy_type!r}; "
+            f"install the package that defines it. {nearest_name(str(policy_type), known_types)}"
+        )
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    config.pretrained_path = checkpoint
+    return config
+
+
+def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
+    """Check that the environment offers every observation that the policy reads, and takes its actions.
+
+    Raises:
+        UserError: A camera, an image size, the state or the action differs; the message lists every difference.
+    """
+    offered = env_to_policy_features(env_config)
+    wanted = {**(config.input_features or {}), **(config.output_features or {})}
+    differences = []
+    for name, feature in wanted.items():
+        if name not in offered:
+            names = ", ".join(key for key, other in offered.items() if other.type is feature.type) or "none"
+            differences.append(f"the policy reads {name}, the environment gives {names}")
+        elif tuple(feature.shape) != tuple(offered[name].shape):
+            ours, theirs = tuple(feature.shape), tuple(offered[name].shape)
+            differences.append(f"{name} is {ours} in the policy and {theirs} in the environment")
+    if differences:
+        raise UserError(
+            f"The checkpoint {config.pretrained_path} does not fit the environment {env_config.type!r}: "
+            f"{'; '.join(differences)}. Evaluate it on the environment it was trained on, or set the "
+            "environment's cameras and sizes to match."
+        )
+
+
+def check_seeds(checkpoint: Path, seeds: Sequence[int], demonstration_seeds: Collection[int]) -> None:
+    """Check that no seed of the evaluation was seen in training.
+
+    Args:
+        checkpoint: Checkpoint folder; the demonstration seeds noted in its `pixio_run.json` count, too.
+        seeds: Seeds of the evaluation.
+        demonstration_seeds: Seeds of the demonstrations, as far as the caller knows them.
+
+    Raises:
+        UserError: There are no seeds, a seed comes twice, or a seed belongs to a demonstration.
+    """
+    if not seeds:
+        raise UserError("There are no episodes to run: ask for at least one.")
+    if len(set(seeds)) != len(seeds):
+        raise UserError("An evaluation seed comes twice: every episode needs its own seed.")
+    seen = set(demonstration_seeds).union(_run_information(checkpoint).get("demonstration_seeds", ()))
+    shared = sorted(seen.intersection(seeds))
+    if shared:
+        raise UserError(
+            f"{len(shared)} evaluation seeds were used for demonstrations (the first is {shared[0]}): success on "
+            f"them says nothing. Choose seeds above {max(seen)}, for example from 100000 on."
+        )
+
+
+def warn_of_other_simulation(checkpoint: Path, env_config: EnvConfig, versions: dict[str, str]) -> None:
+    """Warn once when the policy was trained under another render profile or simulator version."""
+    trained = _run_information(checkpoint)
+    then, now = trained.get("env", {}), describe_env(env_config)
+    differences = [
+        f"{name} {before} then, {after} now"
+        for name, before, after in (
+            ("render profile", then.get("render_profile"), now.get("render_profile")),
+            *((name, trained.get("versions", {}).get(name), versions.get(name)) for name in _SIMULATOR_PACKAGES),
+        )
+        if before is not None and before != after
+    ]
+    if differences:
+        logger.warning(
+            "The policy was trained in another simulation (%s): its success rate may shift for that reason.",
+            "; ".join(differences),
+        )
+
+
+def _run_information(checkpoint: Path) -> dict:
+    path = checkpoint / RUN_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _not_a_checkpoint(checkpoint: Path, missing: Sequence[str]) -> str:
+    if not checkpoint.is_dir():
+        message = f"There is no checkpoint folder {checkpoint}"
+    else:
+        message = f"{checkpoint} is not a checkpoint in LeRobot's format ({', '.join(missing)} missing)"
+    inner = [path for path in (checkpoint / "pretrained_model", checkpoint / "checkpoints/last/pretrained_model")]
+    hint = next((str(path) for path in inner if (path / "config.json").is_file()), None)
+    return f"{message}: give {hint or 'the pretrained_model folder that a training run wrote'}."

@@ -1,0 +1,53 @@
+"""From a plain description of an environment to LeRobot's `EnvConfig`, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import draccus
+from lerobot.envs import EnvConfig
+from lerobot.envs.factory import make_env_config
+from lerobot.utils.import_utils import register_third_party_plugins
+
+from pixio_robot.errors import UserError, nearest_name
+
+# What an environment config derives from its other fields; it is computed again, never described.
+_DERIVED_FIELDS = ("features", "features_map")
+
+
+def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
+    """Build the environment config of any installed LeRobot environment.
+
+    Args:
+        description: `type` (the name under which LeRobot knows the environment, e.g. `pixio_robosuite`) and any
+            fields of that environment's config.
+
+    Raises:
+        UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the
+            environment.
+    """
+    register_third_party_plugins()
+    fields = dict(description)
+    if "type" not in fields:
+        raise UserError("The environment has no 'type': name one, for example 'pixio_robosuite'.")
+    env_type = fields.pop("type")
+    known_types = EnvConfig.get_known_choices()
+    if env_type not in known_types:
+        raise UserError(f"Unknown environment type {env_type!r}. {nearest_name(str(env_type), known_types)}")
+    known_fields = [field.name for field in dataclasses.fields(known_types[env_type]) if field.init]
+    for name in fields:
+        if name not in known_fields:
+            raise UserError(f"Environment {env_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
+    try:
+        return make_env_config(env_type, **fields)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def describe_env(env_config: EnvConfig) -> dict[str, Any]:
+    """Describe an environment by its type and fields, ready for JSON.
+
+    `env_config_from` turns the description back into an equal config.
+    """
+    described = draccus.encode(env_config, EnvConfig)
+    return {name: value for name, value in described.items() if name not in _DERIVED_FIELDS}

@@ -1,0 +1,222 @@
+"""What an evaluation found, and on which software: `evaluation.json` and `environment.json`."""
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+import pixio_robot
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.statistics import wilson_interval
+
+_PACKAGES = (
+    "pixio-robot",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "lerobot",
+    "gymnasium",
+    "mujoco",
+    "robosuite",
+    "zarr",
+)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One rollout of a policy.
+
+    Attributes:
+        seed: Seed that the environment was reset with.
+        success: Whether the environment reported success at any step.
+        steps: Number of actions executed.
+        total_reward: Sum of the rewards, written as `return`.
+        seconds: Wall time of the rollout.
+        video: Path of the rollout's video, relative to the folder of `evaluation.json`; None without one.
+        error: Why the rollout never finished, both its attempts having crashed (it then counts as a failure);
+            None for a rollout that ran to its end.
+    """
+
+    seed: int
+    success: bool
+    steps: int
+    total_reward: float
+    seconds: float
+    video: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Crash:
+    """One attempt at an episode that ended with a dead worker or an exception."""
+
+    seed: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """Everything worth keeping of one evaluation.
+
+    Attributes:
+        episodes: In the order of the seeds that were asked for.
+        env: The environment's type and fields, as `environments.describe_env` gives them.
+        render_profile: Name of the render profile; None for environments that have none.
+        versions: As `software_versions` gives them.
+        checkpoint: Path of the policy's checkpoint folder.
+        seconds: Wall time of the whole evaluation, loading included.
+        workers: Number of processes that ran episodes.
+        crashes: Every attempt that crashed, whether or not its retry went well.
+    """
+
+    episodes: tuple[Episode, ...]
+    env: dict[str, Any]
+    render_profile: str | None
+    versions: dict[str, str]
+    checkpoint: str
+    seconds: float
+    workers: int
+    crashes: tuple[Crash, ...] = field(default=())
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of episodes, crashed ones included."""
+        return len(self.episodes)
+
+    @property
+    def n_successes(self) -> int:
+        """Number of successful episodes."""
+        return sum(episode.success for episode in self.episodes)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successful episodes, in [0, 1]."""
+        return self.n_successes / self.n_episodes
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """95 % Wilson interval of the success rate."""
+        return wilson_interval(self.n_successes, self.n_episodes)
+
+    def summary(self) -> str:
+        """Say the result in one line, for people."""
+        low, high = self.ci95
+        return (
+            f"{100 * self.success_rate:.0f} % success ({self.n_successes} of {self.n_episodes} episodes, "
+            f"95 % interval {100 * low:.1f}–{100 * high:.1f} %)"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write `evaluation.json` atomically."""
+        content = {
+            "success_rate": self.success_rate,
+            "ci95": list(self.ci95),
+            "n_episodes": self.n_episodes,
+            "env": self.env,
+            "render_profile": self.render_profile,
+            "versions": self.versions,
+            "checkpoint": self.checkpoint,
+            "seconds": self.seconds,
+            "workers": self.workers,
+            "crashes": [dataclasses.asdict(crash) for crash in self.crashes],
+            "episodes": [_episode_to_json(episode) for episode in self.episodes],
+        }
+        write_json(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read an `evaluation.json`.
+
+        Raises:
+            UserError: The file is missing or is not an evaluation record.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                episodes=tuple(_episode_from_json(episode) for episode in content["episodes"]),
+                env=content["env"],
+                render_profile=content["render_profile"],
+                versions=content["versions"],
+                checkpoint=content["checkpoint"],
+                seconds=content["seconds"],
+                workers=content["workers"],
+                crashes=tuple(Crash(**crash) for crash in content["crashes"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not an evaluation record ({error!r}): expected the evaluation.json of a run folder."
+            ) from error
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that a result depends on.
+
+    Python, the packages that shape training, simulation and images (those that are installed), the platform, the
+    processor, and, in a clone of the repository, the git commit with `-dirty` after it when files were changed.
+    """
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    versions["platform"] = platform.platform()
+    versions["cpu"] = f"{_processor_name()}, {os.cpu_count()} cores"
+    commit = _git_commit()
+    if commit is not None:
+        versions["git_commit"] = commit
+    return versions
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file at `path` is complete or as before, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _episode_to_json(episode: Episode) -> dict[str, Any]:
+    content = dataclasses.asdict(episode)
+    content["return"] = content.pop("total_reward")
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _episode_from_json(content: dict[str, Any]) -> Episode:
+    fields = dict(content)
+    return Episode(total_reward=fields.pop("return"), **fields)
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the clone that this package runs from; None when it runs from somewhere else."""
+    root = Path(pixio_robot.__file__).resolve().parents[1]
+    # Installed inside somebody's repository (a virtual environment, say), its commit would not be ours.
+    toplevel = _git(root, "rev-parse", "--show-toplevel")
+    if toplevel is None or Path(toplevel) != root:
+        return None
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

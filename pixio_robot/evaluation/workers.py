@@ -1,0 +1,213 @@
+"""Processes that work through tasks, load what they need once, and may die without ending the run."""
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from pixio_robot.errors import UserError
+
+
+@dataclass(frozen=True)
+class Outcome[Task, Result]:
+    """What became of a task.
+
+    Attributes:
+        task: The task as it was submitted.
+        result: What the worker made of it; None after a crash.
+        crash: Why there is no result, in a line; None when there is one.
+        details: More of it, for whoever has to find the cause: a traceback, or what the worker printed last.
+    """
+
+    task: Task
+    result: Result | None = None
+    crash: str | None = None
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception on its way from a worker to the parent."""
+
+    reason: str
+    details: str
+    is_user_error: bool
+
+
+class WorkerPool[Task, Result]:
+    """A fixed number of worker processes; one that dies is replaced.
+
+    The processes are forked from a server that has imported the given modules once: importing LeRobot takes many
+    seconds and hundreds of megabytes, which workers then share.
+
+    Args:
+        set_up: Importable function, called once in every worker with `arguments`; returns the function that turns a
+            task into its result.
+        arguments: Arguments of `set_up`; sent to the worker, as are tasks and results.
+        workers: Number of processes.
+        preload: Modules that the server imports.
+    """
+
+    def __init__(
+        self,
+        set_up: Callable[..., Callable[[Task], Result]],
+        arguments: tuple[Any, ...],
+        workers: int,
+        preload: list[str],
+    ) -> None:
+        assert workers > 0
+        self._set_up, self._arguments = set_up, arguments
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(preload)
+        self._logs = tempfile.TemporaryDirectory(prefix="pixio_workers_")
+        self._n_started = 0
+        self._workers = [self._start_worker() for _ in range(workers)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._logs.cleanup()
+
+    @property
+    def has_idle_worker(self) -> bool:
+        """Whether a submitted task would be taken at once."""
+        return any(worker.task is None for worker in self._workers)
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker (there must be one)."""
+        worker = next(worker for worker in self._workers if worker.task is None)
+        worker.task = task
+        # A worker that has just died is noticed in `wait`, with this task as its victim.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            worker.connection.send(task)
+
+    def wait(self) -> list[Outcome[Task, Result]]:
+        """Wait until at least one submitted task is over.
+
+        Raises:
+            UserError, RuntimeError: A worker could not be set up; no other would fare better.
+        """
+        ready = wait([worker.connection for worker in self._workers if worker.task is not None])
+        outcomes = []
+        for index, worker in enumerate(self._workers):
+            if worker.connection not in ready:
+                continue
+            task = worker.task
+            assert task is not None
+            try:
+                message = worker.connection.recv()
+            except (EOFError, ConnectionResetError):
+                cause, last_words = worker.bury()
+                outcomes.append(Outcome(task, crash=cause, details=last_words))
+                self._workers[index] = self._start_worker()
+                continue
+            if isinstance(message, _SetUpFailed):
+                raise _exception_of(message.failure)
+            worker.task = None
+            if isinstance(message, _Failure):
+                outcomes.append(Outcome(task, crash=message.reason, details=message.details))
+            else:
+                outcomes.append(Outcome(task, result=message))
+        return outcomes
+
+    def _start_worker(self) -> "_Worker[Task]":
+        self._n_started += 1
+        log = Path(self._logs.name) / f"worker_{self._n_started}.log"
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_serve, args=(theirs, log, self._set_up, self._arguments), daemon=True
+        )
+        process.start()
+        # The worker's end must be open in the worker alone, or its death would not close the pipe.
+        theirs.close()
+        return _Worker(process, ours, log)
+
+
+@dataclass(frozen=True)
+class _SetUpFailed:
+    failure: _Failure
+
+
+class _Worker[Task]:
+    """The parent's view of a worker: its process, its pipe, and the task it is busy with."""
+
+    def __init__(self, process: Any, connection: Connection, log: Path) -> None:
+        self.process, self.connection, self.log = process, connection, log
+        self.task: Task | None = None
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+    def bury(self) -> tuple[str, str]:
+        """Return what a dead worker died of, and the end of what it printed."""
+        self.process.join()
+        self.connection.close()
+        code = self.process.exitcode
+        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"worker {cause}", self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def _serve(
+    connection: Connection, log: Path, set_up: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]
+) -> None:
+    """Work in a worker process until the parent closes the pipe."""
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _redirect_output(log)
+    faulthandler.enable()
+    torch.set_num_threads(1)
+    try:
+        act = set_up(*arguments)
+    except Exception as error:
+        connection.send(_SetUpFailed(_failure_of(error)))
+        return
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        try:
+            message = act(task)
+        except Exception as error:
+            message = _failure_of(error)
+        connection.send(message)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send what the process and its libraries print to a file: the terminal belongs to the parent's progress."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (lives as long as the process)
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _failure_of(error: Exception) -> _Failure:
+    return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, UserError))
+
+
+def _exception_of(failure: _Failure) -> Exception:
+    if failure.is_user_error:
+        return UserError(failure.reason.partition(": ")[2])
+    return RuntimeError(f"A worker could not be set up.\n{failure.details}")

@@ -1,0 +1,148 @@
+"""Random resized crops on uint8 frames and photometric changes on batches.
+
+Shape letters: B images, C channels, H and W pixels, S side of the cached frames, T tries.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD
+
+Range = tuple[float, float]
+
+CROP_TRIES = 10  # as torchvision's RandomResizedCrop
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
+_RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """Strength of the photometric changes; each range is drawn from uniformly, once per image.
+
+    Args:
+        probability: Fraction of images that are changed at all.
+        brightness: Factor on all channels; 0.2 is light dimmed to a fifth.
+        channel_gain: Factor on each channel separately, the colour of a lamp.
+        contrast: Factor on the distance from the image's mean luminance.
+        saturation: Factor on the distance from the pixel's luminance.
+        hue: Largest rotation of hue, as a fraction of a full turn.
+        grey: Fraction of the changed images that lose all colour.
+    """
+
+    probability: float = 0.8
+    brightness: Range = (0.2, 1.6)
+    channel_gain: Range = (0.6, 1.4)
+    contrast: Range = (0.6, 1.4)
+    saturation: Range = (0.3, 1.7)
+    hue: float = 0.1
+    grey: float = 0.1
+
+
+def random_crops(
+    aspect_B: Tensor, side: int, scale: Range, ratio: Range, generator: torch.Generator
+) -> Tensor:
+    """Draw RandomResizedCrop boxes for images that were squashed to squares.
+
+    Args:
+        aspect_B: Width / height of each image before squashing: scale and ratio refer to that geometry.
+        side: Side of the squashed images in pixels.
+        scale: Range of the crop's area, as a fraction of the image's.
+        ratio: Range of the crop's width / height, drawn uniformly in its logarithm.
+        generator: Source of randomness.
+
+    Returns:
+        boxes_B4: int64 (top, left, height, width) in pixels of the squashed images.
+    """
+    batch = len(aspect_B)
+    area_BT = torch.empty(batch, CROP_TRIES).uniform_(*scale, generator=generator)
+    low, high = torch.tensor(ratio).log().tolist()
+    ratio_BT = torch.empty(batch, CROP_TRIES).uniform_(low, high, generator=generator).exp()
+    relative_BT = ratio_BT / aspect_B[:, None]
+    width_BT, height_BT = (area_BT * relative_BT).sqrt(), (area_BT / relative_BT).sqrt()
+    fits_BT = (width_BT <= 1) & (height_BT <= 1)
+    first_B1 = fits_BT.to(torch.uint8).argmax(dim=1, keepdim=True)
+    # When no try fits (very long images): the largest central crop of an allowed ratio, as torchvision does.
+    closest_B = aspect_B.clamp(*ratio)
+    fallback_width, fallback_height = (closest_B / aspect_B).clamp(max=1), (aspect_B / closest_B).clamp(max=1)
+    found_B = fits_BT.any(dim=1)
+    width_B = torch.where(found_B, width_BT.gather(1, first_B1)[:, 0], fallback_width)
+    height_B = torch.where(found_B, height_BT.gather(1, first_B1)[:, 0], fallback_height)
+    size_B2 = (torch.stack([height_B, width_B], dim=1) * side).round().long().clamp(1, side)
+    place_B2 = torch.rand(batch, 2, generator=generator)
+    place_B2 = torch.where(found_B[:, None], place_B2, 0.5)
+    corner_B2 = (place_B2 * (side - size_B2 + 1)).long()
+    return torch.cat([corner_B2, size_B2], dim=1)
+
+
+def crop_and_resize(frames_BSSC: Tensor, boxes_B4: Tensor, size: int) -> Tensor:
+    """Cut boxes out of uint8 frames and resize them, bilinear with antialias: uint8 (B, C, size, size).
+
+    One image at a time on the CPU: there the uint8 kernel beats a batched float grid_sample.
+    """
+    channels = frames_BSSC.shape[-1]
+    out = torch.empty(
+        len(frames_BSSC), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last
+    )
+    for index, (top, left, height, width) in enumerate(boxes_B4.tolist()):
+        crop = frames_BSSC[index, top : top + height, left : left + width].permute(2, 0, 1)[None]
+        out[index] = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+    return out
+
+
+def _uniform(limits: Range, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.empty(shape).uniform_(*limits, generator=generator)
+
+
+def _colour_matrices(batch: int, settings: Photometric, generator: torch.Generator) -> Tensor:
+    """Brightness, channel gains, saturation and hue of each image as one linear map of RGB: (B, 3, 3)."""
+    eye = torch.eye(3)
+    luma = torch.tensor(_LUMA).expand(3, 3)
+    gain_B3 = _uniform(settings.channel_gain, (batch, 3), generator)
+    gain_B3 = gain_B3 * _uniform(settings.brightness, (batch, 1), generator)
+    saturation_B = _uniform(settings.saturation, (batch,), generator)
+    saturation_B[torch.rand(batch, generator=generator) < settings.grey] = 0.0
+    angle_B = 2 * torch.pi * _uniform((-settings.hue, settings.hue), (batch,), generator)
+    rotation = torch.zeros(batch, 3, 3)
+    rotation[:, 0, 0] = 1.0
+    rotation[:, 1, 1] = rotation[:, 2, 2] = angle_B.cos()
+    rotation[:, 2, 1] = angle_B.sin()
+    rotation[:, 1, 2] = -angle_B.sin()
+    to_yiq = torch.tensor(_RGB_TO_YIQ)
+    hue = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    saturate = luma + saturation_B[:, None, None] * (eye - luma)
+    return torch.diag_embed(gain_B3) @ saturate @ hue
+
+
+def change_photometrically(
+    images_BCHW: Tensor, settings: Photometric, generator: torch.Generator
+) -> Tensor:
+    """Change light and colour of images in [0, 1]; all changes but the final clamp are one affine map per image.
+
+    Args:
+        images_BCHW: RGB float images in [0, 1], on any device.
+        settings: Ranges to draw from.
+        generator: Source of randomness, on the CPU.
+    """
+    batch, device = len(images_BCHW), images_BCHW.device
+    matrix_B33 = _colour_matrices(batch, settings, generator)
+    contrast_B11 = _uniform(settings.contrast, (batch, 1, 1), generator)
+    unchanged_B11 = torch.rand(batch, 1, 1, generator=generator) >= settings.probability
+    matrix_B33 = torch.where(unchanged_B11, torch.eye(3), matrix_B33).to(device)
+    contrast_B11 = torch.where(unchanged_B11, 1.0, contrast_B11).to(device)
+    pixels_B3P = images_BCHW.flatten(2)
+    mean_B31 = matrix_B33 @ pixels_B3P.mean(dim=2, keepdim=True)
+    luminance_B11 = (mean_B31 * torch.tensor(_LUMA, device=device)[:, None]).sum(dim=1, keepdim=True)
+    offset_B11 = (1 - contrast_B11) * luminance_B11
+    changed = torch.baddbmm(offset_B11, contrast_B11 * matrix_B33, pixels_B3P)
+    return changed.clamp_(0, 1).view_as(images_BCHW)
+
+
+def normalise(images_BCHW: Tensor) -> Tensor:
+    """Normalise images in [0, 1] as the encoder expects them."""
+    mean, std = (
+        torch.tensor(values, device=images_BCHW.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (images_BCHW - mean) / std

@@ -1,0 +1,205 @@
+"""Images to pretrain on, decoded once into one memory-mapped uint8 file.
+
+A folder of images or the camera frames of a DemoStore become an `ImageCache`: squares of equal side, so that
+a training step reads rows instead of decoding files. Images that are not square are squashed and remember
+their aspect ratio, so that crops keep the geometry of the original.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pixio_robot.demos.store import DemoStore
+from pixio_robot.errors import UserError, nearest_name
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+Frame = tuple[np.ndarray, float]  # uint8 (side, side, 3) and width / height before squashing
+
+
+class ImageCache(Dataset[Tensor]):
+    """Decoded frames, uint8 (side, side, 3) each, read from a memory-mapped file.
+
+    Attributes:
+        aspect_N: Width / height of every image before it was squashed to a square.
+        side: Pixels along each side.
+        fingerprint: Changes when the images it was made from change.
+        skipped: Names of the files that could not be decoded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a cache that `folder_images` or `demo_images` wrote."""
+        record = json.loads((folder / "cache.json").read_text())
+        self.aspect_N = torch.from_numpy(np.load(folder / "aspect.npy"))
+        self.side: int = record["side"]
+        self.fingerprint: str = record["fingerprint"]
+        self.skipped: list[str] = record["skipped"]
+        shape = (len(self.aspect_N), self.side, self.side, 3)
+        self._pixels = np.memmap(folder / "pixels.uint8", dtype=np.uint8, mode="r", shape=shape)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.aspect_N)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return one image, uint8 (side, side, 3)."""
+        return self.read([index])[0]
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Return several images at once, uint8 (B, side, side, 3)."""
+        return torch.from_numpy(self._pixels[np.asarray(indices)])
+
+
+def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
+    """Decode all images under a folder, or reuse the cache of an earlier call.
+
+    Args:
+        path: Searched recursively for jpg, png and webp files.
+        cache_dir: Where decoded images are kept, `side`² · 3 bytes each.
+        side: Pixels along each side of a decoded image.
+
+    Raises:
+        UserError: The folder is missing or holds no readable image, or the disk is too full.
+    """
+    if not path.is_dir():
+        raise UserError(f"There is no folder {path}: give a folder of images with images.path=…")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise UserError(
+            f"{path} holds no images ({', '.join(SUFFIXES)}): give another folder with images.path=…"
+        )
+    listing = "".join(
+        f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n"
+        for file, stat in ((file, file.stat()) for file in files)
+    )
+
+    def decoded() -> Iterator[tuple[str, Frame | None]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for some in batched(files, 256):  # a bounded number of decoded images in flight
+                frames = pool.map(lambda file: _decode(file, side), some)
+                yield from zip((str(file.relative_to(path)) for file in some), frames, strict=True)
+
+    return _cached(cache_dir, f"folder {side}\n{listing}", side, len(files), decoded)
+
+
+def demo_images(
+    path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None
+) -> ImageCache:
+    """Copy the camera frames of a DemoStore, or reuse the cache of an earlier call.
+
+    Args:
+        path: The `.zarr` folder of the store.
+        cache_dir: Where frames are kept, `side`² · 3 bytes each.
+        side: Pixels along each side; frames of another size are resized.
+        image_keys: Cameras to use, as `observation.images.<camera>`; all by default.
+
+    Raises:
+        UserError: The store or a camera does not exist, the store is empty, or the disk is too full.
+    """
+    store = DemoStore.open(path)
+    keys = list(image_keys or store.image_keys)
+    for key in keys:
+        if key not in store.image_keys:
+            raise UserError(f"{path} has no camera {key!r}. {nearest_name(key, store.image_keys)}")
+    if not keys or not store.num_steps:
+        raise UserError(f"{path} holds no camera frames: record demonstrations with cameras first.")
+
+    def decoded() -> Iterator[tuple[str, Frame | None]]:
+        for key in keys:
+            for start in range(0, store.num_steps, 256):
+                stop = min(start + 256, store.num_steps)
+                for step, frame in enumerate(store.read(key, start, stop), start):
+                    yield f"{key} {step}", _squash(Image.fromarray(frame), side)
+
+    recipe = f"demos {side} {' '.join(keys)} {store.fingerprint()}"
+    return _cached(cache_dir, recipe, side, len(keys) * store.num_steps, decoded)
+
+
+def _squash(image: Image.Image, side: int) -> Frame:
+    aspect = image.width / image.height
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return np.asarray(image), aspect
+
+
+def _decode(file: Path, side: int) -> Frame | None:
+    try:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    # Pillow's decoders raise many kinds of errors on damaged files; none of them may end a long run.
+    except Exception as error:
+        log.warning("skipped %s: %s", file, error)
+        return None
+    return _squash(upright, side)
+
+
+def _cached(
+    cache_dir: Path,
+    recipe: str,
+    side: int,
+    count: int,
+    decoded: Callable[[], Iterator[tuple[str, Frame | None]]],
+) -> ImageCache:
+    """Open the cache of this recipe, after writing it when it does not exist; a cache exists whole or not at all."""
+    fingerprint = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    folder = cache_dir / fingerprint
+    if not folder.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        needed, free = count * side * side * 3, shutil.disk_usage(cache_dir).free
+        if needed > free:
+            raise UserError(
+                f"Decoding {count} images at {side} px needs {needed / 1e9:.1f} GB in {cache_dir}, "
+                f"{free / 1e9:.1f} GB are free: free some space, choose another cache_dir, or lower images.side."
+            )
+        unfinished = cache_dir / f"{fingerprint}.{uuid.uuid4().hex[:8]}.unfinished"
+        unfinished.mkdir()
+        try:
+            skipped = _write_frames(unfinished, decoded(), count)
+            record = {"side": side, "fingerprint": fingerprint, "skipped": skipped}
+            (unfinished / "cache.json").write_text(json.dumps(record, indent=1))
+            try:
+                os.replace(unfinished, folder)
+            except OSError:  # another run was faster with the same images
+                if not folder.exists():
+                    raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    cache = ImageCache(folder)
+    if cache.skipped:
+        log.warning("%d of %d images could not be decoded and are left out", len(cache.skipped), count)
+    return cache
+
+
+def _write_frames(folder: Path, frames: Iterator[tuple[str, Frame | None]], count: int) -> list[str]:
+    """Write pixels and aspect ratios; return the names of what could not be decoded."""
+    aspects: list[float] = []
+    skipped: list[str] = []
+    columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (folder / "pixels.uint8").open("wb") as pixels, Progress(*columns) as progress:
+        task = progress.add_task("", total=count)
+        for name, frame in frames:
+            if frame is None:
+                skipped.append(name)
+            else:
+                pixels.write(np.ascontiguousarray(frame[0]))
+                aspects.append(frame[1])
+            progress.advance(task)
+    if not aspects:
+        raise UserError(f"None of the {count} images could be decoded (first: {skipped[0]}): check the files.")
+    np.save(folder / "aspect.npy", np.asarray(aspects, dtype=np.float32))
+    return skipped

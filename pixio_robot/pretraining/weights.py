@@ -1,0 +1,105 @@
+"""Weights of a pretrained autoencoder: two safetensors files that say what they are."""
+
+import os
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pixio_robot.encoders import PIXIO_VARIANTS, PixioVisionTransformer, load_encoder_weights
+from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.pretraining.mae import PixioMAE
+
+_DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
+
+
+def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> PixioVisionTransformer:
+    """Build a freshly initialised Pixio encoder whose position embedding fits square images of `image_size` px.
+
+    Raises:
+        UserError: The variant is unknown or the size is not divisible by the patch.
+    """
+    if variant not in PIXIO_VARIANTS:
+        raise UserError(
+            f"Only Pixio encoders can be pretrained, {variant!r} is none. {nearest_name(variant, PIXIO_VARIANTS)}"
+        )
+    if image_size % 16:
+        raise UserError(f"Images of {image_size} px cannot be cut into patches of 16: choose a multiple of 16.")
+    encoder = timm.create_model(variant, img_size=image_size, drop_path_rate=drop_path)
+    assert isinstance(encoder, PixioVisionTransformer)
+    return encoder
+
+
+def save_mae(mae: PixioMAE, variant: str, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `encoder.safetensors` (timm's keys) and `decoder.safetensors`, with metadata that rebuilds both.
+
+    Args:
+        mae: The autoencoder.
+        variant: timm name of its encoder.
+        folder: Existing folder; each file is replaced at once.
+        dtype: Type of the stored weights.
+    """
+    encoder, decoder = mae.encoder, mae.decoder
+    metadata = {
+        "variant": variant,
+        "image_size": str(encoder.patch_embed.img_size[0]),
+        "patch_size": str(mae.patch),
+        "embed_dim": str(encoder.embed_dim),
+        "depth": str(len(encoder.blocks)),
+        "num_heads": str(encoder.blocks[0].attn.num_heads),
+        "class_tokens": str(encoder.num_prefix_tokens),
+    }
+    decoder_metadata = metadata | {
+        "decoder_dim": str(decoder.embed.out_features),
+        "decoder_depth": str(len(decoder.blocks)),
+        "decoder_heads": str(decoder.blocks[0].attn.num_heads),
+        "mask_ratio": str(mae.mask_ratio),
+        "mask_block": str(mae.mask_block),
+    }
+    _save(encoder, folder / "encoder.safetensors", metadata, dtype)
+    _save(decoder, folder / "decoder.safetensors", decoder_metadata, dtype)
+
+
+def _save(module: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.dtype) -> None:
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()}
+    unfinished = file.with_suffix(".unfinished")
+    save_file(tensors, unfinished, metadata=metadata)
+    os.replace(unfinished, file)
+
+
+def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
+    """Rebuild an autoencoder from the two files of `save_mae`, in float32 and evaluation mode.
+
+    Args:
+        variant: timm name of the encoder, for instance `pixio_tiny16`.
+        encoder_file: Weights of the encoder.
+        decoder_file: Weights of the decoder; its metadata give shape and mask.
+
+    Raises:
+        UserError: A file is missing, unreadable, or belongs to another variant.
+    """
+    try:
+        with safe_open(decoder_file, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{decoder_file} cannot be read as decoder weights ({error}); expected the decoder.safetensors "
+            "that pretraining writes beside encoder.safetensors."
+        ) from error
+    if metadata.get("variant") != variant or not set(_DECODER_FIELDS) <= metadata.keys():
+        raise UserError(
+            f"{decoder_file} is a decoder of {metadata.get('variant', 'no known encoder')}, not of {variant}: "
+            "give encoder and decoder files of one pretraining run."
+        )
+    encoder = create_encoder(variant, int(metadata["image_size"]))
+    load_encoder_weights(encoder, encoder_file, variant)
+    mae = PixioMAE(
+        encoder,
+        mask_ratio=float(metadata["mask_ratio"]),
+        **{field: int(metadata[field]) for field in _DECODER_FIELDS},
+    )
+    mae.decoder.load_state_dict(load_file(decoder_file))
+    return mae.eval()

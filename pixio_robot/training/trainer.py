@@ -1,0 +1,127 @@
+"""The policy training loop."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.policies import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+from torch.optim.lr_scheduler import LambdaLR
+
+from pixio_robot.errors import UserError
+from pixio_robot.training.average import WeightAverage
+from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.checkpoints import load_checkpoint, save_checkpoint
+from pixio_robot.training.run_log import RunLog
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long and how fast to train."""
+
+    steps: int = 3000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Windows per step."""
+    learning_rate: float = 1e-3
+    """Peak of the cosine schedule."""
+    weight_decay: float = 1e-4
+    """AdamW's decoupled decay."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    gradient_clip: float = 10.0
+    """Largest gradient norm."""
+    average_decay: float = 0.995
+    """Decay of the moving average of weights that is evaluated and saved."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 20
+    """Steps between log lines; the loss is averaged over them."""
+    cache_features: bool = True
+    """Encode each frame once before training; only a frozen encoder can."""
+
+
+def train(
+    policy: PreTrainedPolicy,
+    processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline],
+    batches: TrainingBatches,
+    config: TrainerConfig,
+    run_dir: Path,
+    log: RunLog,
+    information: Mapping[str, Any],
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> Path:
+    """Train a policy, resuming from the run folder's last checkpoint if there is one.
+
+    Args:
+        policy: Any LeRobot policy whose `forward` returns a loss; it is trained in place.
+        processors: Pre- and post-processing pipelines; the first is applied to every batch.
+        batches: Where batches come from, by step.
+        config: How long and how fast.
+        run_dir: Receives `checkpoints/`.
+        log: Receives a line every `log_every` steps.
+        information: What the policy was trained in, saved with each checkpoint.
+        on_step: Called with the finished steps and the latest mean loss.
+
+    Returns:
+        The final checkpoint's `pretrained_model` folder.
+
+    Raises:
+        UserError: The loss is no longer finite; the last good checkpoint stays.
+    """
+    optimizer = torch.optim.AdamW(
+        policy.get_optim_params(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+    average = WeightAverage(policy, config.average_decay)
+    start = load_checkpoint(run_dir, policy, average, optimizer, scheduler)
+    log.discard_after("training", start)
+    on_step(start, math.nan)
+    policy.train()
+    losses: list[torch.Tensor] = []
+    checkpoint = run_dir / "checkpoints" / "last" / "pretrained_model"
+    clock = time.perf_counter()
+    for step in range(start + 1, config.steps + 1):
+        loss, _ = policy(processors[0](batches.batch(step - 1)))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), config.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        average.update()
+        losses.append(loss.detach())
+        if step % config.log_every == 0 or step == config.steps:
+            mean_loss = torch.stack(losses).mean().item()
+            if not math.isfinite(mean_loss):
+                raise UserError(
+                    f"The loss became {mean_loss} between steps {step - len(losses) + 1} and {step}; the last "
+                    f"checkpoint in {run_dir / 'checkpoints'} is good. Lower trainer.learning_rate, or look for "
+                    f"non-finite values in the demonstrations."
+                )
+            seconds, clock = time.perf_counter() - clock, time.perf_counter()
+            log.write(
+                "training",
+                step=step,
+                loss=mean_loss,
+                lr=scheduler.get_last_lr()[0],
+                seconds_per_step=seconds / len(losses),
+            )
+            losses.clear()
+            on_step(step, mean_loss)
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            checkpoint = save_checkpoint(
+                run_dir, step, config.steps, policy, average, optimizer, scheduler, processors, information
+            )
+    return checkpoint
+
+
+def learning_rate_factor(step: int, config: TrainerConfig) -> float:
+    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to zero."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -1,0 +1,126 @@
+"""VisionEncoder: tokens, frozen mode, preprocessing, readouts, and clear refusals."""
+
+import json
+
+import torch
+from huggingface_hub import constants
+from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, readout
+from pixio_robot.errors import UserError
+from pytest import MonkeyPatch, mark, raises
+from safetensors.torch import save_file
+
+
+def encoder(name: str = "pixio_tiny16", **fields) -> VisionEncoder:
+    return VisionEncoder(EncoderConfig(name, weights="random", **fields))
+
+
+@mark.parametrize(
+    ("name", "num_global", "width", "grid"),
+    [
+        ("pixio_tiny16", 8, 192, (6, 10)),
+        ("resnet18", 1, 512, (3, 5)),
+        ("vit_small_patch16_dinov3", 1, 384, (6, 10)),
+        ("vit_base_patch16_224.mae", 1, 768, (6, 10)),
+    ],
+)
+def test_any_backbone_gives_tokens(name: str, num_global: int, width: int, grid: tuple[int, int]) -> None:
+    model = encoder(name)
+    tokens = model(torch.rand(2, 3, 96, 160))
+    assert tokens.global_tokens.shape == (2, num_global, width) == (2, model.num_global, model.width)
+    assert tokens.patch_tokens.shape == (2, *grid, width)
+    assert model.grid(96, 160) == grid
+
+
+def test_patch_tokens_keep_their_places() -> None:
+    """A changed corner changes its own patch token most."""
+    model = encoder()
+    images = torch.full((2, 3, 128, 128), 0.5)
+    images[1, :, 0:16, 112:128] = 1.0
+    patches = model(images).patch_tokens
+    change = (patches[1] - patches[0]).norm(dim=-1)
+    assert change.argmax() == 7  # top right of the 8 × 8 grid
+
+
+def test_frozen_stays_frozen_in_training() -> None:
+    model = encoder()
+    model.train()
+    assert not model.backbone.training
+    assert not model(torch.rand(1, 3, 128, 128)).patch_tokens.requires_grad
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_finetune_takes_gradients() -> None:
+    model = encoder(mode="finetune")
+    model.train()
+    model(torch.rand(1, 3, 128, 128)).patch_tokens.sum().backward()
+    assert model.backbone.patch_embed.proj.weight.grad is not None
+
+
+def test_preprocessing_is_resize_then_imagenet_normalisation() -> None:
+    model = encoder(image_size=64)
+    frames = torch.randint(0, 256, (1, 128, 128, 3), dtype=torch.uint8)
+    got = model.preprocess(frames_to_images(frames))
+    images = frames.permute(0, 3, 1, 2) / 255
+    small = torch.nn.functional.interpolate(images, size=64, mode="bilinear", antialias=True)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(got, (small - mean[:, None, None]) / std[:, None, None])
+    assert model.grid(128, 128) == (4, 4)
+
+
+def test_tokens_survive_flattening() -> None:
+    tokens = encoder()(torch.rand(2, 3, 96, 160))
+    again = type(tokens).unflatten(tokens.flatten(), 8, (6, 10))
+    assert torch.equal(again.global_tokens, tokens.global_tokens)
+    assert torch.equal(again.patch_tokens, tokens.patch_tokens)
+
+
+def test_readouts() -> None:
+    tokens = encoder()(torch.rand(2, 3, 96, 160))
+    mean = tokens.global_tokens.mean(1)
+    assert torch.equal(readout("cls_mean")(tokens), mean)
+    assert torch.equal(readout("cls")(tokens)[:, 192:384], tokens.global_tokens[:, 1])
+    assert torch.equal(readout("patch_map")(tokens)[:, :, 2, 7], tokens.patch_tokens[:, 2, 7])
+    both = readout("patch_and_cls")(tokens)
+    assert torch.equal(both[:, :192, 2, 7], tokens.patch_tokens[:, 2, 7])
+    assert torch.equal(both[:, 192:, 5, 9], mean)
+    with raises(UserError, match="Did you mean 'cls_mean'"):
+        readout("cls_men")
+
+
+def test_unknown_name_offers_the_nearest() -> None:
+    with raises(UserError, match="Did you mean 'pixio_vitl16'"):
+        encoder("pixio_vitl61")
+
+
+def test_size_not_divisible_by_the_patch() -> None:
+    with raises(UserError, match=r"100×128 px do not fit pixio_tiny16.*divisible by 16.*image_size=96"):
+        encoder()(torch.rand(1, 3, 100, 128))
+
+
+def test_official_weights_offline_name_three_ways(monkeypatch: MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    with raises(UserError, match=r"facebook/pixio-vitb16.*\(1\).*\(2\).*\(3\)"):
+        VisionEncoder(EncoderConfig("pixio_vitb16"))
+
+
+def test_official_weights_come_from_the_hub_cache(monkeypatch: MonkeyPatch, tmp_path) -> None:
+    """The hub's cache layout with small files stands in for a downloaded ViT-B."""
+    torch.manual_seed(0)
+    source = encoder("pixio_vitb16")
+    snapshot = tmp_path / "models--facebook--pixio-vitb16" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    references = tmp_path / "models--facebook--pixio-vitb16" / "refs"
+    references.mkdir()
+    (references / "main").write_text("0" * 40)
+    weights = source.backbone.state_dict()
+    names = sorted(weights)
+    shards = {"model-00001-of-00002.safetensors": names[:80], "model-00002-of-00002.safetensors": names[80:]}
+    for file, keys in shards.items():
+        save_file({key: weights[key] for key in keys}, snapshot / file)
+    index = {"weight_map": {key: file for file, keys in shards.items() for key in keys}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    loaded = VisionEncoder(EncoderConfig("pixio_vitb16"))
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(loaded(images).flatten(), source(images).flatten())

@@ -1,0 +1,217 @@
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.envs import make_env_pre_post_processors
+from lerobot.policies import make_policy, make_pre_post_processors
+from lerobot.scripts.lerobot_eval import eval_policy
+from toy_plugin import ToyEnvConfig
+
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.evaluation.rollouts import evaluate_policy
+
+SEEDS = list(range(100, 112))
+
+
+def outcomes(record: EvaluationRecord) -> list[tuple[int, bool, int, float]]:
+    return [(episode.seed, episode.success, episode.steps, episode.total_reward) for episode in record.episodes]
+
+
+@pytest.fixture(scope="module")
+def videos_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation") / "videos"
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint: Path, videos_dir: Path) -> tuple[EvaluationRecord, list[Episode]]:
+    seen: list[Episode] = []
+    record = evaluate_policy(
+        checkpoint, ToyEnvConfig(), SEEDS, workers=2, videos_dir=videos_dir, n_videos=4, on_episode=seen.append
+    )
+    return record, seen
+
+
+def test_record_holds_every_episode_in_the_order_of_seeds(finished: tuple[EvaluationRecord, list[Episode]]) -> None:
+    record, seen = finished
+    assert [episode.seed for episode in record.episodes] == SEEDS
+    assert {episode.seed for episode in seen} == set(SEEDS)
+    successes = [episode.success for episode in record.episodes]
+    assert 0 < sum(successes) < len(SEEDS), "the toy must separate seeds, or nothing here is tested"
+    assert all(0 < episode.steps <= 12 and episode.seconds > 0 for episode in record.episodes)
+    assert record.env["type"] == "pixio_toy"
+    assert record.render_profile == "plain"
+    assert record.versions["torch"] == torch.__version__.partition("+")[0]
+    assert not record.crashes
+
+
+def test_neither_workers_nor_order_change_the_result(
+    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], videos_dir: Path, tmp_path: Path
+) -> None:
+    alone = evaluate_policy(
+        checkpoint, ToyEnvConfig(), SEEDS[::-1], workers=1, videos_dir=tmp_path / "videos", n_videos=4
+    )
+    assert outcomes(alone)[::-1] == outcomes(finished[0])
+
+
+def test_lerobots_own_evaluation_agrees(
+    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]]
+) -> None:
+    # The steps of lerobot.scripts.lerobot_eval.eval_main, on one thread as in the workers.
+    env_config = ToyEnvConfig()
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    config.pretrained_path = checkpoint
+    policy = make_policy(config, env_cfg=env_config)
+    preprocessor, postprocessor = make_pre_post_processors(config, pretrained_path=str(checkpoint))
+    env_preprocessor, env_postprocessor = make_env_pre_post_processors(env_config, config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            theirs = eval_policy(
+                env=env_config.create_envs(1)["pixio_toy"][0],
+                policy=policy,
+                env_preprocessor=env_preprocessor,
+                env_postprocessor=env_postprocessor,
+                preprocessor=preprocessor,
+                postprocessor=postprocessor,
+                n_episodes=len(SEEDS),
+                start_seed=SEEDS[0],
+            )["per_episode"]
+    finally:
+        torch.set_num_threads(threads)
+    ours = finished[0].episodes
+    assert [episode["success"] for episode in theirs] == [episode.success for episode in ours]
+    assert [episode["sum_reward"] for episode in theirs] == pytest.approx(
+        [episode.total_reward for episode in ours], rel=1e-6
+    )
+
+
+def test_videos_are_h264_with_every_frame_and_show_the_first_successes_and_failures(
+    finished: tuple[EvaluationRecord, list[Episode]], videos_dir: Path
+) -> None:
+    episodes = finished[0].episodes
+    shown = [episode for episode in episodes if episode.video is not None]
+    failures = [episode for episode in episodes if not episode.success]
+    successes = [episode for episode in episodes if episode.success]
+    assert len(failures) >= 2 and len(successes) >= 2
+    assert {episode.seed for episode in shown} == {episode.seed for episode in failures[:2] + successes[:2]}
+    assert sorted(path.name for path in videos_dir.iterdir()) == sorted(Path(str(e.video)).name for e in shown)
+    for episode in shown:
+        with av.open(str(videos_dir.parent / str(episode.video))) as video:
+            stream = video.streams.video[0]
+            frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+            assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)
+        assert len(frames) == episode.steps + 1
+        height, width = frames[0].shape[:2]
+        assert width == 2 * height and height >= 256
+        # The front camera on the left grows brighter by 20 with every step, to the terminal observation.
+        brightness = [float(frame[:, 16 : width // 2 - 16].mean()) for frame in frames]
+        np.testing.assert_allclose(brightness, 20 * np.arange(len(frames)), atol=6)
+
+
+def test_a_dead_worker_costs_one_retry_and_is_reported(
+    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], tmp_path: Path
+) -> None:
+    env_config = ToyEnvConfig(dies_once=[101], dies_always=[103], raises_always=[105], memory=str(tmp_path))
+    record = evaluate_policy(checkpoint, env_config, SEEDS[:7], workers=2)
+    crashes = {(crash.seed, crash.attempt): crash.reason for crash in record.crashes}
+    assert crashes.keys() == {(101, 1), (103, 1), (103, 2), (105, 1), (105, 2)}
+    assert "SIGKILL" in crashes[101, 1]
+    assert "the simulation diverged" in crashes[105, 2]
+    lost = [episode for episode in record.episodes if episode.error is not None]
+    assert [(episode.seed, episode.success) for episode in lost] == [(103, False), (105, False)]
+    # What did run, the repeated episode included, gives what it gives without crashes.
+    expected = [outcome for outcome in outcomes(finished[0])[:7] if outcome[0] not in (103, 105)]
+    assert [outcome for outcome in outcomes(record) if outcome[0] not in (103, 105)] == expected
+    assert record.n_episodes == 7
+    assert record.success_rate == sum(outcome[1] for outcome in expected) / 7
+
+
+def test_an_evaluation_in_which_nothing_runs_is_no_success_rate(checkpoint: Path) -> None:
+    with pytest.raises(RuntimeError, match="the simulation diverged"):
+        evaluate_policy(checkpoint, ToyEnvConfig(raises_always=SEEDS), SEEDS, workers=1)
+
+
+def test_an_environment_that_cannot_start_ends_with_its_sentence(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="install libegl1"):
+        evaluate_policy(checkpoint, ToyEnvConfig(broken=True), SEEDS, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("env_config", "words"),
+    [
+        (ToyEnvConfig(camera_names=["front", "side"]), ["observation.images.wrist", "observation.images.side"]),
+        (ToyEnvConfig(image_size=48), ["observation.images.front", "(3, 32, 32)", "(3, 48, 48)"]),
+        (ToyEnvConfig(action_size=7), ["action", "(2,)", "(7,)"]),
+    ],
+    ids=["camera", "image size", "action size"],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    checkpoint: Path, env_config: ToyEnvConfig, words: list[str]
+) -> None:
+    with pytest.raises(UserError, match="does not fit") as caught:
+        evaluate_policy(checkpoint, env_config, SEEDS, workers=1)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    def refusal(folder: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            evaluate_policy(folder, ToyEnvConfig(), SEEDS, workers=1)
+        return str(caught.value)
+
+    assert "There is no checkpoint folder" in refusal(tmp_path / "nowhere")
+    assert "config.json" in refusal(tmp_path)
+    assert str(checkpoint) in refusal(checkpoint.parent)
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "type": "actt"}))
+    assert "Did you mean 'act'?" in refusal(broken)
+    (broken / "model.safetensors").unlink()
+    assert "model.safetensors" in refusal(broken)
+
+
+def test_seeds_of_demonstrations_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="demonstrations"):
+        evaluate_policy(checkpoint, ToyEnvConfig(), SEEDS, workers=1, demonstration_seeds=range(101))
+    noted = shutil.copytree(checkpoint, tmp_path / "noted", copy_function=os.link)
+    (noted / "pixio_run.json").write_text(json.dumps({"demonstration_seeds": [5, 111]}))
+    with pytest.raises(UserError, match="111"):
+        evaluate_policy(noted, ToyEnvConfig(), SEEDS, workers=1)
+    with pytest.raises(UserError, match="twice"):
+        evaluate_policy(checkpoint, ToyEnvConfig(), [7, 8, 7], workers=1)
+    with pytest.raises(UserError, match="at least one"):
+        evaluate_policy(checkpoint, ToyEnvConfig(), [], workers=1)
+
+
+def test_another_simulation_than_in_training_is_warned_of_once(
+    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noted = shutil.copytree(checkpoint, tmp_path / "noted", copy_function=os.link)
+    versions = finished[0].versions
+
+    def warnings(env: dict, versions: dict) -> list[str]:
+        caplog.clear()
+        (noted / "pixio_run.json").write_text(json.dumps({"env": env, "versions": versions}))
+        with caplog.at_level(logging.WARNING, logger="pixio_robot"):
+            evaluate_policy(noted, ToyEnvConfig(), SEEDS[:2], workers=2)
+        return [message.getMessage() for message in caplog.records if message.name.startswith("pixio_robot")]
+
+    assert warnings(finished[0].env, versions) == []
+    (warning,) = warnings({**finished[0].env, "render_profile": "standard"}, {**versions, "mujoco": "3.3.0"})
+    assert "render profile standard then, plain now" in warning
+    assert "mujoco 3.3.0 then" in warning
+
+
+def test_the_same_config_twice_is_not_the_same_as_another(checkpoint: Path) -> None:
+    short = evaluate_policy(checkpoint, replace(ToyEnvConfig(), episode_length=2), SEEDS[:3], workers=1)
+    assert [episode.steps for episode in short.episodes] == [2, 2, 2]
