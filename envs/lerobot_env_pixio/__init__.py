@@ -5,5 +5,8 @@ LeRobot imports every installed module named ``lerobot_env_*`` at start-up; impo
 """
 
 from lerobot_env_pixio.configuration import RobosuiteEnvConfig
+from lerobot_env_pixio.rendering import choose_gl
+
+choose_gl()  # now, because MuJoCo reads MUJOCO_GL when it is first imported, wherever that happens
 
 __all__ = ["RobosuiteEnvConfig"]

@@ -1,7 +1,15 @@
-"""Camera frames of a MuJoCo simulation from a GL context that is made on the first frame."""
+"""Camera frames of a MuJoCo simulation.
 
+Shape suffixes: G geoms, P planes, X the three axes of space.
+"""
+
+import atexit
+import contextlib
 import os
+import re
 import sys
+import warnings
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +19,11 @@ from lerobot_env_pixio.render_profiles import RenderProfile
 if TYPE_CHECKING:
     import mujoco
 
+HIDDEN_GROUP = 5  # MuJoCo has geom groups 0 to 5 and draws 0 to 2 unless told otherwise
+
 
 def choose_gl() -> None:
-    """Set ``MUJOCO_GL=egl`` where the user chose nothing and there is no display to open a window on.
-
-    MuJoCo reads the variable once, when it is first imported.
-    """
+    """Set ``MUJOCO_GL=egl`` where the user chose nothing and there is no display to open a window on."""
     has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if sys.platform == "linux" and not os.environ.get("MUJOCO_GL") and not has_display:
         os.environ["MUJOCO_GL"] = "egl"
@@ -24,7 +31,7 @@ def choose_gl() -> None:
 
 def no_gl_error(cause: Exception) -> ValueError:
     """Return the error that says that no GL context can be made, and what to do about it."""
-    detail = str(cause).strip().split("\n")[0] or type(cause).__name__
+    detail = re.split(r"\.?(?:\s*\n|\. )", str(cause).strip())[0] or type(cause).__name__
     return ValueError(
         f"no usable OpenGL for rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({detail}): "
         "on Debian or Ubuntu run `apt-get install libegl1 libgl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
@@ -49,18 +56,59 @@ class CameraRenderer:
         profile.apply_to_model(model)
         model.vis.global_.offwidth = model.vis.global_.offheight = image_size
         try:
-            self._renderer = mujoco.Renderer(model, image_size, image_size)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # GLFW warns of what it then fails with
+                self._renderer = mujoco.Renderer(model, image_size, image_size)
         except Exception as error:  # each GL platform fails with types of its own, of its binding's, or of MuJoCo's
+            with contextlib.suppress(AttributeError):
+                mujoco.GLContext._context = None  # its destructor reads what a failed constructor did not set
             raise no_gl_error(error) from error
         profile.apply_to_scene(self._renderer.scene)
+        # Once modules are torn down at exit, MuJoCo's own clean-up prints errors.
+        atexit.register(_close_if_alive, weakref.ref(self._renderer))
+        self._model = model
         self._options = mujoco.MjvOption()
         self._options.geomgroup[0] = 0  # robosuite keeps collision shapes in group 0 and visual ones in group 1
+        # What lies outside the view can still cast a shadow into it or be mirrored in it.
+        self._culls = not (profile.shadows or profile.reflections)
 
     def frame(self, data: "mujoco.MjData", camera: str) -> np.ndarray:
         """Return what a camera sees, uint8 (image_size, image_size, 3), first row at the top."""
+        groups_G = self._model.geom_group.copy()
+        if self._culls:
+            # MuJoCo draws every mesh, seen or not, and the vertices are most of what a frame costs in software.
+            self._model.geom_group[outside_view(self._model, data, camera)] = HIDDEN_GROUP
         self._renderer.update_scene(data, camera, self._options)
+        self._model.geom_group[:] = groups_G
         return self._renderer.render()
 
     def close(self) -> None:
         """Free the GL context."""
         self._renderer.close()
+
+
+def _close_if_alive(renderer: "weakref.ref[mujoco.Renderer]") -> None:
+    if (alive := renderer()) is not None:
+        alive.close()
+
+
+def outside_view(model: "mujoco.MjModel", data: "mujoco.MjData", camera: str) -> np.ndarray:
+    """Tell which geoms certainly lie outside a camera's square view, bool (G,).
+
+    A geom is outside when its bounding box lies wholly behind the camera or beyond one side of the view pyramid. The
+    frame without those geoms is the same to the last bit.
+    """
+    view_angle = np.deg2rad(model.camera(camera).fovy[0]) / 2.0
+    across, ahead = np.cos(view_angle), np.sin(view_angle)
+    # Outward normals of the sides and of the plane behind, in the camera's frame: x right, y up, looking along -z.
+    outward_PX = np.array(
+        [[across, 0, ahead], [-across, 0, ahead], [0, across, ahead], [0, -across, ahead], [0, 0, 1.0]]
+    )
+    normals_PX = outward_PX @ data.camera(camera).xmat.reshape(3, 3).T
+
+    axes_GXX = data.geom_xmat.reshape(-1, 3, 3)
+    box_centres_GX = data.geom_xpos + np.einsum("gij,gj->gi", axes_GXX, model.geom_aabb[:, :3])
+    distances_GP = (box_centres_GX - data.camera(camera).xpos) @ normals_PX.T
+    reaches_GP = np.einsum("gjp,gj->gp", np.abs(axes_GXX.transpose(0, 2, 1) @ normals_PX.T), model.geom_aabb[:, 3:])
+    is_unbounded_G = model.geom_rbound == 0  # planes
+    return ~is_unbounded_G & (distances_GP > reaches_GP).any(axis=1)

@@ -81,6 +81,7 @@ class RobosuiteEnv(gymnasium.Env):
 
         self._simulation: MujocoEnv | None = None
         self._renderer: CameraRenderer | None = None
+        self._frames: dict[str, np.ndarray] = {}
         self._steps = 0
 
     @property
@@ -111,8 +112,9 @@ class RobosuiteEnv(gymnasium.Env):
             options: Accepted for gymnasium's sake; there are none.
         """
         super().reset(seed=seed)
+        simulation = self.simulation  # importing and building it must not draw from the episode's random numbers
         with numpy_seed(int(self.np_random.integers(2**32))):
-            self.simulation.reset()
+            simulation.reset()
         self._steps = 0
         return self._observe(), self._info(is_success=False)
 

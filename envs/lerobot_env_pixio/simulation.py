@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerobot_env_pixio.rendering import choose_gl, no_gl_error
+from lerobot_env_pixio.rendering import no_gl_error
 
 if TYPE_CHECKING:
     from robosuite.environments.base import MujocoEnv
@@ -29,6 +31,30 @@ def numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
+def _import_robosuite() -> ModuleType:
+    """Import robosuite without what it prints and without the ``MUJOCO_GL`` it sets."""
+    chosen_gl = os.environ.get("MUJOCO_GL")
+    logger = logging.getLogger("robosuite_logs")
+    logger.disabled = True  # it warns of optional packages
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in its docstrings, where no .pyc exists yet
+            import robosuite
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # by MuJoCo and OpenCV without GL
+        raise no_gl_error(error) from error
+    finally:
+        logger.disabled = False
+        # robosuite asks for EGL whatever MuJoCo uses; processes started from here shall do what this one does.
+        if chosen_gl is None:
+            os.environ.pop("MUJOCO_GL", None)
+        else:
+            os.environ["MUJOCO_GL"] = chosen_gl
+    logger.setLevel(logging.ERROR)  # robosuite itself sets INFO while it is imported
+    return robosuite
+
+
 def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
     """Build robosuite's environment for a task, without rendering and without robosuite's own observations.
 
@@ -43,22 +69,7 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
     Raises:
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
-    choose_gl()
-    # robosuite warns on import of optional packages, and its docstrings of invalid escapes where no .pyc exists yet.
-    robosuite_logger = logging.getLogger("robosuite_logs")
-    robosuite_logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import robosuite
-    except ModuleNotFoundError:
-        raise
-    except (ImportError, AttributeError, OSError) as error:
-        raise no_gl_error(error) from error
-    finally:
-        robosuite_logger.disabled = False
-    robosuite_logger.setLevel(logging.ERROR)  # robosuite sets INFO itself while it is imported
-
+    robosuite = _import_robosuite()
     with numpy_seed(MODEL_SEED):
         simulation = robosuite.make(
             task,

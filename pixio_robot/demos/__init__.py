@@ -1,6 +1,7 @@
-"""Demonstrations: the zarr store, training windows from it, collection, and conversion to and from LeRobot's format."""
+"""Demonstrations: the zarr store, training windows from it, collection, and LeRobot's format."""
 
-from pixio_robot.demos.store import DemoStore, Feature
+from pixio_robot.demos.layout import Feature
+from pixio_robot.demos.store import DemoStore
 from pixio_robot.demos.windows import WindowDataset
 
 __all__ = ["DemoStore", "Feature", "WindowDataset"]

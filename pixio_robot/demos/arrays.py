@@ -1,8 +1,8 @@
 """zarr arrays of a demonstration store: how they are cut into files, and how damage shows.
 
-Crash safety rests on two behaviours of zarr: ``LocalStore`` writes each file (a chunk, a shard, a ``zarr.json``) to a
-temporary name and renames it, so a file is either the old one or the new one; and a write into a partly filled shard
-carries over the shard's other chunks as they are.
+Crash safety rests on two behaviours of zarr: ``LocalStore`` writes each file (a chunk, a shard, a
+``zarr.json``) to a temporary name and renames it, so a file is either the old one or the new one; and a write
+into a partly filled shard carries over the shard's other chunks as they are.
 """
 
 import contextlib
@@ -14,24 +14,29 @@ from pathlib import Path
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.array_spec import ArrayConfigParams
+from zarr.errors import ChunkNotFoundError
 
 from pixio_robot.errors import UserError
 
-# zarr's synchronous pipeline reads a batch of frames four times faster than the default one. A pipeline that the user
-# configured (such as zarrs) stays.
+# zarr's synchronous pipeline reads a batch of frames four times faster than the default one. A pipeline that
+# the user configured (such as zarrs) stays.
 _PIPELINE = "codec_pipeline.path"
 if zarr.config.get(_PIPELINE) == "zarr.core.codec_pipeline.BatchedCodecPipeline":
     zarr.config.set({_PIPELINE: "zarr.core.codec_pipeline.FusedCodecPipeline"})
 
-# The checksum behind the compressor turns a flipped bit or a missing end into an error instead of wrong numbers.
+# The checksum behind the compressor turns a flipped bit or a missing end into an error instead of wrong
+# numbers.
 CODEC_NAME = "blosc-lz4, crc32c"
 _COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
 _IMAGE_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec())
 # Chunks are written even where every value is 0, so that an absent file always means damage.
-_CONFIG = {"write_empty_chunks": True, "read_missing_chunks": False}
+_CONFIG: ArrayConfigParams = {"write_empty_chunks": True, "read_missing_chunks": False}
 
-# An append rewrites the shard that it lands in, which bounds its size; a shard is one file, which bounds their number.
-_SHARD_BYTES = 16 * 2**20
+# An append rewrites the shard that it lands in, and a read needs the shard's index (16 bytes a frame): that
+# bounds its size. A shard is one file: that bounds their number.
+_MAX_SHARD_BYTES = 16 * 2**20
+_MAX_SHARD_FRAMES = 512
 _ROWS_PER_CHUNK = 4096
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -40,10 +45,10 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def create_array(
     group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str, *, is_image: bool = False
 ) -> None:
-    """Create an array of no rows: one frame a chunk for images, thousands of rows a chunk for anything else."""
+    """Create an array of no rows: a frame a chunk for images, thousands of rows a chunk for the rest."""
     if is_image:
         frame_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
-        frames_per_shard = 2 ** max(0, int(math.log2(_SHARD_BYTES / frame_bytes)))
+        frames_per_shard = max(1, min(_MAX_SHARD_FRAMES, _MAX_SHARD_BYTES // frame_bytes))
         chunks, shards, compressors = (1, *row_shape), (frames_per_shard, *row_shape), _IMAGE_COMPRESSORS
     else:
         chunks, shards, compressors = (_ROWS_PER_CHUNK, *row_shape), None, _COMPRESSORS
@@ -69,7 +74,7 @@ def open_array(root: Path, name: str, mode: str) -> zarr.Array:
 
 
 def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:
-    """Make `rows` the array's last ones, from row `start` on; whatever was there is overwritten or cut off."""
+    """Make `rows` the last ones, from row `start` on; whatever was there is overwritten or cut off."""
     array.resize((start + len(rows), *array.shape[1:]))
     array[start:] = rows
 
@@ -82,6 +87,20 @@ def read_rows(root: Path, name: str, array: zarr.Array, rows: slice | np.ndarray
     """
     with _explains_damage(root, name):
         return np.asarray(array.oindex[rows] if isinstance(rows, np.ndarray) else array[rows])
+
+
+def read_growing(root: Path, name: str, array: zarr.Array) -> np.ndarray:
+    """Read an array that grows row by row; the last row is 0 if it was made room for but not written.
+
+    Raises:
+        UserError: A chunk is missing, cut off or altered.
+    """
+    rows = np.zeros(array.shape, array.dtype)
+    n_certain = max(0, array.shape[0] - 1)
+    rows[:n_certain] = read_rows(root, name, array, slice(0, n_certain))
+    with _explains_damage(root, name), contextlib.suppress(ChunkNotFoundError):
+        rows[n_certain:] = array[n_certain:]
+    return rows
 
 
 def check_files(root: Path, name: str, array: zarr.Array, n_rows: int) -> None:
@@ -114,8 +133,9 @@ def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
 def _explains_damage(root: Path, name: str) -> Iterator[None]:
     try:
         yield
-    # zarr and the codecs have no common base: a bad checksum is a ValueError, a chunk that does not decompress a
-    # RuntimeError, damaged metadata a KeyError or TypeError, an absent array a FileNotFoundError.
+    # zarr and the codecs have no common base: a bad checksum is a ValueError, a chunk that does not
+    # decompress a RuntimeError, damaged metadata a KeyError or TypeError, an absent array a
+    # FileNotFoundError.
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

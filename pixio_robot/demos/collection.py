@@ -1,35 +1,32 @@
 """Collects demonstrations of a scripted expert into a store, on several cores."""
 
-import contextlib
-import dataclasses
-import importlib.metadata
-import json
 import os
-import platform
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from lerobot.envs import EnvConfig
 from rich.console import Console
 
+from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.progress import progress_bar
-from pixio_robot.demos.recording import Demonstration, ExpertEnvConfig
-from pixio_robot.demos.store import DemoStore, Feature
-from pixio_robot.demos.workers import DemonstrationWorkers
+from pixio_robot.demos.recording import Demonstration, ExpertEnvConfig, record_demonstration
+from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.environments import describe_env
+from pixio_robot.evaluation.record import software_versions
+from pixio_robot.evaluation.workers import WorkerPool
 
 # Evaluation uses the seeds from here on: what a policy is measured on must not be what it was shown.
 FIRST_EVALUATION_SEED = 100_000
 
 # An expert that fails so often in a row does not solve the task.
 _MAX_FAILURES_IN_A_ROW = 20
-_DISTRIBUTIONS = ("pixio-robot", "lerobot", "gymnasium", "mujoco", "robosuite", "numpy", "zarr")
-# Fields of LeRobot's base configuration that follow from others or say nothing about the data.
-_DERIVED_FIELDS = {"features", "features_map", "max_parallel_tasks", "disable_env_checker"}
 
 
 def collect(
-    env_config: ExpertEnvConfig,
+    env_config: EnvConfig,
     store_path: str | Path,
     n_episodes: int,
     *,
@@ -39,12 +36,13 @@ def collect(
 ) -> DemoStore:
     """Bring a store to a number of successful demonstrations, reusing those that it has.
 
-    Episodes are tried with the seeds `first_seed`, `first_seed` + 1, …; those in which the expert fails are dropped. They
-    are stored in the order of their seeds, so the store is the same for any number of workers, and however often the
-    collection was interrupted.
+    Episodes are tried with the seeds `first_seed`, `first_seed` + 1, …; those in which the expert fails are
+    dropped. They are stored in the order of their seeds, so the store is the same for any number of workers,
+    and however often the collection was interrupted.
 
     Args:
-        env_config: Environment and expert.
+        env_config: Environment and expert: a config of LeRobot's that also has `make_env()` and
+            `make_expert(seed)`, see `recording.ExpertEnvConfig`.
         store_path: Folder of the store; made where it is absent.
         n_episodes: Number of demonstrations wanted.
         first_seed: The first seed to try.
@@ -55,10 +53,16 @@ def collect(
         The store, with at least `n_episodes` episodes.
 
     Raises:
-        UserError: The store holds demonstrations of another environment or first seed, or is damaged, or in use; the
-            environment cannot run; the expert does not solve the task; or the disk is full. Finished episodes are kept.
+        UserError: The environment has no expert, cannot run, or crashes twice on a seed; the expert does not
+            solve the task; the store has demonstrations of another environment or first seed, is damaged or
+            in use; or the disk is full. Finished episodes are kept.
     """
     console = console or Console(stderr=True)
+    if not hasattr(env_config, "make_expert"):
+        raise UserError(
+            f"The environment {env_config.type!r} has no scripted expert: choose one that has, such as "
+            "env=robosuite_lift, or import demonstrations with scripts/convert_demos.py."
+        )
     attributes = {
         "fps": env_config.fps,
         "env": describe_env(env_config),
@@ -66,89 +70,73 @@ def collect(
         "versions": software_versions(),
     }
     store = _open_matching(Path(store_path), attributes)
-    n_reused = store.num_episodes if store else 0
-    if n_reused >= n_episodes:
-        console.print(f"Reusing all {n_reused} demonstrations in {store_path} ({n_episodes} wanted).")
-        assert store is not None
+    if store is not None and store.num_episodes >= n_episodes:
+        console.print(f"Reusing all {store.num_episodes} demonstrations in {store_path} ({n_episodes} wanted).")
         return store
+    n_reused, next_seed = 0, first_seed
     if store is not None:
-        console.print(f"Reusing {n_reused} demonstrations in {store_path}; collecting {n_episodes - n_reused} more.")
         store.begin_writing()
-
-    next_seed = int(store.episode_seeds[-1]) + 1 if store is not None and n_reused else first_seed
+        n_reused = store.num_episodes
+        next_seed = int(store.episode_seeds[-1]) + 1 if n_reused else first_seed
+        console.print(f"Reusing {n_reused} demonstrations in {store_path}; collecting the others.")
+    n_missing = n_episodes - n_reused
     n_tried = 0
     try:
-        with progress_bar("demonstrations", n_episodes - n_reused, console) as advance:
-            for demonstration in _demonstrations(env_config, n_episodes - n_reused, next_seed, workers):
+        with (
+            progress_bar("demonstrations", n_missing, console) as advance,
+            closing(_demonstrations(env_config, n_missing, next_seed, workers)) as demonstrations,
+        ):
+            for demonstration in demonstrations:
                 n_tried += 1
-                if not demonstration.success:
-                    continue
-                if store is None:
-                    store = DemoStore.create(store_path, _features(demonstration), attributes)
-                store.append_episode(
-                    demonstration.data,
-                    seed=demonstration.seed,
-                    success=demonstration.success,
-                    task=demonstration.task,
-                )
-                advance()
+                if demonstration.success:
+                    store = store or DemoStore.create(store_path, _features(demonstration), attributes)
+                    _append(store, demonstration)
+                    advance()
     except KeyboardInterrupt:
         n_kept = store.num_episodes if store is not None else 0
-        console.print(f"Stopped with {n_kept} of {n_episodes} demonstrations in {store_path}; run again to go on.")
+        console.print(f"{n_kept} of {n_episodes} demonstrations are in {store_path}; run again to go on.")
         raise
     finally:
         if store is not None:
             store.close()
     assert store is not None
-    n_collected = store.num_episodes - n_reused
     console.print(
-        f"Collected {n_collected} demonstrations into {store_path} (the expert failed on {n_tried - n_collected} of "
-        f"{n_tried} seeds; those are not stored)."
+        f"Collected {n_missing} demonstrations into {store_path} "
+        f"(the expert failed on {n_tried - n_missing} of {n_tried} seeds, which are not stored)."
     )
     return store
 
 
-def describe_env(env_config: ExpertEnvConfig) -> dict[str, Any]:
-    """Return what distinguishes an environment's data, as JSON values: its type and every field of its configuration."""
-    assert dataclasses.is_dataclass(env_config)
-    fields = {
-        field.name: getattr(env_config, field.name)
-        for field in dataclasses.fields(env_config)
-        if field.name not in _DERIVED_FIELDS
-    }
-    return json.loads(json.dumps({"type": env_config.type, **fields}))
-
-
-def software_versions() -> dict[str, str]:
-    """Return the versions of what decides how demonstrations move and look."""
-    versions = {"python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
 def _demonstrations(
-    env_config: ExpertEnvConfig, n_successes: int, first_seed: int, workers: int | None
-) -> Iterator[Demonstration]:
+    env_config: EnvConfig, n_successes: int, first_seed: int, workers: int | None
+) -> Generator[Demonstration]:
     """Yield the demonstrations of successive seeds, failed ones too, until enough of them succeeded."""
     waiting: dict[int, Demonstration] = {}
+    crashed: set[int] = set()
     next_to_start = next_to_yield = first_seed
-    n_failures_in_a_row = 0
-    with DemonstrationWorkers(env_config, min(workers or _available_cores(), n_successes)) as pool:
+    n_busy = n_failures_in_a_row = 0
+    n_workers = min(workers or len(os.sched_getaffinity(0)), n_successes)
+    with WorkerPool(_Recorder, (env_config,), n_workers, preload=[__name__]) as pool:
         while n_successes:
             # Never more than could still be needed, so that nothing is run in vain.
-            n_promised = pool.num_busy + sum(demonstration.success for demonstration in waiting.values())
-            if pool.has_idle and n_promised < n_successes:
-                if next_to_start >= FIRST_EVALUATION_SEED:
-                    raise UserError(
-                        f"The seeds of demonstrations reached {FIRST_EVALUATION_SEED}, where those of evaluation begin: "
-                        "start from a lower first_seed or ask for fewer episodes."
-                    )
-                pool.start(next_to_start)
+            n_promised = n_busy + sum(demonstration.success for demonstration in waiting.values())
+            if pool.has_idle_worker and n_promised < n_successes:
+                pool.submit(_checked_seed(next_to_start))
                 next_to_start += 1
+                n_busy += 1
                 continue
-            waiting |= {demonstration.seed: demonstration for demonstration in pool.finished()}
+            for outcome in pool.wait():
+                if outcome.result is not None:
+                    waiting[outcome.task] = outcome.result
+                    n_busy -= 1
+                elif outcome.task in crashed:
+                    raise UserError(
+                        f"Seed {outcome.task} failed twice in the environment or its expert "
+                        f"({outcome.crash}): try that seed by itself, or start from another first seed."
+                    ) from RuntimeError(outcome.details)
+                else:
+                    crashed.add(outcome.task)
+                    pool.submit(outcome.task)
             while n_successes and next_to_yield in waiting:
                 demonstration = waiting.pop(next_to_yield)
                 next_to_yield += 1
@@ -156,14 +144,36 @@ def _demonstrations(
                 n_failures_in_a_row = 0 if demonstration.success else n_failures_in_a_row + 1
                 if n_failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
                     raise UserError(
-                        f"The expert failed on {n_failures_in_a_row} seeds in a row, up to {demonstration.seed}: it does "
-                        "not solve this task; check the task and the length of its episodes."
+                        f"The expert failed on {n_failures_in_a_row} seeds in a row, up to "
+                        f"{demonstration.seed}: it does not solve this task; check the task and the length "
+                        "of its episodes."
                     )
                 yield demonstration
 
 
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0))
+class _Recorder:
+    """In a worker: an environment, made once, that turns seeds into demonstrations."""
+
+    def __init__(self, env_config: ExpertEnvConfig) -> None:
+        self._env_config = env_config
+        try:
+            self._env = env_config.make_env()
+            self._env.reset(seed=0)  # so that a missing renderer shows here and not as a failed seed
+        except ValueError as error:
+            # Plugins know nothing of our UserError: theirs is a ValueError with the same kind of sentence.
+            raise UserError(str(error)) from error
+
+    def __call__(self, seed: int) -> Demonstration:
+        return record_demonstration(self._env, self._env_config.make_expert(seed), seed)
+
+
+def _checked_seed(seed: int) -> int:
+    if seed >= FIRST_EVALUATION_SEED:
+        raise UserError(
+            f"The seeds of demonstrations reached {FIRST_EVALUATION_SEED}, where those of evaluation begin: "
+            "start from a lower first_seed or ask for fewer episodes."
+        )
+    return seed
 
 
 def _open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
@@ -173,14 +183,26 @@ def _open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
     store = DemoStore.open(path)
     wanted = {**attributes["env"], "first_seed": attributes["first_seed"]}
     found = {**store.attributes.get("env", {}), "first_seed": store.attributes.get("first_seed")}
-    differing = [name for name in wanted | found if wanted.get(name) != found.get(name)]
-    if differing:
-        differences = ", ".join(f"{name} {found.get(name)!r} (not {wanted.get(name)!r})" for name in differing)
+    differences = [
+        f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
+        for name in wanted | found
+        if wanted.get(name) != found.get(name)
+    ]
+    if differences:
         raise UserError(
-            f"{path} holds demonstrations of another environment: {differences}; choose another path, or delete it to "
-            "collect anew."
+            f"{path} holds demonstrations of another environment ({'; '.join(differences)}): choose another "
+            "path, or delete it to collect anew."
         )
     return store
+
+
+def _append(store: DemoStore, demonstration: Demonstration) -> None:
+    store.append_episode(
+        demonstration.data,
+        seed=demonstration.seed,
+        success=demonstration.success,
+        task=demonstration.task,
+    )
 
 
 def _features(demonstration: Demonstration) -> dict[str, Feature]:

@@ -20,17 +20,7 @@ class Expert(Protocol):
 
 
 class ExpertEnvConfig(Protocol):
-    """A LeRobot `EnvConfig` that can also make its scripted expert."""
-
-    @property
-    def type(self) -> str:
-        """Name in LeRobot's registry of environments."""
-        ...
-
-    @property
-    def fps(self) -> int:
-        """Control rate in Hz."""
-        ...
+    """A LeRobot `EnvConfig` that makes single environments and a scripted expert for them."""
 
     def make_env(self) -> gymnasium.Env:
         """Return one environment."""
@@ -61,7 +51,8 @@ class Demonstration:
 def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demonstration:
     """Run one episode.
 
-    Step t holds the observation before the action and the action; the observation after the last action is not kept.
+    Step t holds the observation before the action and the action; the observation after the last action is
+    not kept.
     """
     observation, info = env.reset(seed=seed)
     expert.reset(env)

@@ -17,8 +17,9 @@ _FRAMES_AT_ONCE = 32
 def compute_statistics(store: "DemoStore") -> Statistics:
     """Return mean, std, min, max and count of each key, as LeRobot's ``stats.json`` has them.
 
-    Low-dimensional keys: over all steps, each (features,). Cameras: over pixels of at most 256 frames spread evenly, each
-    (3, 1, 1) for values in [0, 1]. The standard deviation is the population's. ``count`` (1,) counts steps or frames.
+    Low-dimensional keys: over all steps, each (features,). Cameras: over pixels of at most 256 frames spread
+    evenly, each (3, 1, 1) for values in [0, 1]. The standard deviation is the population's. ``count`` (1,)
+    counts steps or frames.
     """
     return {
         key: _frame_statistics(store, key) if feature.is_image else _step_statistics(store, key)
@@ -54,6 +55,4 @@ def _frame_statistics(store: "DemoStore", key: str) -> dict[str, np.ndarray]:
     lowest = levels[np.argmax(occurrences > 0, axis=1)]
     highest = levels[255 - np.argmax(occurrences[:, ::-1] > 0, axis=1)]
     per_channel = {"mean": mean, "std": std, "min": lowest, "max": highest}
-    return {name: value.reshape(-1, 1, 1) for name, value in per_channel.items()} | {
-        "count": np.array([n_frames])
-    }
+    return {name: value.reshape(-1, 1, 1) for name, value in per_channel.items()} | {"count": np.array([n_frames])}

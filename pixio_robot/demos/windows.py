@@ -17,13 +17,14 @@ _ACTION = "action"
 class WindowDataset(torch.utils.data.Dataset):
     """Windows around every step of a store: the last observations, and the actions from that step on.
 
-    An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a leading axis
-    of observation steps, oldest first, where there are several; ``action`` (action_horizon, actions) from the item's own
-    step on; ``action_is_pad`` (action_horizon,) bool, true past the episode's end; and ``index``, the step's number in the
-    store, int64. Beyond an episode's ends its first or last step is repeated.
+    An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a
+    leading axis of observation steps, oldest first, where there are several; ``action`` (action_horizon,
+    actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true past the episode's
+    end; and ``index``, the step's number in the store, int64. Beyond an episode's ends its first or last step
+    is repeated.
 
-    States and actions stay in memory; frames are read when asked for, as many as there are observation steps. A copy in
-    another process (pickled as the store's path) reads its own.
+    States and actions stay in memory; frames are read when asked for, as many as there are observation steps.
+    A copy in another process (pickled as the store's path) reads its own.
 
     Args:
         store: The demonstrations.

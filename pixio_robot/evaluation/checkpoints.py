@@ -18,7 +18,12 @@ logger = logging.getLogger(__name__)
 # Written beside the weights by our training; other checkpoints have none.
 RUN_FILE = "pixio_run.json"
 
-_CHECKPOINT_FILES = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
+_CHECKPOINT_FILES = (
+    "config.json",
+    "model.safetensors",
+    "policy_preprocessor.json",
+    "policy_postprocessor.json",
+)
 # Their versions change physics and looks (FACTS: robosuite's success shifts with MuJoCo's version).
 _SIMULATOR_PACKAGES = ("mujoco", "robosuite")
 
@@ -52,7 +57,8 @@ def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
     """Check that the environment offers every observation that the policy reads, and takes its actions.
 
     Raises:
-        UserError: A camera, an image size, the state or the action differs; the message lists every difference.
+        UserError: A camera, an image size, the state or the action differs; the message lists every
+            difference.
     """
     offered = env_to_policy_features(env_config)
     wanted = {**(config.input_features or {}), **(config.output_features or {})}
@@ -91,8 +97,8 @@ def check_seeds(checkpoint: Path, seeds: Sequence[int], demonstration_seeds: Col
     shared = sorted(seen.intersection(seeds))
     if shared:
         raise UserError(
-            f"{len(shared)} evaluation seeds were used for demonstrations (the first is {shared[0]}): success on "
-            f"them says nothing. Choose seeds above {max(seen)}, for example from 100000 on."
+            f"{len(shared)} evaluation seeds belong to demonstrations (the first is {shared[0]}): success "
+            f"on them says nothing. Choose seeds above {max(seen)}, for example from 100000 on."
         )
 
 
@@ -125,6 +131,6 @@ def _not_a_checkpoint(checkpoint: Path, missing: Sequence[str]) -> str:
         message = f"There is no checkpoint folder {checkpoint}"
     else:
         message = f"{checkpoint} is not a checkpoint in LeRobot's format ({', '.join(missing)} missing)"
-    inner = [path for path in (checkpoint / "pretrained_model", checkpoint / "checkpoints/last/pretrained_model")]
+    inner = (checkpoint / "pretrained_model", checkpoint / "checkpoints" / "last" / "pretrained_model")
     hint = next((str(path) for path in inner if (path / "config.json").is_file()), None)
     return f"{message}: give {hint or 'the pretrained_model folder that a training run wrote'}."

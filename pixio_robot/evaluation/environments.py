@@ -19,8 +19,8 @@ def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
     """Build the environment config of any installed LeRobot environment.
 
     Args:
-        description: `type` (the name under which LeRobot knows the environment, e.g. `pixio_robosuite`) and any
-            fields of that environment's config.
+        description: `type` (the name under which LeRobot knows the environment, e.g. `pixio_robosuite`) and
+            any fields of that environment's config.
 
     Raises:
         UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the

@@ -158,8 +158,9 @@ class EvaluationRecord:
 def software_versions() -> dict[str, str]:
     """Return the versions that a result depends on.
 
-    Python, the packages that shape training, simulation and images (those that are installed), the platform, the
-    processor, and, in a clone of the repository, the git commit with `-dirty` after it when files were changed.
+    Python, the packages that shape training, simulation and images (those that are installed), the platform,
+    the processor, and, in a clone of the repository, the git commit with `-dirty` after it when files were
+    changed.
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -175,7 +176,7 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON so that the file at `path` is complete or as before, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

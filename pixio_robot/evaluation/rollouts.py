@@ -1,10 +1,12 @@
 """Measure a policy: one rollout per seed, spread over processes, each through LeRobot's own `rollout`.
 
-Episodes run one at a time, in single environments, with the random generators seeded by the episode's seed. An episode
-therefore gives the same result whatever the number of workers and the order; and the same success as
-`lerobot-eval --eval.batch_size=1` with that seed, since the policy, the processors and the loop are LeRobot's.
+Episodes run one at a time, in single environments, with the random generators seeded by the episode's seed.
+An episode therefore gives the same result whatever the number of workers and the order; and the same success
+as `lerobot-eval --eval.batch_size=1` with that seed, since the policy, the processors and the loop are
+LeRobot's.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -13,15 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from lerobot.configs import PreTrainedConfig
 from lerobot.envs import EnvConfig, make_env_pre_post_processors
 from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import rollout
 from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.random_utils import set_seed
+from rich.console import Console
+from tqdm import tqdm
 
 from pixio_robot.errors import UserError
-from pixio_robot.evaluation.checkpoints import check_fit, check_seeds, open_checkpoint, warn_of_other_simulation
+from pixio_robot.evaluation.checkpoints import (
+    check_fit,
+    check_seeds,
+    open_checkpoint,
+    warn_of_other_simulation,
+)
 from pixio_robot.evaluation.environments import describe_env
 from pixio_robot.evaluation.progress import RolloutProgress
 from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord, software_versions
@@ -53,6 +61,7 @@ def evaluate_policy(
     n_videos: int = 0,
     on_episode: Callable[[Episode], None] | None = None,
     demonstration_seeds: Collection[int] = (),
+    console: Console | None = None,
 ) -> EvaluationRecord:
     """Roll a policy out once per seed and record what happened.
 
@@ -62,18 +71,19 @@ def evaluate_policy(
         seeds: One episode each.
         workers: Number of processes.
         videos_dir: Folder for the videos; its parent is where the record's video paths start.
-        n_videos: At most so many videos are kept: the first failures, up to half of them (more when successes are
-            few), and the first successes.
+        n_videos: At most so many videos are kept: the first failures, up to half of them (more when successes
+            are few), and the first successes.
         on_episode: Called with every episode when it is over, in the order of finishing.
         demonstration_seeds: Seeds that no evaluation may use.
+        console: Where progress is shown; standard output by default.
 
     Returns:
-        The record, its episodes in the order of `seeds`. An attempt that crashes is repeated once; an episode whose
-        attempts both crash counts as a failure and says so.
+        The record, its episodes in the order of `seeds`. An attempt that crashes is repeated once; an episode
+        whose attempts both crash counts as a failure and says so.
 
     Raises:
-        UserError: The folder is no checkpoint, does not fit the environment, or the seeds are unusable; or the
-            environment cannot start.
+        UserError: The folder is no checkpoint, does not fit the environment, or the seeds are unusable; or
+            the environment cannot start.
         RuntimeError: No episode could be run.
     """
     start = time.perf_counter()
@@ -87,7 +97,7 @@ def evaluate_policy(
     board = _Board(seeds, n_videos if videos_dir is not None else 0)
     workers = min(workers, len(seeds))
     with (
-        RolloutProgress(len(seeds)) as progress,
+        RolloutProgress(len(seeds), console) as progress,
         WorkerPool(_Rollouts, (checkpoint, env_config, videos_dir), workers, preload=[__name__]) as pool,
     ):
         while not board.is_complete:
@@ -166,8 +176,8 @@ class _Board:
         return tuple(episode if episode in shown else replace(episode, video=None) for episode in episodes)
 
     def _may_show(self, seed: int, success: bool) -> bool:
-        # Enough such episodes before this one are known already: it cannot be among the first ones. That holds in
-        # whatever order episodes finish, so that the choice of videos does not depend on it.
+        # Enough such episodes before this one are known already: it cannot be among the first ones. That
+        # holds in whatever order episodes finish, so that the choice of videos does not depend on it.
         before = self._seeds[: self._seeds.index(seed)]
         known = [self._episodes[other] for other in before if other in self._episodes]
         return sum(episode.success == success and episode.error is None for episode in known) < self._n_videos
@@ -178,6 +188,8 @@ class _Rollouts:
 
     def __init__(self, checkpoint: Path, env_config: EnvConfig, videos_dir: Path | None) -> None:
         register_third_party_plugins()
+        # tqdm, which LeRobot's rollout uses, would make a semaphore that a killed worker leaves behind.
+        tqdm.set_lock(threading.RLock())
         self._fps, self._videos_dir = env_config.fps, videos_dir
         self._env = _start_env(env_config)
         # From here to the end of `_run` the steps are those of lerobot.scripts.lerobot_eval.eval_main.
@@ -216,7 +228,9 @@ class _Rollouts:
         )
 
     def _run(self, seed: int) -> dict[str, torch.Tensor]:
-        autocast = torch.autocast(torch.device(str(self._config.device)).type) if self._config.use_amp else nullcontext()
+        autocast = (
+            torch.autocast(torch.device(str(self._config.device)).type) if self._config.use_amp else nullcontext()
+        )
         with torch.no_grad(), autocast:
             return rollout(
                 env=self._env,
@@ -230,7 +244,7 @@ class _Rollouts:
 
 
 def _start_env(env_config: EnvConfig) -> FrameRecorder:
-    """Make the single environment, and reset it once so that a missing renderer shows here and not as a lost episode."""
+    """Make the single environment; its first reset shows a missing renderer here, not as a lost episode."""
     try:
         tasks = [env for suite in env_config.create_envs(n_envs=1).values() for env in suite.values()]
         if len(tasks) != 1:

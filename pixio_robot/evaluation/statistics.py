@@ -18,7 +18,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     Source: E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22, 209-212; without continuity correction.
     """
-    assert 0 <= successes <= trials and trials > 0 and 0 < confidence < 1
+    assert 0 <= successes <= trials > 0
+    assert 0 < confidence < 1
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     rate = successes / trials
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)

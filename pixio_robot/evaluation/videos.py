@@ -12,29 +12,35 @@ import numpy as np
 import torch
 from lerobot.utils.io_utils import write_video
 
-# Cameras of policies are small; enlarged before the encoder halves the colour resolution, they stay pleasant to watch.
+# Cameras of policies are small; enlarged before the encoder halves the colour resolution, they stay pleasant
+# to watch.
 _VIDEO_HEIGHT = 256
 
 
 class FrameRecorder(gym.vector.VectorWrapper):
     """Keeps the camera frames of the running episode of a single environment.
 
-    The frames are the policy's own observations, so recording renders nothing twice. An episode of n steps has n + 1
-    frames, from the reset to the observation after the last action.
+    The frames are the policy's own observations, so recording renders nothing twice. An episode of n steps
+    has n + 1 frames, from the reset to the observation after the last action.
     """
+
+    env: gym.vector.SyncVectorEnv
 
     def __init__(self, env: gym.vector.VectorEnv) -> None:
         super().__init__(env)
+        assert isinstance(env, gym.vector.SyncVectorEnv)
         assert env.num_envs == 1
         self.frames: list[dict[str, np.ndarray]] = []
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and start a new list of frames."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.frames = [_cameras(observation, 0)]
         return observation, info
 
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the environment and keep its new frame."""
         observation, reward, terminated, truncated, info = self.env.step(actions)
         # An environment that resets itself in its last step returns the next episode's first observation.
@@ -42,10 +48,9 @@ class FrameRecorder(gym.vector.VectorWrapper):
         self.frames.append(_cameras(observation, 0) if last is None else _cameras(last))
         return observation, reward, terminated, truncated, info
 
-
-    def call(self, name: str, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
+    def call(self, name: str, *arguments: object, **keywords: object) -> tuple[Any, ...]:
         """Call a method, or read an attribute, of the environment inside."""
-        return self.env.call(name, *arguments, **keywords)  # type: ignore[attr-defined]  (of SyncVectorEnv)
+        return self.env.call(name, *arguments, **keywords)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Read an attribute of the environment inside."""

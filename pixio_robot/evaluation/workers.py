@@ -10,12 +10,13 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import torch
 
 from pixio_robot.errors import UserError
 
@@ -49,15 +50,15 @@ class _Failure:
 class WorkerPool[Task, Result]:
     """A fixed number of worker processes; one that dies is replaced.
 
-    The processes are forked from a server that has imported the given modules once: importing LeRobot takes many
-    seconds and hundreds of megabytes, which workers then share.
+    The processes are forked from a server that has imported the given modules once: importing LeRobot takes
+    many seconds and hundreds of megabytes, which workers then share.
 
     Args:
-        set_up: Importable function, called once in every worker with `arguments`; returns the function that turns a
-            task into its result.
+        set_up: Importable function, called once in every worker with `arguments`; returns the function that
+            turns a task into its result.
         arguments: Arguments of `set_up`; sent to the worker, as are tasks and results.
         workers: Number of processes.
-        preload: Modules that the server imports.
+        preload: Modules that the server imports, unless one runs already (see `start_server`).
     """
 
     def __init__(
@@ -69,18 +70,19 @@ class WorkerPool[Task, Result]:
     ) -> None:
         assert workers > 0
         self._set_up, self._arguments = set_up, arguments
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(preload)
+        self._context = start_server(preload)
         self._logs = tempfile.TemporaryDirectory(prefix="pixio_workers_")
         self._n_started = 0
         self._workers = [self._start_worker() for _ in range(workers)]
 
     def __enter__(self) -> Self:
+        """Return the pool, whose workers are starting."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End all workers, busy or not."""
         for worker in self._workers:
             worker.stop()
         self._logs.cleanup()
@@ -131,13 +133,23 @@ class WorkerPool[Task, Result]:
         self._n_started += 1
         log = Path(self._logs.name) / f"worker_{self._n_started}.log"
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, log, self._set_up, self._arguments), daemon=True
-        )
+        process = self._context.Process(target=_serve, args=(theirs, log, self._set_up, self._arguments), daemon=True)
         process.start()
         # The worker's end must be open in the worker alone, or its death would not close the pipe.
         theirs.close()
         return _Worker(process, ours, log)
+
+
+def start_server(preload: list[str]) -> ForkServerContext:
+    """Let the process from which workers are forked import modules from now on, in the background.
+
+    A program has one such server: the first call decides what it imports, later ones find it running. A job
+    that will want workers calls this first, and imports its own modules meanwhile.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preload)
+    forkserver.ensure_running()
+    return context
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ class _SetUpFailed:
 class _Worker[Task]:
     """The parent's view of a worker: its process, its pipe, and the task it is busy with."""
 
-    def __init__(self, process: Any, connection: Connection, log: Path) -> None:
+    def __init__(self, process: BaseProcess, connection: Connection, log: Path) -> None:
         self.process, self.connection, self.log = process, connection, log
         self.task: Task | None = None
 
@@ -162,6 +174,7 @@ class _Worker[Task]:
         self.process.join()
         self.connection.close()
         code = self.process.exitcode
+        assert code is not None
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"worker {cause}", self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
@@ -174,10 +187,12 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _redirect_output(log)
     faulthandler.enable()
+    import torch  # here, so that `start_server` does not have to wait for it
+
     torch.set_num_threads(1)
     try:
         act = set_up(*arguments)
-    except Exception as error:
+    except Exception as error:  # whatever it is, the parent reports it
         connection.send(_SetUpFailed(_failure_of(error)))
         return
     while True:
@@ -187,13 +202,13 @@ def _serve(
             return
         try:
             message = act(task)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the parent reports it
             message = _failure_of(error)
         connection.send(message)
 
 
 def _redirect_output(log: Path) -> None:
-    """Send what the process and its libraries print to a file: the terminal belongs to the parent's progress."""
+    """Send all output of the process to a file: the terminal belongs to the parent's progress."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

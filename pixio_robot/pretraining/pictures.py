@@ -73,8 +73,9 @@ def save_picture(picture: np.ndarray, file: Path) -> None:
     _write(buffer.getvalue(), file)
 
 
-def save_loss_curve(steps: list[int], losses: list[float], file: Path) -> None:
+def save_loss_curve(losses: list[float], file: Path) -> None:
     """Draw the loss of every step, with a running mean over a fiftieth of the run, as PNG."""
+    steps = range(1, len(losses) + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, losses, linewidth=0.5, alpha=0.4, label="each step")

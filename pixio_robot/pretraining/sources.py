@@ -69,7 +69,7 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
     """Decode all images under a folder, or reuse the cache of an earlier call.
 
     Args:
-        path: Searched recursively for jpg, png and webp files.
+        path: Searched recursively for jpg, png and webp files; what is hidden (`.name`) is left out.
         cache_dir: Where decoded images are kept, `side`² · 3 bytes each.
         side: Pixels along each side of a decoded image.
 
@@ -78,7 +78,13 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
     """
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: give a folder of images with images.path=…")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.is_file()
+    )
     if not files:
         raise UserError(
             f"{path} holds no images ({', '.join(SUFFIXES)}): give another folder with images.path=…"

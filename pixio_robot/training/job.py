@@ -24,6 +24,7 @@ from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.feature_cache import FeatureCache, cache_features
+from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.progress import phase_progress
@@ -119,13 +120,14 @@ def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console |
         job = PolicyJob.load(run_dir / "config.yaml")
     console.print(f"run folder {run_dir}", highlight=False)
     try:
-        return _run(job, run_dir, console)
+        with PeakMemory() as memory:
+            return _run(job, run_dir, console, memory)
     except KeyboardInterrupt:
         console.print(f"[yellow]stopped; continue with resume={run_dir}")
         raise
 
 
-def _run(job: PolicyJob, run_dir: Path, console: Console) -> EvaluationRecord:
+def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) -> EvaluationRecord:
     seed_everything(job.seed)
     env_config = env_config_from(job.env)
     evaluation_seeds = range(job.evaluation.first_seed, job.evaluation.first_seed + job.evaluation.episodes)
@@ -180,8 +182,9 @@ def _run(job: PolicyJob, run_dir: Path, console: Console) -> EvaluationRecord:
         record.save(run_dir / "evaluation" / "evaluation.json")
     with log.phase("report", "Report"):
         save_run_pictures(store, job.encoder, run_dir / "pictures")
+    log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
     report = write_report(run_dir)
-    _print_summary(record, log, report, checkpoint, console)
+    _print_summary(record, log, memory, report, checkpoint, console)
     return record
 
 
@@ -266,11 +269,12 @@ def _resumed_run_dir(resume: str, output_root: Path) -> Path:
 
 
 def _print_summary(
-    record: EvaluationRecord, log: RunLog, report: Path, checkpoint: Path, console: Console
+    record: EvaluationRecord, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, console: Console
 ) -> None:
     console.rule("[bold]Result", align="left", style="dim")
     console.print(f"[bold green]{record.summary()}", highlight=False)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in log.phase_seconds.items())
-    console.print(f"time       {times}", highlight=False)
+    console.print(f"time       {times}; {sum(log.phase_seconds.values()) / 60:.1f} min together", highlight=False)
+    console.print(f"memory     {memory.peak_bytes / 2**30:.1f} GiB at the peak, all processes together", highlight=False)
     console.print(f"checkpoint {checkpoint}", highlight=False, soft_wrap=True)
     console.print(f"report     {report}", highlight=False, soft_wrap=True)

@@ -35,12 +35,20 @@ def videos_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(checkpoint: Path, videos_dir: Path) -> tuple[EvaluationRecord, list[Episode]]:
     seen: list[Episode] = []
     record = evaluate_policy(
-        checkpoint, ToyEnvConfig(), SEEDS, workers=2, videos_dir=videos_dir, n_videos=4, on_episode=seen.append
+        checkpoint,
+        ToyEnvConfig(),
+        SEEDS,
+        workers=2,
+        videos_dir=videos_dir,
+        n_videos=4,
+        on_episode=seen.append,
     )
     return record, seen
 
 
-def test_record_holds_every_episode_in_the_order_of_seeds(finished: tuple[EvaluationRecord, list[Episode]]) -> None:
+def test_record_holds_every_episode_in_the_order_of_seeds(
+    finished: tuple[EvaluationRecord, list[Episode]],
+) -> None:
     record, seen = finished
     assert [episode.seed for episode in record.episodes] == SEEDS
     assert {episode.seed for episode in seen} == set(SEEDS)
@@ -62,9 +70,7 @@ def test_neither_workers_nor_order_change_the_result(
     assert outcomes(alone)[::-1] == outcomes(finished[0])
 
 
-def test_lerobots_own_evaluation_agrees(
-    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]]
-) -> None:
+def test_lerobots_own_evaluation_agrees(checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]]) -> None:
     # The steps of lerobot.scripts.lerobot_eval.eval_main, on one thread as in the workers.
     env_config = ToyEnvConfig()
     config = PreTrainedConfig.from_pretrained(checkpoint)
@@ -102,7 +108,8 @@ def test_videos_are_h264_with_every_frame_and_show_the_first_successes_and_failu
     shown = [episode for episode in episodes if episode.video is not None]
     failures = [episode for episode in episodes if not episode.success]
     successes = [episode for episode in episodes if episode.success]
-    assert len(failures) >= 2 and len(successes) >= 2
+    assert len(failures) >= 2
+    assert len(successes) >= 2
     assert {episode.seed for episode in shown} == {episode.seed for episode in failures[:2] + successes[:2]}
     assert sorted(path.name for path in videos_dir.iterdir()) == sorted(Path(str(e.video)).name for e in shown)
     for episode in shown:
@@ -112,7 +119,8 @@ def test_videos_are_h264_with_every_frame_and_show_the_first_successes_and_failu
             assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)
         assert len(frames) == episode.steps + 1
         height, width = frames[0].shape[:2]
-        assert width == 2 * height and height >= 256
+        assert width == 2 * height
+        assert height >= 256
         # The front camera on the left grows brighter by 20 with every step, to the terminal observation.
         brightness = [float(frame[:, 16 : width // 2 - 16].mean()) for frame in frames]
         np.testing.assert_allclose(brightness, 20 * np.arange(len(frames)), atol=6)
@@ -149,7 +157,10 @@ def test_an_environment_that_cannot_start_ends_with_its_sentence(checkpoint: Pat
 @pytest.mark.parametrize(
     ("env_config", "words"),
     [
-        (ToyEnvConfig(camera_names=["front", "side"]), ["observation.images.wrist", "observation.images.side"]),
+        (
+            ToyEnvConfig(camera_names=["front", "side"]),
+            ["observation.images.wrist", "observation.images.side"],
+        ),
         (ToyEnvConfig(image_size=48), ["observation.images.front", "(3, 32, 32)", "(3, 48, 48)"]),
         (ToyEnvConfig(action_size=7), ["action", "(2,)", "(7,)"]),
     ],
@@ -194,7 +205,10 @@ def test_seeds_of_demonstrations_are_refused(checkpoint: Path, tmp_path: Path) -
 
 
 def test_another_simulation_than_in_training_is_warned_of_once(
-    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    checkpoint: Path,
+    finished: tuple[EvaluationRecord, list[Episode]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     noted = shutil.copytree(checkpoint, tmp_path / "noted", copy_function=os.link)
     versions = finished[0].versions
@@ -212,6 +226,6 @@ def test_another_simulation_than_in_training_is_warned_of_once(
     assert "mujoco 3.3.0 then" in warning
 
 
-def test_the_same_config_twice_is_not_the_same_as_another(checkpoint: Path) -> None:
+def test_the_fields_of_the_environment_reach_the_workers(checkpoint: Path) -> None:
     short = evaluate_policy(checkpoint, replace(ToyEnvConfig(), episode_length=2), SEEDS[:3], workers=1)
     assert [episode.steps for episode in short.episodes] == [2, 2, 2]

@@ -5,7 +5,8 @@ from pixio_robot.evaluation.statistics import wilson_interval
 
 
 @pytest.mark.parametrize(
-    ("successes", "trials"), [(0, 1), (1, 1), (0, 20), (20, 20), (50, 50), (47, 50), (13, 20), (1, 1000), (500, 1000)]
+    ("successes", "trials"),
+    [(0, 1), (1, 1), (0, 20), (20, 20), (50, 50), (47, 50), (13, 20), (1, 1000), (500, 1000)],
 )
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
 def test_agrees_with_scipy(successes: int, trials: int, confidence: float) -> None:
@@ -14,8 +15,8 @@ def test_agrees_with_scipy(successes: int, trials: int, confidence: float) -> No
 
 
 def test_published_example() -> None:
-    # R. G. Newcombe (1998), "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17,
-    # table I, method 3: 81 of 263 gives 0.2553 to 0.3662, 15 of 148 gives 0.0624 to 0.1605.
+    # R. G. Newcombe (1998), "Two-sided confidence intervals for the single proportion", Statistics in
+    # Medicine 17, table I, method 3: 81 of 263 gives 0.2553 to 0.3662, 15 of 148 gives 0.0624 to 0.1605.
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
 

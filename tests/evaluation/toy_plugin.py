@@ -71,7 +71,10 @@ class ToyEnv(gym.Env):
         size = config.image_size
         pixels = {name: gym.spaces.Box(0, 255, (size, size, 3), np.uint8) for name in config.camera_names}
         self.observation_space = gym.spaces.Dict(
-            {"pixels": gym.spaces.Dict(pixels), "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)}
+            {
+                "pixels": gym.spaces.Dict(pixels),
+                "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            }
         )
         self.action_space = gym.spaces.Box(-1, 1, (config.action_size,), np.float32)
 

@@ -1,7 +1,7 @@
 """Frames of randomised robot scenes, for pretraining visual encoders."""
 
-import os
-import sys
+from lerobot_env_pixio.scenes.families import FAMILIES, Family
+from lerobot_env_pixio.scenes.folder import FrameFolder, render_folder
+from lerobot_env_pixio.scenes.renderer import SceneRenderer
 
-if sys.platform == "linux":
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read by MuJoCo when it is imported; needs no display
+__all__ = ["FAMILIES", "Family", "FrameFolder", "SceneRenderer", "render_folder"]

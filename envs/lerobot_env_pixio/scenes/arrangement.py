@@ -1,4 +1,4 @@
-"""Random arrangements: robot posture, gripper opening, objects on the table, in the air and in the gripper."""
+"""Random arrangements: robot posture, gripper opening, objects on the table, in the air, in the gripper."""
 
 import mujoco
 import numpy as np
@@ -52,8 +52,10 @@ def _place_arm(scene: Scene, arm: Arm, surface: Surface, spread: float, rng: np.
         data.qpos[arm.qpos] = scene.qpos[arm.qpos] + rng.normal(0, rng.choice([0.05, 0.3]), len(arm.qpos))
         reach = spread * surface.half
         height = rng.choice([rng.uniform(0.005, 0.06), rng.uniform(0.03, 0.2), rng.uniform(0.15, 0.5)])
-        target = surface.centre + [*rng.uniform(-reach, reach), height]
-        rotation = about_z(rng.uniform(-1.6, 1.6)) @ small_rotation(rng, rng.choice([2, 15, 40])) @ arm.site_rotation
+        target = surface.centre + np.array([*rng.uniform(-reach, reach), height])
+        rotation = (
+            about_z(rng.uniform(-1.6, 1.6)) @ small_rotation(rng, rng.choice([2, 15, 40])) @ arm.site_rotation
+        )
         _solve_posture(scene, arm, target, rotation if rng.random() < 0.9 else None)
         if data.site_xpos[arm.site][2] > surface.centre[2] + 0.003:
             return
@@ -101,9 +103,9 @@ def _put(scene: Scene, movable: Movable, position: np.ndarray, rotation: np.ndar
 
 
 def _rest(
-    scene: Scene, movable: Movable, spot: np.ndarray, height: float, tumbled: bool, rng: np.random.Generator
+    scene: Scene, movable: Movable, spot: np.ndarray, rng: np.random.Generator, tumbled: bool = False
 ) -> None:
-    """Stand an object on a surface of a height at a spot (2,), turned about the vertical."""
+    """Stand an object at a spot (3,) of a surface, turned about the vertical."""
     rotation = about_z(rng.uniform(-np.pi, np.pi))
     lift = movable.height
     if movable.geom is not None:
@@ -112,12 +114,14 @@ def _rest(
         lift = float(np.abs(rotation[2]) @ _half_extents(scene, movable.geom))
     else:
         rotation = rotation @ movable.rotation
-    _put(scene, movable, np.array([*spot, height + lift]), rotation)
+    _put(scene, movable, spot + np.array([0.0, 0.0, lift]), rotation)
 
 
 def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generator) -> None:
     """Put each object on a surface, near or into a gripper, or into the air, first come first served."""
-    grips = [(scene.data.site_xpos[a.site].copy(), scene.data.site_xmat[a.site].reshape(3, 3)) for a in scene.arms]
+    grips = [
+        (scene.data.site_xpos[a.site].copy(), scene.data.site_xmat[a.site].reshape(3, 3)) for a in scene.arms
+    ]
     free_hands = [index for index in range(len(grips)) if rng.random() < 0.35]
     taken: list[np.ndarray] = []
     for movable in movables:
@@ -130,7 +134,9 @@ def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generat
             _put(scene, movable, grip + offset, turn @ rotation @ about_z(rng.choice([0, np.pi / 2])))
             continue
         if place == "air":
-            spot = surface.centre + [*rng.uniform(-surface.half, surface.half), rng.uniform(0.05, 0.4)]
+            spot = surface.centre + np.append(
+                rng.uniform(-surface.half, surface.half), rng.uniform(0.05, 0.4)
+            )
             _put(scene, movable, spot, random_rotation(rng))
             continue
         for _ in range(8):
@@ -141,7 +147,7 @@ def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generat
             if all(np.linalg.norm(spot - other) > 0.07 for other in taken):
                 break
         taken.append(spot)
-        _rest(scene, movable, spot, surface.centre[2], bool(rng.random() < 0.3), rng)
+        _rest(scene, movable, np.append(spot, surface.centre[2]), rng, tumbled=bool(rng.random() < 0.3))
 
 
 def _show(scene: Scene, movable: Movable, shown: bool) -> None:
@@ -159,7 +165,7 @@ def _place_props(scene: Scene, rng: np.random.Generator) -> None:
         bearing, distance = rng.uniform(-np.pi, np.pi), rng.uniform(1.4, 2.6)
         spot = scene.focus[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
         height = 0.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.5)
-        _rest(scene, prop, spot, height, tumbled=False, rng=rng)
+        _rest(scene, prop, np.append(spot, height), rng)
 
 
 def arrange(scene: Scene, rng: np.random.Generator, plain: bool) -> list[Movable]:

@@ -1,4 +1,4 @@
-"""Random cameras: the task's own ones with jitter, free ones around the workspace, close-ups of the gripper."""
+"""Random cameras: the task's own with jitter, free ones around the workspace, close-ups of the gripper."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from lerobot_env_pixio.scenes.rotations import about_z, small_rotation
 
 @dataclass(frozen=True)
 class View:
-    """A camera pose: place (3,), rotation (3, 3; x right, y up, looking along -z), vertical field of view, degrees."""
+    """A camera: place (3,), rotation (3, 3; x right, y up, looking along -z), vertical field of view (°)."""
 
     position: np.ndarray
     rotation: np.ndarray
@@ -45,7 +45,9 @@ def _around(scene: Scene, view: View, rng: np.random.Generator) -> View:
 def _orbit(target: np.ndarray, distance: float, rng: np.random.Generator) -> View:
     bearing = rng.uniform(-np.pi, np.pi)
     elevation = np.radians(rng.choice([rng.uniform(5, 30), rng.uniform(20, 60), rng.uniform(50, 88)]))
-    away = np.array([np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)])
+    away = np.array(
+        [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]
+    )
     position = target + distance * away
     roll = rng.choice([0.0, rng.normal(0, 0.15), rng.uniform(-np.pi, np.pi)], p=[0.6, 0.3, 0.1])
     return View(position, look_at(position, target, roll), float(rng.uniform(30, 75)))
@@ -63,7 +65,11 @@ def draw_view(scene: Scene, rng: np.random.Generator, plain: bool) -> View:
     if plain:
         kind = rng.choice(["agentview", "wrist"])
     still, shaken, moved = (0.0, 0.0), (0.02, 2.0), (0.08, 5.0)
-    amount = (still, shaken)[rng.integers(2)] if plain else (still, shaken, moved)[rng.choice(3, p=[0.15, 0.35, 0.5])]
+    amount = (
+        (still, shaken)[rng.integers(2)]
+        if plain
+        else (still, shaken, moved)[rng.choice(3, p=[0.15, 0.35, 0.5])]
+    )
     grip = scene.data.site_xpos[scene.arms[rng.integers(len(scene.arms))].site]
     match kind:
         case "wrist":
@@ -88,7 +94,7 @@ def in_view(view: View, points: np.ndarray) -> np.ndarray:
 
 
 def shows_the_scene(scene: Scene, view: View, objects: list[Movable], rng: np.random.Generator) -> bool:
-    """Judge from geometry alone whether a view is worth rendering: outside the robot, and on the workspace."""
+    """Judge from geometry whether a view is worth rendering: outside the robot, and on the workspace."""
     robot_bodies = np.unique(scene.model.geom_bodyid[scene.robot_geoms])
     wrist_distance = np.linalg.norm(scene.data.cam_xpos[list(scene.wrist_cameras)] - view.position, axis=1)
     if wrist_distance.min() > 0.06:

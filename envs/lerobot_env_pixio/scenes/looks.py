@@ -55,14 +55,6 @@ def _repaint_sky(scene: Scene, rng: np.random.Generator) -> int:
     return scene.skybox
 
 
-def _restore_sky(scene: Scene) -> int:
-    model, texture = scene.model, scene.skybox
-    start = model.tex_adr[texture]
-    pixels = slice(start, start + model.tex_height[texture] * model.tex_width[texture] * model.tex_nchannel[texture])
-    model.tex_data[pixels] = scene.nominal.tex_data[pixels]
-    return texture
-
-
 def _dress(scene: Scene, geoms: np.ndarray, material: int, tint: np.ndarray) -> None:
     scene.model.geom_matid[geoms] = material
     scene.model.geom_rgba[geoms, :3] = tint
@@ -116,9 +108,8 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     model.geom_group[scene.wall_geoms] = VISUAL_GROUP
     shadows = bool(rng.random() < 0.08)
     if plain:
-        return Look((_restore_sky(scene),), True, shadows)
+        return Look((), True, shadows)
     painted = _repaint_materials(scene, rng)
-    painted.append(_repaint_sky(scene, rng) if rng.random() < 0.8 else _restore_sky(scene))
     for geoms, share in ((scene.table_geoms, 0.75), (scene.floor_geoms, 0.75), (scene.wall_geoms, 0.75)):
         if rng.random() < share:
             textured = rng.random() < 0.75
@@ -126,6 +117,7 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
             _dress(scene, geoms, material, WHITE if textured else random_colour(rng))
     if rng.random() < 0.4:
         model.geom_group[scene.wall_geoms] = HIDDEN_GROUP
+        painted.append(_repaint_sky(scene, rng))
     _colour_robot(scene, rng)
     _dress_objects(scene, rng)
     return Look(tuple(painted), False, shadows)

@@ -1,6 +1,7 @@
 """Compile a scene family once into a MuJoCo model that can be re-randomised in place."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 from dataclasses import dataclass
@@ -11,10 +12,15 @@ import numpy as np
 
 from lerobot_env_pixio.scenes.families import Family
 
+# found without importing robosuite, which is slow and prints warnings
+_ROBOSUITE = importlib.util.find_spec("robosuite")
+assert _ROBOSUITE is not None and _ROBOSUITE.origin is not None
+ASSETS = Path(_ROBOSUITE.origin).parent / "models" / "assets"
+
 HIDDEN_GROUP = 4  # geoms of this group are never drawn
 VISUAL_GROUP = 1  # robosuite's group of the geoms meant for the eye
-FLAT_TEXTURES = 4
-CUBE_TEXTURES = 4
+FLAT_TEXTURES = 3
+CUBE_TEXTURES = 3
 TEXTURE_SIZE = 256
 CUBE_TEXTURE_SIZE = 128
 LIGHTS = 4
@@ -96,10 +102,10 @@ class Scene:
 
 
 def _robosuite_environment(family: Family):  # noqa: ANN202 - robosuite has no types
+    logging.getLogger("robosuite_logs").disabled = True  # it warns of optional parts that nobody here misses
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         import robosuite
 
-        logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
         grippers = {} if family.gripper is None else {"gripper_types": family.gripper}
         robots = list(family.robots) if len(family.robots) > 1 else family.robots[0]
         np.random.seed(0)  # robosuite draws object sizes and marker places from the global generator
@@ -116,7 +122,7 @@ def _robosuite_environment(family: Family):  # noqa: ANN202 - robosuite has no t
     return environment
 
 
-def _add_stock(spec: mujoco.MjSpec, assets: Path) -> None:
+def _add_stock(spec: mujoco.MjSpec) -> None:
     """Add the distractors, background props, lights, materials and the camera that frames are taken with."""
     for index in range(FLAT_TEXTURES + CUBE_TEXTURES):
         flat = index < FLAT_TEXTURES
@@ -137,12 +143,13 @@ def _add_stock(spec: mujoco.MjSpec, assets: Path) -> None:
         spec.worldbody.add_light(name=f"pixio_light{index}", type=kind, active=False, castshadow=False)
     spec.worldbody.add_camera(name="pixio_camera")
     look = {"group": VISUAL_GROUP, "contype": 0, "conaffinity": 0}
-    for name in _MESH_SCALES:
-        spec.add_mesh(name=f"pixio_{name}", file=str(assets / "objects" / "meshes" / f"{name}.stl"))
-        scale = _MESH_SCALES[name]
+    for name, scale in _MESH_SCALES.items():
+        spec.add_mesh(name=f"pixio_{name}", file=str(ASSETS / "objects" / "meshes" / f"{name}.stl"))
         spec.mesh(f"pixio_{name}").scale = [scale, scale, scale]
     shapes = [("distractor", {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [0.02] * 3})] * PRIMITIVES
-    shapes += [("distractor", {"type": mujoco.mjtGeom.mjGEOM_MESH, "meshname": f"pixio_{n}"}) for n in _MESH_SCALES]
+    shapes += [
+        ("distractor", {"type": mujoco.mjtGeom.mjGEOM_MESH, "meshname": f"pixio_{n}"}) for n in _MESH_SCALES
+    ]
     shapes += [("prop", {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [0.2] * 3})] * PROPS
     for index, (kind, shape) in enumerate(shapes):
         body = spec.worldbody.add_body(name=f"pixio_{kind}{index}", mocap=True)
@@ -191,7 +198,10 @@ def _arm(model: mujoco.MjModel, data: mujoco.MjData, index: int) -> Arm:
 
 def _surfaces(environment) -> tuple[Surface, ...]:  # noqa: ANN001 - robosuite has no types
     if hasattr(environment, "bin1_pos"):
-        size = np.array(environment.bin_size if hasattr(environment, "bin_size") else (0.39, 0.49))[:2] / 2 - 0.05
+        size = (
+            np.array(environment.bin_size if hasattr(environment, "bin_size") else (0.39, 0.49))[:2] / 2
+            - 0.05
+        )
         rise = np.array([0.0, 0.0, 0.02])
         return tuple(Surface(np.array(p) + rise, size) for p in (environment.bin1_pos, environment.bin2_pos))
     half = np.array(environment.table_full_size)[:2] / 2 - 0.06
@@ -224,17 +234,16 @@ def _movables(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Movable, ...]
 def _stock(model: mujoco.MjModel, prefix: str) -> tuple[Movable, ...]:
     bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(prefix)]
     return tuple(
-        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3)) for b in bodies
+        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3))
+        for b in bodies
     )
 
 
 def build_scene(family: Family) -> Scene:
     """Compile a family's robosuite environment together with the stock of distractors and lights."""
     environment = _robosuite_environment(family)
-    import robosuite
-
     spec = mujoco.MjSpec.from_string(environment.model.get_xml())
-    _add_stock(spec, Path(robosuite.__file__).parent / "models" / "assets")
+    _add_stock(spec)
     model, nominal = spec.compile(), spec.compile()
     placed = environment.sim.model._model  # a reset moves fixed bodies too, such as the door
     for compiled in (model, nominal):

@@ -10,6 +10,7 @@ from lerobot_env_pixio.scenes.cameras import draw_view, shows_the_scene
 from lerobot_env_pixio.scenes.families import FAMILIES, check_families
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
 from lerobot_env_pixio.scenes.model import VISUAL_GROUP, build_scene
+from lerobot_env_pixio.scenes.simplify import simplify_meshes
 
 FRAMES_PER_LOOK = 4
 PLAIN_SHARE = 0.15
@@ -25,13 +26,18 @@ def is_worth_seeing(frame: np.ndarray) -> bool:
     grey = frame.mean(axis=2)
     edges = np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
     burnt = (frame.min(axis=2) >= 250).mean()
-    return bool(grey.mean() > 7 and grey.std() > max(3.0, 0.1 * grey.mean()) and edges > 0.8 and burnt < 0.25)
+    return bool(
+        grey.mean() > 9
+        and grey.std() > max(3.0, 0.1 * grey.mean())
+        and edges > max(0.8, 0.01 * grey.mean())
+        and burnt < 0.25
+    )
 
 
 class SceneRenderer:
     """Renders frames of one scene family; owns an OpenGL context until `close`.
 
-    Textures and colours last `FRAMES_PER_LOOK` frames; arrangement, lights and camera change with every frame.
+    Textures and colours last `FRAMES_PER_LOOK` frames; arrangement, lights and camera change every frame.
     A frame depends on the family, the seed and its index only.
     """
 
@@ -49,6 +55,7 @@ class SceneRenderer:
         check_families([family])
         self._seed = seed
         self._scene = build_scene(FAMILIES[family])
+        simplify_meshes(self._scene)
         model = self._scene.model
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 1024
@@ -116,7 +123,13 @@ class SceneRenderer:
     def _draw(self) -> np.ndarray:
         scene = self._scene
         mujoco.mjv_updateScene(
-            scene.model, scene.data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._drawn
+            scene.model,
+            scene.data,
+            self._options,
+            None,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._drawn,
         )
         self._drawn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._look.shadows
         self._drawn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._look.shadows

@@ -1,21 +1,20 @@
 """Random surface textures: crops of robosuite's photographs, and patterns made from formulas."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
-import robosuite
 from PIL import Image
+
+from lerobot_env_pixio.scenes.model import ASSETS
 
 PHOTO_SIZE = 320
 
 
 @functools.cache
 def _photographs() -> tuple[np.ndarray, ...]:
-    folder = Path(robosuite.__file__).parent / "models" / "assets" / "textures"
     return tuple(
         np.asarray(Image.open(path).convert("RGB").resize((PHOTO_SIZE, PHOTO_SIZE)))
-        for path in sorted(folder.glob("*.png"))
+        for path in sorted((ASSETS / "textures").glob("*.png"))
     )
 
 
@@ -29,13 +28,13 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Sum of bicubically enlarged random grids (values about 0 to 1), the classic value noise."""
+    """Sum of linearly enlarged random grids (values about 0 to 1), the classic value noise."""
     total = np.zeros((size, size), np.float32)
     cells = int(rng.integers(2, 9))
     amplitude = 1.0
     while cells < size // 2 and amplitude > 0.05:
         grid = Image.fromarray(rng.random((cells, cells), np.float32))
-        total += amplitude * np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
+        total += amplitude * np.asarray(grid.resize((size, size), Image.Resampling.BILINEAR))
         cells, amplitude = cells * 3, amplitude * rng.uniform(0.3, 0.7)
     low, high = total.min(), total.max()
     return (total - low) / (high - low + 1e-6)
@@ -77,14 +76,18 @@ def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
     Returns:
         uint8 (size, size, 3).
     """
-    kind = rng.choice(["photo", "tinted photo", "pattern", "noisy pattern", "plain"], p=[0.2, 0.2, 0.3, 0.2, 0.1])
+    kind = rng.choice(
+        ["photo", "tinted photo", "pattern", "noisy pattern", "plain"], p=[0.2, 0.2, 0.3, 0.2, 0.1]
+    )
     first, second = random_colour(rng), random_colour(rng)
     if "photo" in kind:
         photographs = _photographs()
         photo = photographs[rng.integers(len(photographs))]
         side = int(rng.integers(PHOTO_SIZE // 4, PHOTO_SIZE + 1))
         top, left = rng.integers(0, PHOTO_SIZE - side + 1, 2)
-        crop = Image.fromarray(photo[top : top + side, left : left + side]).resize((size, size))
+        crop = Image.fromarray(photo[top : top + side, left : left + side]).resize(
+            (size, size), Image.Resampling.BILINEAR
+        )
         image = np.rot90(np.asarray(crop, np.float32), int(rng.integers(4)))
         if kind == "tinted photo":
             image = image.mean(axis=2, keepdims=True) * (0.3 + 1.2 * first)

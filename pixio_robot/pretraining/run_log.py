@@ -1,0 +1,98 @@
+"""The log of a pretraining run: the loss of every step as JSON lines, and the bar on the terminal."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from pixio_robot.errors import UserError
+
+
+class RunLog:
+    """Collects losses as device tensors and reads them only when `flush` is called."""
+
+    def __init__(self, file: Path) -> None:
+        """Log to `file`; nothing is written before the first record."""
+        self.file = file
+        self.losses: list[float] = []
+        self._pending: list[tuple[Tensor, float]] = []
+        self._flushed = time.monotonic()
+
+    @property
+    def seconds_since_flush(self) -> float:
+        """Seconds since losses were last read from the device."""
+        return time.monotonic() - self._flushed
+
+    def write(self, *records: dict[str, Any]) -> None:
+        """Append one JSON object a line."""
+        with self.file.open("a") as file:
+            file.writelines(json.dumps({"phase": "pretraining", **record}) + "\n" for record in records)
+
+    def rewind(self, step: int) -> None:
+        """Take up the log of an interrupted run, without what it did after `step`."""
+        records = []
+        for line in self.file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):  # the last line may have been cut off
+                records.append(json.loads(line))
+        records = [record for record in records if record.get("step", 0) <= step]
+        unfinished = self.file.with_suffix(".unfinished")
+        unfinished.write_text("".join(json.dumps(record) + "\n" for record in records))
+        unfinished.replace(self.file)
+        self.losses = [record["loss"] for record in records if "loss" in record]
+
+    def add(self, loss: Tensor, learning_rate: float) -> None:
+        """Note the loss of the next step without waiting for the device."""
+        self._pending.append((loss, learning_rate))
+
+    def flush(self, batch_size: int) -> float:
+        """Read pending losses, log them, and return images per second since the last flush.
+
+        Raises:
+            UserError: A loss is not a finite number.
+        """
+        values = torch.stack([loss for loss, _ in self._pending]).tolist() if self._pending else []
+        rate = round(len(values) * batch_size / max(self.seconds_since_flush, 1e-9), 1)
+        for value, (_, learning_rate) in zip(values, self._pending, strict=True):
+            step = len(self.losses) + 1
+            if not math.isfinite(value):
+                raise UserError(f"The loss stopped being a number at step {step}")
+            self.losses.append(value)
+            self.write({"step": step, "loss": value, "lr": learning_rate, "images_per_second": rate})
+        self._pending.clear()
+        self._flushed = time.monotonic()
+        return rate
+
+
+class PretrainingBar:
+    """Progress bar with smoothed loss, images per second and time left."""
+
+    def __init__(self, done: int, total: int) -> None:
+        """Prepare a bar of `total` steps, `done` of them behind us."""
+        self._progress = Progress(
+            TextColumn("pretraining"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[rate]} images/s"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self._task: TaskID = self._progress.add_task("", total=total, completed=done, loss="–", rate="–")
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+    def update(self, losses: list[float], rate: float) -> None:
+        """Show the state after `len(losses)` steps."""
+        recent = losses[-50:]
+        mean = sum(recent) / max(1, len(recent))
+        self._progress.update(self._task, completed=len(losses), loss=f"{mean:.4f}", rate=f"{rate:.0f}")

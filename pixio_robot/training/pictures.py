@@ -1,0 +1,38 @@
+"""Pictures of a run for its report: demonstrations, and what the encoder's autoencoder makes of their frames."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixio_robot.demos import DemoStore
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
+from pixio_robot.pretraining.pictures import reconstruct, save_picture
+from pixio_robot.pretraining.weights import load_mae
+
+_COLUMNS = 8
+
+
+def save_run_pictures(store: DemoStore, encoder: EncoderConfig, folder: Path) -> None:
+    """Write a strip of the first demonstration and, where a decoder ships, reconstructions of its frames.
+
+    Args:
+        store: Demonstrations.
+        encoder: The run's encoder; only shipped weights have a decoder beside them.
+        folder: Receives PNG files whose names are their captions in the report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    episode = store.episode_range(0)
+    steps = np.linspace(episode.start, episode.stop - 1, _COLUMNS).round().astype(np.int64)
+    views = [store.read_steps(key, steps) for key in store.image_keys]
+    save_picture(
+        np.concatenate([np.concatenate(list(frames), axis=1) for frames in views]), folder / "demonstration.png"
+    )
+    encoder_file = WEIGHTS_FOLDER / f"{encoder.name}.safetensors"
+    decoder_file = WEIGHTS_FOLDER / f"{encoder.name}_decoder.safetensors"
+    if encoder.weights == "pretrained" and decoder_file.exists():
+        mae = load_mae(encoder.name, encoder_file, decoder_file)
+        frames = torch.from_numpy(np.concatenate([frames[:: _COLUMNS // 4] for frames in views]))
+        picture = reconstruct(mae, frames, seed=0)
+        save_picture(picture, folder / "reconstruction original, masked and reconstructed.png")

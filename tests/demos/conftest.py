@@ -1,0 +1,38 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # for the helpers beside the tests, here and in worker processes
+from numbered_episodes import FEATURES, append_numbered
+
+from pixio_robot.demos import DemoStore
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[[int], DemoStore]:
+    """Return a function that makes a store of so many numbered episodes."""
+
+    def make(n_episodes: int) -> DemoStore:
+        store = DemoStore.create(tmp_path / "demos.zarr", FEATURES, {"fps": 20, "env": {"type": "toy"}})
+        for number in range(n_episodes):
+            append_numbered(store, number)
+        store.close()
+        return store
+
+    return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,168 @@
+"""The simulated task: reproducible episodes, physics that rendering never touches, frames that show what is there."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from lerobot_env_pixio import RobosuiteEnvConfig
+from lerobot_env_pixio.rendering import outside_view
+from lerobot_env_pixio.robosuite_env import RobosuiteEnv
+
+
+@pytest.fixture(scope="module")
+def env() -> RobosuiteEnv:
+    env = RobosuiteEnvConfig().make_env()
+    yield env
+    env.close()
+
+
+def random_actions(seed: int, steps: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, 7)).astype(np.float32)
+
+
+def play(env: RobosuiteEnv, seed: int | None, steps: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return MuJoCo's states (steps + 1, nq + nv), proprioception and the two cameras' frames of an episode's start."""
+    observation, _ = env.reset(seed=seed)
+    states, proprioception, frames = [], [], []
+    for action in [*random_actions(0, steps), None]:
+        states.append(np.concatenate([env.data.qpos, env.data.qvel]))
+        proprioception.append(observation["agent_pos"])
+        frames.append(np.stack(list(observation["pixels"].values())))
+        if action is not None:
+            observation, *_ = env.step(action)
+    return np.stack(states), np.stack(proprioception), np.stack(frames)
+
+
+def test_gymnasium_finds_nothing_to_complain_about() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(RobosuiteEnvConfig().make_env())
+    messages = [str(warning.message) for warning in caught if "alternative render modes" not in str(warning.message)]
+    assert messages == []
+
+
+def test_same_seed_same_episode_whatever_came_before(env: RobosuiteEnv) -> None:
+    first = play(env, seed=5)
+    env.reset(seed=6)
+    for action in random_actions(1, 30):
+        env.step(action)
+    again = play(env, seed=5)
+    other = RobosuiteEnvConfig().make_env()
+    other.reset()
+    elsewhere = play(other, seed=5)
+    other.close()
+    for a, b, c in zip(first, again, elsewhere, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_seed_places_the_cube_and_bends_the_arm(env: RobosuiteEnv) -> None:
+    resets = [env.reset(seed=seed) for seed in range(4)]
+    cubes = np.stack([info["object_pose"][:2] for _, info in resets])
+    hands = np.stack([observation["agent_pos"][:3] for observation, _ in resets])
+    assert (np.ptp(cubes, axis=0) > 0.005).all()
+    assert (np.ptp(hands, axis=0) > 0.005).all()
+
+
+def test_unseeded_resets_follow_from_the_last_seed(env: RobosuiteEnv) -> None:
+    poses = []
+    for _ in range(2):
+        env.reset(seed=3)
+        poses.append([env.reset()[1]["object_pose"] for _ in range(2)])
+    np.testing.assert_array_equal(poses[0], poses[1])
+    assert not np.array_equal(poses[0][0], poses[0][1])
+
+
+def test_callers_random_numbers_are_left_alone(env: RobosuiteEnv) -> None:
+    np.random.seed(1)
+    expected = np.random.random()
+    np.random.seed(1)
+    env.reset(seed=0)
+    assert np.random.random() == expected
+
+
+def test_profiles_share_physics_and_differ_in_looks(env: RobosuiteEnv) -> None:
+    standard = RobosuiteEnvConfig(render_profile="standard").make_env()
+    fast_states, _, fast_frames = play(env, seed=5)
+    standard_states, _, standard_frames = play(standard, seed=5)
+    standard.close()
+    np.testing.assert_array_equal(fast_states, standard_states)
+    assert not np.array_equal(fast_frames, standard_frames)
+    assert np.abs(fast_frames.astype(float) - standard_frames).mean() < 25  # the same scene none the less
+
+
+@pytest.mark.parametrize("profile", ["fast", "standard"])
+def test_cube_appears_where_a_pinhole_camera_sees_it(profile: str) -> None:
+    """Red pixels must centre on the cube's projection: wrong orientation, camera or timing would move them."""
+    env = RobosuiteEnvConfig(render_profile=profile).make_env()
+    for seed in range(3):
+        observation, info = env.reset(seed=seed)
+        for camera, frame in observation["pixels"].items():
+            red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
+            rows, columns = np.nonzero((red > 60) & (red > 2 * green) & (red > 2 * blue))
+            view = env.data.camera(camera)
+            right, up, backward = view.xmat.reshape(3, 3).T @ (info["object_pose"][:3] - view.xpos)
+            focal = 64 / np.tan(np.deg2rad(env.model.camera(camera).fovy[0]) / 2)
+            column, row = 64 + focal * right / -backward, 64 - focal * up / -backward
+            assert len(rows) > 40, camera
+            assert abs(rows.mean() - row) < 4, camera
+            assert abs(columns.mean() - column) < 4, camera
+    env.close()
+
+
+def test_undrawn_geoms_do_not_change_a_frame() -> None:
+    """The fast profile skips what a camera cannot see; a renderer that draws everything must give the same bits."""
+    cameras = ["agentview", "robot0_eye_in_hand", "frontview"]
+    env = RobosuiteEnvConfig(camera_names=cameras).make_env()
+    observation, _ = env.reset(seed=0)
+    skipped = {camera: outside_view(env.model, env.data, camera).sum() for camera in cameras}
+    assert skipped["agentview"] > 20
+    assert skipped["robot0_eye_in_hand"] > 20
+    env.model.geom_rbound[:] = 0  # declares every geom unbounded
+    for camera in cameras:
+        assert not outside_view(env.model, env.data, camera).any()
+    everything = env._observe()
+    for camera in cameras:
+        np.testing.assert_array_equal(observation["pixels"][camera], everything["pixels"][camera])
+    env.close()
+
+
+def test_state_and_action_conventions(env: RobosuiteEnv) -> None:
+    observation, info = env.reset(seed=0)
+    hand = env.data.site("gripper0_right_grip_site").xpos
+    np.testing.assert_allclose(observation["agent_pos"][:3], hand, atol=1e-6)
+    assert observation["agent_pos"][3] > 0.95  # x of x y z w: the hand points down, half a turn about x
+    np.testing.assert_allclose(np.linalg.norm(observation["agent_pos"][3:7]), 1, atol=1e-5)
+    assert info["object_pose"][2] == pytest.approx(0.83, abs=0.01)  # dropped onto the table at 0.8 m
+    for axis in range(3):
+        start = env.reset(seed=0)[0]["agent_pos"]
+        push = np.zeros(7, np.float32)
+        push[axis], push[6] = 1, -1
+        for _ in range(5):
+            end = env.step(push)[0]["agent_pos"]
+        moved = (end - start)[:3]
+        assert np.argmax(np.abs(moved)) == axis
+        assert 0.03 < moved[axis] < 0.25  # OSC_POSE: each step asks for at most 0.05 m
+    assert end[7] - end[8] > start[7] - start[8] + 0.01  # -1 opens
+
+
+def test_truncation_and_rendered_picture() -> None:
+    env = RobosuiteEnvConfig(episode_length=3, image_size=64, camera_names=["frontview", "agentview"]).make_env()
+    observation, info = env.reset(seed=0)
+    assert info["is_success"] is False
+    ends = [env.step(np.zeros(7, np.float32))[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+    picture = env.render()
+    assert picture.shape == (64, 128, 3)
+    assert picture.dtype == np.uint8
+    assert observation["pixels"]["agentview"].shape == (64, 64, 3)
+    env.close()
+
+
+def test_spaces_need_no_simulation() -> None:
+    env = RobosuiteEnvConfig().make_env()
+    assert isinstance(env.observation_space, gymnasium.spaces.Dict)
+    assert env._simulation is None
+    assert env._renderer is None

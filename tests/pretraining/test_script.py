@@ -1,0 +1,61 @@
+"""scripts/pretrain_encoder.py: its configuration composes, it runs, and answers mistakes in one sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from pixio_robot.entry_points import CONFIG_FOLDER
+from pixio_robot.pretraining.config import pretrain_config
+
+SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"
+
+
+@pytest.mark.parametrize("images", ["folder", "demos"])
+def test_every_image_source_composes_into_settings(images: str) -> None:
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = hydra.compose("pretrain_encoder", [f"images={images}", "images.path=somewhere"])
+    fields = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(fields, dict)
+    config = pretrain_config(fields["pretraining"])
+    assert config.variant == "pixio_tiny16" and config.photometric and config.photometric.brightness == (0.2, 1.6)
+    assert fields["images"]["kind"] == images
+
+
+def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *overrides], cwd=folder, capture_output=True, text=True
+    )
+
+
+def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        f"images.path={image_folder}",
+        "images.side=40",
+        "pretraining.image_size=32",
+        "pretraining.mask_block=1",
+        "pretraining.batch_size=4",
+        "pretraining.accumulation=1",
+        "pretraining.epochs=1",
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "pretrain_encoder").iterdir()
+    assert (folder / "encoder.safetensors").exists()
+    assert str(folder.relative_to(tmp_path)) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["images.path=nowhere"], "There is no folder nowhere"),
+        (["images.path=.", "resume=nowhere"], "There is no run at nowhere"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(overrides: list[str], message: str, tmp_path: Path) -> None:
+    done = run(tmp_path, *overrides)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,124 @@
+"""Decoded images: what is read, what is skipped, and when a cache is made anew."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixio_robot.demos import DemoStore, Feature
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining import sources
+from pixio_robot.pretraining.sources import demo_images, folder_images
+
+
+def test_folders_are_read_recursively_and_damaged_files_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "photos"
+    (folder / "inner" / ".thumbnails").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(pixels).convert("L").save(folder / "inner" / "b.JPG")
+    Image.fromarray(pixels).save(folder / "inner" / "c.webp", lossless=True)
+    Image.fromarray(pixels).save(folder / "inner" / ".thumbnails" / "c.png")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:100])
+    (folder / "inner" / "empty.jpg").touch()
+    with caplog.at_level(logging.WARNING):
+        cache = folder_images(folder, tmp_path / "cache", 8)
+    assert len(cache) == 3
+    assert torch.equal(cache[0], torch.from_numpy(pixels))
+    assert torch.equal(cache.read([2, 0])[0], torch.from_numpy(pixels))
+    assert cache.skipped == ["cut.png", "inner/empty.jpg"]
+    assert "cut.png" in caplog.text and "2 of 5 images" in caplog.text
+
+
+def test_images_are_squashed_upright_and_remember_their_shape(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    wide = Image.new("RGB", (60, 20), (255, 0, 0))
+    wide.paste((0, 0, 255), (30, 0, 60, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90° clockwise to view
+    wide.save(folder / "a.png")
+    wide.save(folder / "b.jpg", exif=exif, quality=95)
+    cache = folder_images(folder, tmp_path / "cache", 10)
+    assert cache.aspect_N.tolist() == pytest.approx([3.0, 1 / 3])
+    assert cache[0].shape == (10, 10, 3)
+    assert cache[0][5, 1].tolist() == [255, 0, 0] and cache[0][5, 8].tolist() == [0, 0, 255]
+    assert cache[1][1, 5, 0] > 240 and cache[1][8, 5, 2] > 240
+
+
+def test_a_cache_is_reused_until_the_images_change(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(image_folder, tmp_path / "photos")
+    first = folder_images(folder, tmp_path / "cache", 16)
+    decoded = []
+    original = sources._decode
+    monkeypatch.setattr(sources, "_decode", lambda *args: decoded.append(args) or original(*args))
+    assert folder_images(folder, tmp_path / "cache", 16).fingerprint == first.fingerprint
+    assert not decoded
+    shutil.copy(folder / "000.png", folder / "more.png")
+    changed = folder_images(folder, tmp_path / "cache", 16)
+    assert changed.fingerprint != first.fingerprint and len(changed) == len(first) + 1
+    assert folder_images(folder, tmp_path / "cache", 8).side == 8
+    assert not list((tmp_path / "cache").glob("*.unfinished"))
+
+
+def test_folders_without_readable_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no folder"):
+        folder_images(tmp_path / "nowhere", tmp_path / "cache", 8)
+    with pytest.raises(UserError, match="holds no images"):
+        folder_images(tmp_path, tmp_path / "cache", 8)
+    (tmp_path / "broken.jpg").write_text("no image")
+    with pytest.raises(UserError, match="None of the 1 images could be decoded"):
+        folder_images(tmp_path, tmp_path / "cache", 8)
+
+
+def test_too_little_disk_space_is_refused_before_decoding(image_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="free some space"):
+        folder_images(image_folder, tmp_path / "cache", 10_000_000)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DemoStore:
+    features = {
+        "observation.images.front": Feature((16, 16, 3), "uint8"),
+        "observation.images.wrist": Feature((16, 32, 3), "uint8"),
+        "action": Feature((2,), "float32"),
+    }
+    store = DemoStore.create(tmp_path / "demos.zarr", features, {"fps": 20})
+    random = np.random.default_rng(0)
+    for steps in (3, 4):
+        frames = {
+            key: random.integers(0, 256, (steps, *feature.shape)).astype(feature.dtype)
+            for key, feature in features.items()
+        }
+        store.append_episode(frames, seed=None, success=None, task="test")
+    return store
+
+
+def test_all_frames_of_a_demo_store_or_one_camera(store: DemoStore, tmp_path: Path) -> None:
+    everything = demo_images(store.path, tmp_path / "cache", 16)
+    assert len(everything) == 14
+    frames = store.read("observation.images.front", 0, 7)
+    assert torch.equal(everything.read(range(7)), torch.from_numpy(frames))
+    assert everything.aspect_N[7:].tolist() == [2.0] * 7
+    one = demo_images(store.path, tmp_path / "cache", 16, ["observation.images.front"])
+    assert len(one) == 7 and one.fingerprint != everything.fingerprint
+
+
+def test_an_unknown_camera_is_answered_with_the_nearest(store: DemoStore, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Did you mean 'observation.images.front'"):
+        demo_images(store.path, tmp_path / "cache", 16, ["observation.images.frond"])
+
+
+def test_a_store_without_frames_is_refused(tmp_path: Path) -> None:
+    DemoStore.create(tmp_path / "demos.zarr", {"action": Feature((2,), "float32")}, {"fps": 20})
+    with pytest.raises(UserError, match="no camera frames"):
+        demo_images(tmp_path / "demos.zarr", tmp_path / "cache", 16)

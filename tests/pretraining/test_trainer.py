@@ -1,0 +1,228 @@
+"""Whole pretraining runs: they learn, resume exactly, stop at nonsense, and leave loadable results."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining.augment import Photometric
+from pixio_robot.pretraining.batches import image_indices
+from pixio_robot.pretraining.config import PretrainConfig, pretrain_config
+from pixio_robot.pretraining.pictures import reconstruct
+from pixio_robot.pretraining.sources import ImageCache, folder_images
+from pixio_robot.pretraining.trainer import pretrain
+from pixio_robot.pretraining.weights import load_mae
+
+TINY = PretrainConfig(
+    variant="pixio_tiny16",
+    image_size=32,
+    decoder_dim=32,
+    decoder_depth=1,
+    decoder_heads=2,
+    mask_ratio=0.5,
+    mask_block=1,
+    batch_size=8,
+    accumulation=2,
+    steps=4,
+    lr=1e-3,
+    drop_path=0.2,
+    photometric=Photometric(),
+)
+
+
+def logged_losses(folder: Path) -> dict[int, float]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records if "step" in record]
+    assert steps == list(range(1, len(steps) + 1))
+    return {record["step"]: record["loss"] for record in records if "step" in record}
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    torch.set_num_threads(1)
+    config = dataclasses.replace(TINY, steps=60)
+    pretrain(config, folder_images(image_folder, folder / "cache", 40), folder / "run")
+    return folder / "run"
+
+
+def test_a_run_learns_and_leaves_weights_log_curve_and_pictures(finished: Path) -> None:
+    losses = list(logged_losses(finished).values())
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    encoder = timm.create_model("pixio_tiny16", img_size=32)
+    encoder.load_state_dict(load_file(finished / "encoder.safetensors"))
+    with safe_open(finished / "encoder.safetensors", "pt") as file:
+        assert file.metadata()["variant"] == "pixio_tiny16" and file.metadata()["image_size"] == "32"
+    assert Image.open(finished / "curve.png").width > 100
+    assert Image.open(finished / "reconstructions" / "0000060.png").size == (8 * 36 - 4, 3 * 36 - 4)
+    assert "steps: 60" in (finished / "config.yaml").read_text()
+
+
+def test_reconstructions_keep_what_is_visible(finished: Path, source: ImageCache) -> None:
+    mae = load_mae("pixio_tiny16", finished / "encoder.safetensors", finished / "decoder.safetensors")
+    frames = source.read([0, 1])[:, :32, :32]
+    picture = reconstruct(mae, frames, seed=0)
+    assert np.array_equal(picture, reconstruct(mae, frames, seed=0))
+    original, hidden, guess = (picture[row : row + 32, 36:68].astype(int) for row in (0, 36, 72))
+    assert np.array_equal(original, frames[1].numpy())
+    visible = (hidden == original).all(axis=2)
+    assert visible.mean() == pytest.approx(0.5, abs=0.01)  # 2 of 4 patches
+    assert abs(guess - original)[visible].max() <= 1
+    assert (hidden[~visible] == 128).all()
+    # Predictions are scaled back with the true mean of their patch, which alone puts them near it.
+    rows = np.arange(32) // 16
+    for row in (0, 1):
+        for column in (0, 1):
+            patch = np.ix_(rows == row, rows == column)
+            assert guess[patch].mean() == pytest.approx(original[patch].mean(), abs=25)
+
+
+def test_decoder_of_another_variant_or_no_decoder_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not of pixio_small16"):
+        load_mae("pixio_small16", finished / "encoder.safetensors", finished / "decoder.safetensors")
+    with pytest.raises(UserError, match=r"decoder\.safetensors"):
+        load_mae("pixio_tiny16", finished / "encoder.safetensors", tmp_path / "nothing.safetensors")
+
+
+def test_accumulation_changes_no_result(source: ImageCache, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, drop_path=0.0, photometric=None, steps=3)
+    pretrain(dataclasses.replace(config, accumulation=1), source, tmp_path / "one")
+    pretrain(dataclasses.replace(config, accumulation=4), source, tmp_path / "four")
+    one, four = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "four")
+    assert list(one.values()) == pytest.approx(list(four.values()), rel=1e-4)
+
+
+def test_bfloat16_trains(source: ImageCache, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, precision="bfloat16", result_dtype="float16", steps=2)
+    encoder = pretrain(config, source, tmp_path / "run")
+    pretrain(dataclasses.replace(config, precision="float32"), source, tmp_path / "full")
+    half, full = logged_losses(tmp_path / "run"), logged_losses(tmp_path / "full")
+    assert half != full and list(half.values()) == pytest.approx(list(full.values()), rel=0.03)
+    assert {value.dtype for value in load_file(encoder).values()} == {torch.float16}
+
+
+RUN = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from pixio_robot.pretraining.config import pretrain_config
+from pixio_robot.pretraining.sources import folder_images
+from pixio_robot.pretraining.trainer import pretrain
+import json
+config = pretrain_config(json.loads(sys.argv[1]))
+source = folder_images(Path(sys.argv[2]), Path(sys.argv[3]), 40)
+pretrain(config, source, Path(sys.argv[4]), resume=True)
+"""
+
+
+def test_a_killed_run_resumes_bit_for_bit(image_folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, steps=25)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+
+    def command(checkpoint_minutes: float) -> list[str]:
+        values = dataclasses.asdict(dataclasses.replace(config, checkpoint_minutes=checkpoint_minutes))
+        paths = [str(path) for path in (image_folder, tmp_path / "cache", killed)]
+        return [sys.executable, "-c", RUN, json.dumps(values), *paths]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command(0), env=environment)
+    while not list(killed.glob("checkpoints/[0-9]*")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "encoder.safetensors").exists()
+    # What a longer life after the checkpoint would have logged, its last line cut off.
+    with (killed / "log.jsonl").open("a") as file:
+        file.write('{"phase": "pretraining", "step": 24, "loss": 1.5}\n{"phase": "pretr')
+    subprocess.run(command(5), env=environment, check=True)
+
+    pretrain(config, folder_images(image_folder, tmp_path / "cache", 40), whole)
+    assert logged_losses(killed) == logged_losses(whole)
+    assert len(logged_losses(killed)) == 25
+    resumed, straight = (load_file(folder / "encoder.safetensors") for folder in (killed, whole))
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+
+
+def test_resuming_refuses_another_variant_other_settings_and_other_images(
+    source: ImageCache, image_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    pretrain(TINY, source, run)
+    with pytest.raises(UserError, match="already holds a run"):
+        pretrain(TINY, source, run)
+    with pytest.raises(UserError, match="is of pixio_tiny16, this run is of pixio_small16"):
+        pretrain(dataclasses.replace(TINY, variant="pixio_small16"), source, run, resume=True)
+    with pytest.raises(UserError, match=r"lr 0.001 → 0.002"):
+        pretrain(dataclasses.replace(TINY, lr=2e-3), source, run, resume=True)
+    with pytest.raises(UserError, match="images"):
+        pretrain(TINY, folder_images(image_folder, tmp_path / "cache", 48), run, resume=True)
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint(
+    source: ImageCache, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    # The rate reaches its absurd peak at the end of a warm-up over the whole run.
+    config = dataclasses.replace(TINY, steps=200, lr=1e30, warmup=1.0, checkpoint_minutes=0)
+    with pytest.raises(UserError, match=r"at step \d+"):
+        pretrain(config, source, run)
+    kept = [folder.name for folder in run.glob("checkpoints/[0-9]*")]
+    for folder in run.glob("checkpoints/[0-9]*"):
+        assert all(value.isfinite().all() for value in load_file(folder / "encoder.safetensors").values())
+    assert len(kept) <= 1
+    assert not (run / "encoder.safetensors").exists()
+
+
+def test_every_epoch_shows_every_image_once_in_a_new_order() -> None:
+    drawn = [index for step in range(13) for index in image_indices(0, step, 8, 13)]
+    epochs = [drawn[start : start + 13] for start in range(0, len(drawn), 13)]
+    assert all(sorted(epoch) == list(range(13)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
+    config = dataclasses.replace(TINY, lr=None, base_lr=1e-3, batch_size=512, warmup=0.1)
+    rates = [config.learning_rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(2e-4) and rates[9] == rates[10] == pytest.approx(2e-3)
+    assert rates[55] == pytest.approx(1e-3) and rates[99] < 1e-5
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": None}, "exactly one of steps and epochs"),
+        ({"base_lr": 1e-3}, "exactly one of lr and base_lr"),
+        ({"accumulation": 3}, "cannot be split"),
+        ({"variant": "resnet18"}, "Only Pixio encoders"),
+        ({"variant": "pixio_tini16"}, "Did you mean 'pixio_tiny16'"),
+        ({"image_size": 40}, "patches of 16"),
+        ({"mask_block": 4}, "do not divide"),
+        ({"decoder_heads": 3}, "3 heads"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    change: dict[str, object], message: str, source: ImageCache, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        pretrain(pretrain_config(dataclasses.asdict(TINY) | change), source, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_settings_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
+        pretrain_config({"variant": "pixio_tiny16", "mask_ration": 0.5})

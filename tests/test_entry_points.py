@@ -1,0 +1,92 @@
+"""Hydra: every choice of every group composes; wrong choices and keys get one sentence and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import OmegaConf
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders.vision_encoder import build_backbone
+from pixio_robot.entry_points import CONFIG_FOLDER, check_overrides
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.environments import env_config_from
+from pixio_robot.training import DemosConfig, EvaluationConfig, TrainerConfig
+from pytest import fixture, mark, raises
+from torch import device
+
+ROOT = Path(__file__).parents[1]
+CHOICES = [
+    (group.name, choice.stem)
+    for group in sorted(CONFIG_FOLDER.iterdir())
+    if group.is_dir() and group.name != "images"
+    for choice in sorted(group.glob("*.yaml"))
+]
+
+
+@mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_fits_its_dataclass(group: str, choice: str) -> None:
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = hydra.compose("train_policy", [f"{group}={choice}"])
+    fields = OmegaConf.to_container(cfg)
+    assert isinstance(fields, dict)
+    EvaluationConfig(**fields["evaluation"])
+    if group == "encoder":
+        with device("meta"):
+            assert build_backbone(EncoderConfig(**fields["encoder"]).name, "random").num_features > 0
+    elif group == "env":
+        assert env_config_from(fields["env"]).features
+    elif group == "demos":
+        DemosConfig(**fields["demos"])
+    elif group == "trainer":
+        TrainerConfig(**fields["trainer"])
+    else:
+        assert fields["policy"]["type"].startswith("pixio_")
+
+
+@mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder=pixio_vittl", "Unknown encoder 'pixio_vittl'. Did you mean 'pixio_vitl'?"),
+        ("encoder=pixio_tiny,resnet81", "Unknown encoder 'resnet81'. Did you mean 'resnet18'?"),
+        ("trainer.stepz=3", "Unknown key 'trainer.stepz'. Did you mean 'trainer.steps'?"),
+        ("sede=3", "Unknown key 'sede'. Did you mean 'seed'?"),
+        ("trainer.steps=[", "Cannot read the command line"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, message: str) -> None:
+    with raises(UserError) as caught:
+        check_overrides("train_policy", [override])
+    assert message in str(caught.value)
+
+
+def test_right_overrides_pass() -> None:
+    check_overrides("train_policy", ["encoder=pixio_vitl", "encoder.weights=random", "seed=0,1,2", "+policy.kl_weight=5"])
+
+
+@fixture(scope="module")
+def clean_directory(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train_policy.py", ["encoder=pixio_vitx"], "Unknown encoder 'pixio_vitx'"),
+        ("train_policy.py", ["demos=lerobot"], "demos.root must be given"),
+        ("train_policy.py", ["resume=nowhere"], "is no run folder"),
+        ("train_policy.py", ["env.task=Lyft"], "Lift"),
+        ("train_policy.py", ["env.camera_names=[agentvew]"], "agentview"),
+        ("export_torchscript.py", ["checkpoint=nowhere"], "nowhere"),
+    ],
+)
+def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
+    script: str, arguments: list[str], message: str, clean_directory: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / script), *arguments], capture_output=True, text=True, cwd=clean_directory
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,147 @@
+"""Training: exact resume after SIGKILL, cached tokens equal images, checkpoints complete, caches never stale."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import torch
+from pixio_robot.demos import DemoStore
+from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
+from pixio_robot.errors import UserError
+from pixio_robot.training.average import WeightAverage
+from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.training.policies import policy_config_from
+from pixio_robot.training.trainer import TrainerConfig, learning_rate_factor
+from pytest import approx, fixture, mark, raises
+from safetensors.torch import load_file
+from toy_run import CAMERAS, ENCODER, POLICY, losses, make_store, run_training
+
+
+@fixture
+def store(tmp_path: Path) -> DemoStore:
+    return make_store(tmp_path / "demos.zarr")
+
+
+@mark.parametrize("kill_at", [3, 8])
+def test_a_killed_run_resumes_exactly(store: DemoStore, tmp_path: Path, kill_at: int) -> None:
+    """Killed before and after the first checkpoint (step 5), the losses equal the uninterrupted run's bit for bit."""
+    whole = run_training(store.path, tmp_path / "whole")
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_training, args=(store.path, tmp_path / "killed"), kwargs={"kill_at": kill_at}
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    resumed = run_training(store.path, tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 12
+    first, second = (load_file(path / "model.safetensors") for path in (whole, resumed))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_cached_features_train_like_images(store: DemoStore, tmp_path: Path) -> None:
+    run_training(store.path, tmp_path / "cached")
+    run_training(store.path, tmp_path / "images", cached=False)
+    cached, images = losses(tmp_path / "cached"), losses(tmp_path / "images")
+    assert list(cached.values()) == approx(list(images.values()), rel=2e-3)  # tokens are kept in float16
+
+
+def test_only_the_last_checkpoint_stays_and_it_is_lerobots(store: DemoStore, tmp_path: Path) -> None:
+    model_dir = run_training(store.path, tmp_path / "run")
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert checkpoints == ["000012", "last"]
+    names = {path.name for path in model_dir.iterdir()}
+    assert {"config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json"} <= names
+    assert json.loads((model_dir / "pixio_run.json").read_text()) == {"env": {}}
+
+
+def test_a_checkpoint_of_another_policy_is_refused(store: DemoStore, tmp_path: Path, monkeypatch) -> None:
+    run_training(store.path, tmp_path / "run")
+    monkeypatch.setitem(POLICY, "dim_model", 64)
+    with raises(UserError, match="another policy"):
+        run_training(store.path, tmp_path / "run")
+
+
+def test_cache_holds_the_encoders_tokens_and_is_found_again(store: DemoStore, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = VisionEncoder(ENCODER)
+    calls: list[tuple[int, int]] = []
+    cache = cache_features(
+        store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: calls.append(done)
+    )
+    assert calls[0] == (0, 36)
+    assert calls[-1] == (36, 36)
+    steps = np.array([17, 0, 6])
+    frames = torch.from_numpy(store.read_steps(CAMERAS[1], steps))
+    expected = encoder(frames_to_images(frames)).flatten()
+    torch.testing.assert_close(cache.read(CAMERAS[1], steps), expected, rtol=2e-3, atol=2e-3)
+    again: list[tuple[int, int]] = []
+    cache_features(store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: again.append(done))
+    assert again[-1] == again[1] == (36, 36)
+    assert again[0] == (18, 36)  # the first camera was there
+
+
+def test_other_weights_and_other_data_never_meet_an_old_cache(store: DemoStore, tmp_path: Path) -> None:
+    encoders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        encoders.append(VisionEncoder(ENCODER))
+    other_store = make_store(tmp_path / "other.zarr", seed=1)
+    steps = np.array([3])
+    read = {}
+    for name, encoder, data in (
+        ("first", encoders[0], store),
+        ("other weights", encoders[1], store),
+        ("other data", encoders[0], other_store),
+    ):
+        read[name] = cache_features(data, encoder, CAMERAS, tmp_path / "features").read(CAMERAS[0], steps)
+    assert len(list((tmp_path / "features").iterdir())) == 3
+    assert not torch.allclose(read["first"], read["other weights"])
+    assert not torch.allclose(read["first"], read["other data"])
+
+
+def test_an_epoch_sees_every_window_once_and_the_next_is_shuffled_anew(store: DemoStore) -> None:
+    batches = TrainingBatches(store, CAMERAS, 4, 6, seed=0, cache=None)
+    epochs = [torch.cat([batches.batch(3 * epoch + part)["index"] for part in range(3)]) for epoch in range(2)]
+    assert [sorted(epoch.tolist()) for epoch in epochs] == [list(range(18))] * 2
+    assert epochs[0].tolist() != epochs[1].tolist()
+    assert batches.batch(1)["index"].tolist() == epochs[0][6:12].tolist()
+
+
+def test_average_is_the_closed_form() -> None:
+    """Against the definition: a ← d·a + (1 − d)·w with d = min(decay, (1 + n) / (10 + n))."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    average = WeightAverage(model, decay=0.2)
+    expected = 0.0
+    for n, value in enumerate([1.0, 5.0, -2.0, 3.0]):
+        model.weight.data.fill_(value)
+        average.update()
+        decay = min(0.2, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * value
+    with average.applied():
+        assert model.weight.item() == approx(expected)
+    assert model.weight.item() == 3.0
+
+
+def test_schedule_warms_up_and_ends_at_zero() -> None:
+    config = TrainerConfig(steps=100, warmup_steps=10)
+    assert learning_rate_factor(0, config) == approx(0.1)
+    assert learning_rate_factor(9, config) == learning_rate_factor(10, config) == 1.0
+    assert learning_rate_factor(55, config) == approx(0.5)
+    assert learning_rate_factor(100, config) == approx(0.0)
+
+
+@mark.parametrize(
+    ("description", "message"),
+    [
+        ({"type": "pixio_akt"}, "Did you mean 'pixio_act'"),
+        ({"type": "pixio_act", "chunk_sise": 3}, "Did you mean 'chunk_size'"),
+        ({"type": "pixio_act", "chunk_size": 2, "n_action_steps": 3}, "chunk size"),
+    ],
+)
+def test_wrong_policies_are_named(store: DemoStore, description: dict, message: str) -> None:
+    with raises(UserError, match=message):
+        policy_config_from(description, EncoderConfig(), store)

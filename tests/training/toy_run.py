@@ -1,0 +1,71 @@
+"""A tiny real training, importable from spawned processes: a store with two cameras, pixio_act, a few steps."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from pixio_robot.demos import DemoStore, Feature
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.training.job import seed_everything
+from pixio_robot.training.policies import build_policy, policy_config_from
+from pixio_robot.training.run_log import RunLog
+from pixio_robot.training.trainer import TrainerConfig, train
+from rich.console import Console
+
+CAMERAS = ("observation.images.front", "observation.images.wrist")
+CONFIG = TrainerConfig(steps=12, batch_size=4, warmup_steps=2, checkpoint_every=5, log_every=1)
+POLICY = {"type": "pixio_act", "chunk_size": 4, "n_action_steps": 2, "dim_model": 32, "dim_feedforward": 64}
+ENCODER = EncoderConfig("pixio_tiny16", weights="random")
+
+
+def make_store(path: Path, episodes: int = 3, seed: int = 0) -> DemoStore:
+    """Write random episodes of 5, 6, 7 … steps."""
+    features = {
+        **{key: Feature((32, 48, 3), "uint8") for key in CAMERAS},
+        "observation.state": Feature((5,), "float32"),
+        "action": Feature((3,), "float32"),
+    }
+    store = DemoStore.create(path, features, {"fps": 20, "env": {"type": "toy"}})
+    generator = np.random.default_rng(seed)
+    for number in range(episodes):
+        length = 5 + number
+        store.append_episode(
+            {
+                **{key: generator.integers(0, 256, (length, 32, 48, 3), dtype=np.uint8) for key in CAMERAS},
+                "observation.state": generator.normal(size=(length, 5)).astype(np.float32),
+                "action": generator.normal(size=(length, 3)).astype(np.float32),
+            },
+            seed=number,
+            success=True,
+            task="toy",
+        )
+    store.close()
+    return DemoStore.open(path)
+
+
+def run_training(store_path: Path, run_dir: Path, *, cached: bool = True, kill_at: int | None = None) -> Path:
+    """Train on a store, and kill the process at a step if told so."""
+    torch.set_num_threads(1)
+    store = DemoStore.open(store_path)
+    seed_everything(0)
+    policy, processors = build_policy(policy_config_from(POLICY, ENCODER, store), store)
+    cache = cache_features(store, policy.encoder, CAMERAS, run_dir.parent / "features") if cached else None
+
+    def maybe_die(step: int, loss: float) -> None:
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    batches = TrainingBatches(store, CAMERAS, POLICY["chunk_size"], CONFIG.batch_size, seed=0, cache=cache)
+    log = RunLog(run_dir, Console(quiet=True))
+    return train(policy, processors, batches, CONFIG, run_dir, log, {"env": {}}, on_step=maybe_die)
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    """Return the logged loss of every step."""
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if line["phase"] == "training"}
