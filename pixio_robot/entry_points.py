@@ -7,9 +7,11 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -62,16 +64,25 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
                     raise UserError(f"Unknown {key} {choice!r}. {nearest_name(choice, choices)}")
         first_choices.append(f"{override.get_key_element()}={values[0]}" if values else override.input_line)
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        for position, override in enumerate(parsed):
-            try:
-                hydra.compose(config_name, [str(line) for line in first_choices[: position + 1]])
-            except (HydraException, OmegaConfBaseException) as error:
-                key = override.get_key_element()
-                composed = hydra.compose(config_name, [str(line) for line in first_choices[:position]])
-                known = list(_flat_keys(composed))
-                if key in known:
-                    raise UserError(f"{override.input_line!r}: {str(error).splitlines()[0]}") from error
-                raise UserError(f"Unknown key {key!r}. {_nearest_keys(key, known)}") from error
+        lines = [str(line) for line in first_choices]
+        try:
+            hydra.compose(config_name, lines)
+        except (HydraException, OmegaConfBaseException):
+            _name_the_wrong_override(config_name, parsed, lines)
+
+
+def _name_the_wrong_override(config_name: str, parsed: list[Override], lines: list[str]) -> NoReturn:
+    """Find the override that does not compose, and raise the UserError that says why."""
+    for position, override in enumerate(parsed):
+        try:
+            hydra.compose(config_name, lines[: position + 1])
+        except (HydraException, OmegaConfBaseException) as error:
+            key = override.get_key_element()
+            known = list(_flat_keys(hydra.compose(config_name, lines[:position])))
+            if key in known:
+                raise UserError(f"{override.input_line!r}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"Unknown key {key!r}. {_nearest_keys(key, known)}") from error
+    raise AssertionError("the overrides compose one after another")
 
 
 def _resolved(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

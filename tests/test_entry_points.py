@@ -6,14 +6,15 @@ from pathlib import Path
 
 import hydra
 from omegaconf import OmegaConf
+from pytest import fixture, mark, raises
+from torch import device
+
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.encoders.vision_encoder import build_backbone
 from pixio_robot.entry_points import CONFIG_FOLDER, check_overrides
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.training import DemosConfig, EvaluationConfig, TrainerConfig
-from pytest import fixture, mark, raises
-from torch import device
 
 ROOT = Path(__file__).parents[1]
 CHOICES = [

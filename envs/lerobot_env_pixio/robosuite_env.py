@@ -86,7 +86,7 @@ class RobosuiteEnv(gymnasium.Env):
 
     @property
     def simulation(self) -> "MujocoEnv":
-        """robosuite's environment, built on first use."""
+        """Robosuite's environment, built on first use."""
         if self._simulation is None:
             self._simulation = build_simulation(self.task, self.robot, self._fps)
         return self._simulation

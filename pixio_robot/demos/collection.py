@@ -120,11 +120,17 @@ def _demonstrations(
         while n_successes:
             # Never more than could still be needed, so that nothing is run in vain.
             n_promised = n_busy + sum(demonstration.success for demonstration in waiting.values())
-            if pool.has_idle_worker and n_promised < n_successes:
-                pool.submit(_checked_seed(next_to_start))
+            is_allowed = next_to_start < FIRST_EVALUATION_SEED
+            if pool.has_idle_worker and n_promised < n_successes and is_allowed:
+                pool.submit(next_to_start)
                 next_to_start += 1
                 n_busy += 1
                 continue
+            if not n_busy:
+                raise UserError(
+                    f"The seeds of demonstrations reached {FIRST_EVALUATION_SEED}, where those of evaluation begin: "
+                    "start from a lower first_seed or ask for fewer episodes."
+                )
             for outcome in pool.wait():
                 if outcome.result is not None:
                     waiting[outcome.task] = outcome.result
@@ -165,15 +171,6 @@ class _Recorder:
 
     def __call__(self, seed: int) -> Demonstration:
         return record_demonstration(self._env, self._env_config.make_expert(seed), seed)
-
-
-def _checked_seed(seed: int) -> int:
-    if seed >= FIRST_EVALUATION_SEED:
-        raise UserError(
-            f"The seeds of demonstrations reached {FIRST_EVALUATION_SEED}, where those of evaluation begin: "
-            "start from a lower first_seed or ask for fewer episodes."
-        )
-    return seed
 
 
 def _open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:

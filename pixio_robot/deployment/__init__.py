@@ -1,0 +1,1 @@
+"""Deployment: TorchScript artifacts, exported and checked against the eager path."""

@@ -87,6 +87,8 @@ def evaluate_policy(
         RuntimeError: No episode could be run.
     """
     start = time.perf_counter()
+    if workers < 1:
+        raise UserError(f"{workers} processes cannot run rollouts: ask for at least 1 worker.")
     check_fit(open_checkpoint(checkpoint), env_config)
     check_seeds(checkpoint, seeds, demonstration_seeds)
     versions = software_versions()

@@ -1,0 +1,1 @@
+"""Pretraining of encoders as block-masked autoencoders: images, model, training loop, pictures."""

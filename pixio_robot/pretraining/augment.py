@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD
 
@@ -41,9 +41,7 @@ class Photometric:
     grey: float = 0.1
 
 
-def random_crops(
-    aspect_B: Tensor, side: int, scale: Range, ratio: Range, generator: torch.Generator
-) -> Tensor:
+def random_crops(aspect_B: Tensor, side: int, scale: Range, ratio: Range, generator: torch.Generator) -> Tensor:
     """Draw RandomResizedCrop boxes for images that were squashed to squares.
 
     Args:
@@ -83,12 +81,10 @@ def crop_and_resize(frames_BSSC: Tensor, boxes_B4: Tensor, size: int) -> Tensor:
     One image at a time on the CPU: there the uint8 kernel beats a batched float grid_sample.
     """
     channels = frames_BSSC.shape[-1]
-    out = torch.empty(
-        len(frames_BSSC), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last
-    )
+    out = torch.empty(len(frames_BSSC), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
     for index, (top, left, height, width) in enumerate(boxes_B4.tolist()):
         crop = frames_BSSC[index, top : top + height, left : left + width].permute(2, 0, 1)[None]
-        out[index] = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+        out[index] = functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
     return out
 
 
@@ -116,9 +112,7 @@ def _colour_matrices(batch: int, settings: Photometric, generator: torch.Generat
     return torch.diag_embed(gain_B3) @ saturate @ hue
 
 
-def change_photometrically(
-    images_BCHW: Tensor, settings: Photometric, generator: torch.Generator
-) -> Tensor:
+def change_photometrically(images_BCHW: Tensor, settings: Photometric, generator: torch.Generator) -> Tensor:
     """Change light and colour of images in [0, 1]; all changes but the final clamp are one affine map per image.
 
     Args:

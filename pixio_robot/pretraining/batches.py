@@ -37,15 +37,11 @@ def crop_batch(config: PretrainConfig, source: ImageCache, step: int) -> Tensor:
     """Read and crop the images of one step: uint8 (B, 3, size, size)."""
     indices = image_indices(config.seed, step, config.batch_size, len(source))
     generator = generator_for(config.seed, CROPS, step)
-    boxes = random_crops(
-        source.aspect_N[indices], source.side, config.crop_scale, config.crop_ratio, generator
-    )
+    boxes = random_crops(source.aspect_N[indices], source.side, config.crop_scale, config.crop_ratio, generator)
     return crop_and_resize(source.read(indices), boxes, config.image_size)
 
 
-def training_batches(
-    config: PretrainConfig, source: ImageCache, first: int, last: int
-) -> Iterator[tuple[int, Tensor]]:
+def training_batches(config: PretrainConfig, source: ImageCache, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
     """Yield (step, uint8 batch) for steps first…last-1 while a thread prepares the next one."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(crop_batch, config, source, first)

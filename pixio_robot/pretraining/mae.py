@@ -12,7 +12,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from pixio_robot.encoders import PixioVisionTransformer
 from pixio_robot.errors import UserError
@@ -62,7 +62,14 @@ class MAEDecoder(nn.Module):
     """Narrow and deep: full self-attention over class, visible and mask tokens; predicts masked patches only."""
 
     def __init__(
-        self, encoder_dim: int, grid: tuple[int, int], class_tokens: int, patch_values: int, dim: int, depth: int, heads: int
+        self,
+        encoder_dim: int,
+        grid: tuple[int, int],
+        class_tokens: int,
+        patch_values: int,
+        dim: int,
+        depth: int,
+        heads: int,
     ) -> None:
         """Build a decoder whose position embedding is made for `grid` patches (resampled for other grids)."""
         super().__init__()
@@ -88,9 +95,7 @@ class MAEDecoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(
-        self, tokens_BLD: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]
-    ) -> Tensor:
+    def forward(self, tokens_BLD: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]) -> Tensor:
         """Predict masked patches (B, M, X) from encoded class and visible tokens (B, G+V, D)."""
         batch = tokens_BLD.shape[0]
         position = resample_abs_pos_embed(
@@ -169,7 +174,7 @@ class PixioMAE(nn.Module):
         classes = encoder.class_tokens() + position[:, :prefix]
         # The patch embedding as the linear layer that it is, so that masked patches cost nothing.
         projection = encoder.patch_embed.proj
-        embedded_BVD = F.linear(
+        embedded_BVD = functional.linear(
             take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias
         )
         embedded_BVD = embedded_BVD + take_patches(position[:, prefix:].expand(batch, -1, -1), visible_BV)
@@ -195,13 +200,11 @@ class PixioMAE(nn.Module):
         grid = self.patch_grid(images_BCHW)
         if mask_BN is None:
             mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
-        visible_BV, masked_BM = (
-            index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN)
-        )
+        visible_BV, masked_BM = (index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN))
         patches_BNX = patchify(images_BCHW, self.patch)
         tokens_BLD = self.encode(patches_BNX, visible_BV, grid)
         prediction_BMX = self.decoder(tokens_BLD, visible_BV, masked_BM, grid)
         target_BMX = take_patches(patches_BNX, masked_BM).float()
         mean, deviation = patch_statistics(target_BMX)
-        loss = F.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation)
+        loss = functional.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation)
         return MAEOutput(loss, prediction_BMX, mask_BN)

@@ -85,7 +85,7 @@ def save_loss_curve(losses: list[float], file: Path) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("loss on masked patches (normalised pixels)")
     # The first steps lie far above the rest and would flatten the curve.
-    axes.set_ylim(min(losses) * 0.95, np.quantile(losses, 0.98) * 1.05)
+    axes.set_ylim(min(losses) * 0.95, float(np.quantile(losses, 0.98)) * 1.05)
     axes.grid(alpha=0.3)
     axes.legend()
     buffer = io.BytesIO()

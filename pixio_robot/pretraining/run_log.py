@@ -80,7 +80,7 @@ class PretrainingBar:
             TextColumn("loss {task.fields[loss]}  {task.fields[rate]} images/s"),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        self._task: TaskID = self._progress.add_task("", total=total, completed=done, loss="–", rate="–")
+        self._task: TaskID = self._progress.add_task("", total=total, completed=done, loss="…", rate="…")
 
     def __enter__(self) -> Self:
         """Show the bar."""

@@ -86,9 +86,7 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
         and file.is_file()
     )
     if not files:
-        raise UserError(
-            f"{path} holds no images ({', '.join(SUFFIXES)}): give another folder with images.path=…"
-        )
+        raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)}): give another folder with images.path=…")
     listing = "".join(
         f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n"
         for file, stat in ((file, file.stat()) for file in files)
@@ -103,9 +101,7 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
     return _cached(cache_dir, f"folder {side}\n{listing}", side, len(files), decoded)
 
 
-def demo_images(
-    path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None
-) -> ImageCache:
+def demo_images(path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None) -> ImageCache:
     """Copy the camera frames of a DemoStore, or reuse the cache of an earlier call.
 
     Args:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from timm.layers import Attention
-from timm.optim import param_groups_weight_decay
+from timm.layers.attention import Attention
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 
 from pixio_robot.errors import UserError
@@ -144,9 +144,7 @@ class _Trainer:
             images_BCHW = part_BCHW.contiguous().float() / 255
             if config.photometric:
                 images_BCHW = change_photometrically(images_BCHW, config.photometric, generator)
-            with torch.autocast(
-                images_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-            ):
+            with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss = self.mae(normalise(images_BCHW), generator).loss / config.accumulation
             loss.backward()
             losses.append(loss.detach())

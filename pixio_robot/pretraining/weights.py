@@ -7,6 +7,7 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from timm.layers.attention import Attention
 from torch import nn
 
 from pixio_robot.encoders import PIXIO_VARIANTS, PixioVisionTransformer, load_encoder_weights
@@ -43,19 +44,22 @@ def save_mae(mae: PixioMAE, variant: str, folder: Path, dtype: torch.dtype = tor
         dtype: Type of the stored weights.
     """
     encoder, decoder = mae.encoder, mae.decoder
+    encoder_attention, decoder_attention = (
+        [layer for layer in module.modules() if isinstance(layer, Attention)] for module in (encoder, decoder)
+    )
     metadata = {
         "variant": variant,
         "image_size": str(encoder.patch_embed.img_size[0]),
         "patch_size": str(mae.patch),
         "embed_dim": str(encoder.embed_dim),
-        "depth": str(len(encoder.blocks)),
-        "num_heads": str(encoder.blocks[0].attn.num_heads),
+        "depth": str(len(encoder_attention)),
+        "num_heads": str(encoder_attention[0].num_heads),
         "class_tokens": str(encoder.num_prefix_tokens),
     }
     decoder_metadata = metadata | {
         "decoder_dim": str(decoder.embed.out_features),
-        "decoder_depth": str(len(decoder.blocks)),
-        "decoder_heads": str(decoder.blocks[0].attn.num_heads),
+        "decoder_depth": str(len(decoder_attention)),
+        "decoder_heads": str(decoder_attention[0].num_heads),
         "mask_ratio": str(mae.mask_ratio),
         "mask_block": str(mae.mask_block),
     }

@@ -6,7 +6,6 @@ Shape letters: B batch, S state size, A action size, H action horizon.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 

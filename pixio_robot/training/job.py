@@ -275,6 +275,6 @@ def _print_summary(
     console.print(f"[bold green]{record.summary()}", highlight=False)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in log.phase_seconds.items())
     console.print(f"time       {times}; {sum(log.phase_seconds.values()) / 60:.1f} min together", highlight=False)
-    console.print(f"memory     {memory.peak_bytes / 2**30:.1f} GiB at the peak, all processes together", highlight=False)
+    console.print(f"memory     {memory.peak_bytes / 2**30:.1f} GiB at the peak, all processes", highlight=False)
     console.print(f"checkpoint {checkpoint}", highlight=False, soft_wrap=True)
     console.print(f"report     {report}", highlight=False, soft_wrap=True)

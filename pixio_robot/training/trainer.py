@@ -23,7 +23,7 @@ from pixio_robot.training.run_log import RunLog
 class TrainerConfig:
     """How long and how fast to train."""
 
-    steps: int = 3000
+    steps: int = 2500
     """Optimiser steps."""
     batch_size: int = 64
     """Windows per step."""

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.utils.constants import OBS_IMAGES
-from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
-from pixio_robot.errors import UserError
 from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_act import PixioACTConfig, tokens_key
 from lerobot_policy_pixio.neck import FlattenNeck
+from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.errors import UserError
 
 
 class _FeatureMapBackbone(nn.Module):

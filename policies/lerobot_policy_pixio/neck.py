@@ -4,8 +4,9 @@ Shape letters: B batch, G global tokens, D encoder width, h and w patch grid, T 
 """
 
 import torch
-from pixio_robot.encoders import EncoderTokens
 from torch import Tensor, nn
+
+from pixio_robot.encoders import EncoderTokens
 
 
 class FlattenNeck(nn.Module):

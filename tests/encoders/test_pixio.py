@@ -2,12 +2,13 @@
 
 import timm
 import torch
-from pixio_robot.encoders import PIXIO_VARIANTS, EncoderConfig, VisionEncoder, weights_hash
-from pixio_robot.encoders.checkpoints import load_encoder_weights, pixio_checkpoint_filter
-from pixio_robot.errors import UserError
 from pytest import fixture, mark, raises
 from safetensors.torch import save_file
 from transformers import PixioConfig, PixioModel
+
+from pixio_robot.encoders import PIXIO_VARIANTS, EncoderConfig, VisionEncoder, weights_hash
+from pixio_robot.encoders.checkpoints import load_encoder_weights, pixio_checkpoint_filter
+from pixio_robot.errors import UserError
 
 # Table 1 of arXiv 2512.15715, in millions.
 PAPER_PARAMETERS = {
@@ -27,7 +28,7 @@ TRANSFORMERS_SHAPES = {
 
 @fixture(scope="module")
 def transformers_vitb() -> PixioModel:
-    """transformers' ViT-B with random weights in every parameter, zeros and ones included."""
+    """Transformers' ViT-B with random weights in every parameter, zeros and ones included."""
     torch.manual_seed(0)
     model = PixioModel(PixioConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12)).eval()
     with torch.no_grad():

@@ -202,6 +202,8 @@ def test_seeds_of_demonstrations_are_refused(checkpoint: Path, tmp_path: Path) -
         evaluate_policy(checkpoint, ToyEnvConfig(), [7, 8, 7], workers=1)
     with pytest.raises(UserError, match="at least one"):
         evaluate_policy(checkpoint, ToyEnvConfig(), [], workers=1)
+    with pytest.raises(UserError, match="at least 1 worker"):
+        evaluate_policy(checkpoint, ToyEnvConfig(), SEEDS, workers=0)
 
 
 def test_another_simulation_than_in_training_is_warned_of_once(

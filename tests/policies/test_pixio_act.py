@@ -8,9 +8,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import PreTrainedPolicy
 from lerobot_policy_pixio import PixioACTConfig
 from lerobot_policy_pixio.modeling_pixio_act import PixioACTPolicy
-from pixio_robot.errors import UserError
 from pytest import mark, raises
 from safetensors.torch import load_file, save_file
+
+from pixio_robot.errors import UserError
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 

@@ -35,14 +35,21 @@ def test_crops_have_area_and_ratio_in_range_in_the_original_geometry(aspect: flo
     side = 1000
     boxes = random_crops(torch.full((3000,), aspect), side, (0.2, 1.0), (3 / 4, 4 / 3), generator())
     top, left, height, width = boxes.unbind(1)
-    assert (boxes >= 0).all() and (top + height <= side).all() and (left + width <= side).all()
+    assert (boxes >= 0).all()
+    assert (top + height <= side).all()
+    assert (left + width <= side).all()
     area = height * width / side**2
     ratio = width / height * aspect
-    assert area.min() >= 0.19 and area.max() <= 1.0
-    assert ratio.min() > 0.74 and ratio.max() < 1.35
-    assert area.min() < 0.22 and ratio.min() < 0.77 and ratio.max() > 1.3
+    assert area.min() >= 0.19
+    assert area.max() <= 1.0
+    assert ratio.min() > 0.74
+    assert ratio.max() < 1.35
+    assert area.min() < 0.22
+    assert ratio.min() < 0.77
+    assert ratio.max() > 1.3
     if aspect == 1.0:
-        assert area.max() > 0.95 and area.mean().item() == pytest.approx(0.57, abs=0.03)
+        assert area.max() > 0.95
+        assert area.mean().item() == pytest.approx(0.57, abs=0.03)
         assert (left + width / 2).float().mean().item() == pytest.approx(side / 2, rel=0.03)
 
 
@@ -89,9 +96,7 @@ def test_nothing_changes_when_all_is_still_or_never_applied() -> None:
 def test_hue_turns_colour_and_keeps_luminance() -> None:
     turned = change_photometrically(images(), dataclasses.replace(STILL, hue=0.1), generator())
     assert (turned - images()).abs().max() > 0.02
-    torch.testing.assert_close(
-        tv.rgb_to_grayscale(turned), tv.rgb_to_grayscale(images()), atol=2e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(tv.rgb_to_grayscale(turned), tv.rgb_to_grayscale(images()), atol=2e-3, rtol=1e-3)
 
 
 def test_grey_removes_colour_and_gains_tint_it() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from pixio_robot.encoders import PixioVisionTransformer
 from pixio_robot.errors import UserError
@@ -49,9 +49,7 @@ def test_visible_patches_keep_their_positions(mae: PixioMAE) -> None:
         embedded = encoder._pos_embed(encoder.patch_embed(images))
         chosen = torch.cat([embedded[:, :8], embedded[:, 8:][:, visible[0]]], dim=1)
         expected = encoder.norm(encoder.blocks(chosen))
-        torch.testing.assert_close(
-            mae.encode(patchify(images, 16), visible, (4, 4)), expected, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(mae.encode(patchify(images, 16), visible, (4, 4)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loss_is_the_papers_formula(mae: PixioMAE) -> None:
@@ -77,7 +75,8 @@ def test_flat_patches_have_a_finite_loss_and_gradient(mae: PixioMAE) -> None:
     loss.backward()
     gradients = [p.grad for p in mae.parameters() if p.grad is not None]
     mae.zero_grad()
-    assert loss.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
+    assert loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_masked_pixels_reach_neither_encoder_nor_prediction(mae: PixioMAE) -> None:
@@ -132,7 +131,7 @@ def test_initial_decoder_follows_the_paper(mae: PixioMAE) -> None:
 def test_a_few_images_can_be_learnt_by_heart() -> None:
     mae = make_mae().train()
     torch.manual_seed(1)
-    images = F.interpolate(torch.randn(4, 3, 8, 8), size=(64, 64), mode="bicubic")
+    images = functional.interpolate(torch.randn(4, 3, 8, 8), size=(64, 64), mode="bicubic")
     mask = block_mask(4, (4, 4), 0.75, 2, torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(mae.parameters(), 2e-3)
     losses = []
@@ -142,4 +141,5 @@ def test_a_few_images_can_be_learnt_by_heart() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] > 0.9 and losses[-1] < 0.15
+    assert losses[0] > 0.9
+    assert losses[-1] < 0.15

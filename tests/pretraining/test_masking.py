@@ -23,9 +23,7 @@ def test_every_image_hides_exactly_three_quarters_in_whole_blocks(
 
 
 def test_the_generator_decides() -> None:
-    first, again, other = (
-        block_mask(4, (8, 8), 0.75, 2, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
-    )
+    first, again, other = (block_mask(4, (8, 8), 0.75, 2, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -21,14 +21,14 @@ def test_every_image_source_composes_into_settings(images: str) -> None:
     fields = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(fields, dict)
     config = pretrain_config(fields["pretraining"])
-    assert config.variant == "pixio_tiny16" and config.photometric and config.photometric.brightness == (0.2, 1.6)
+    assert config.variant == "pixio_tiny16"
+    assert config.photometric
+    assert config.photometric.brightness == (0.2, 1.6)
     assert fields["images"]["kind"] == images
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *overrides], cwd=folder, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, str(SCRIPT), *overrides], cwd=folder, capture_output=True, text=True)
 
 
 def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) -> None:
@@ -58,4 +58,5 @@ def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) ->
 def test_mistakes_end_with_one_sentence(overrides: list[str], message: str, tmp_path: Path) -> None:
     done = run(tmp_path, *overrides)
     assert done.returncode == 2
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -34,7 +34,8 @@ def test_folders_are_read_recursively_and_damaged_files_are_named(
     assert torch.equal(cache[0], torch.from_numpy(pixels))
     assert torch.equal(cache.read([2, 0])[0], torch.from_numpy(pixels))
     assert cache.skipped == ["cut.png", "inner/empty.jpg"]
-    assert "cut.png" in caplog.text and "2 of 5 images" in caplog.text
+    assert "cut.png" in caplog.text
+    assert "2 of 5 images" in caplog.text
 
 
 def test_images_are_squashed_upright_and_remember_their_shape(tmp_path: Path) -> None:
@@ -49,8 +50,10 @@ def test_images_are_squashed_upright_and_remember_their_shape(tmp_path: Path) ->
     cache = folder_images(folder, tmp_path / "cache", 10)
     assert cache.aspect_N.tolist() == pytest.approx([3.0, 1 / 3])
     assert cache[0].shape == (10, 10, 3)
-    assert cache[0][5, 1].tolist() == [255, 0, 0] and cache[0][5, 8].tolist() == [0, 0, 255]
-    assert cache[1][1, 5, 0] > 240 and cache[1][8, 5, 2] > 240
+    assert cache[0][5, 1].tolist() == [255, 0, 0]
+    assert cache[0][5, 8].tolist() == [0, 0, 255]
+    assert cache[1][1, 5, 0] > 240
+    assert cache[1][8, 5, 2] > 240
 
 
 def test_a_cache_is_reused_until_the_images_change(
@@ -65,7 +68,8 @@ def test_a_cache_is_reused_until_the_images_change(
     assert not decoded
     shutil.copy(folder / "000.png", folder / "more.png")
     changed = folder_images(folder, tmp_path / "cache", 16)
-    assert changed.fingerprint != first.fingerprint and len(changed) == len(first) + 1
+    assert changed.fingerprint != first.fingerprint
+    assert len(changed) == len(first) + 1
     assert folder_images(folder, tmp_path / "cache", 8).side == 8
     assert not list((tmp_path / "cache").glob("*.unfinished"))
 
@@ -110,11 +114,12 @@ def test_all_frames_of_a_demo_store_or_one_camera(store: DemoStore, tmp_path: Pa
     assert torch.equal(everything.read(range(7)), torch.from_numpy(frames))
     assert everything.aspect_N[7:].tolist() == [2.0] * 7
     one = demo_images(store.path, tmp_path / "cache", 16, ["observation.images.front"])
-    assert len(one) == 7 and one.fingerprint != everything.fingerprint
+    assert len(one) == 7
+    assert one.fingerprint != everything.fingerprint
 
 
 def test_an_unknown_camera_is_answered_with_the_nearest(store: DemoStore, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Did you mean 'observation.images.front'"):
+    with pytest.raises(UserError, match=r"Did you mean 'observation\.images\.front'"):
         demo_images(store.path, tmp_path / "cache", 16, ["observation.images.frond"])
 
 

@@ -65,7 +65,8 @@ def test_a_run_learns_and_leaves_weights_log_curve_and_pictures(finished: Path) 
     encoder = timm.create_model("pixio_tiny16", img_size=32)
     encoder.load_state_dict(load_file(finished / "encoder.safetensors"))
     with safe_open(finished / "encoder.safetensors", "pt") as file:
-        assert file.metadata()["variant"] == "pixio_tiny16" and file.metadata()["image_size"] == "32"
+        assert file.metadata()["variant"] == "pixio_tiny16"
+        assert file.metadata()["image_size"] == "32"
     assert Image.open(finished / "curve.png").width > 100
     assert Image.open(finished / "reconstructions" / "0000060.png").size == (8 * 36 - 4, 3 * 36 - 4)
     assert "steps: 60" in (finished / "config.yaml").read_text()
@@ -110,7 +111,8 @@ def test_bfloat16_trains(source: ImageCache, tmp_path: Path) -> None:
     encoder = pretrain(config, source, tmp_path / "run")
     pretrain(dataclasses.replace(config, precision="float32"), source, tmp_path / "full")
     half, full = logged_losses(tmp_path / "run"), logged_losses(tmp_path / "full")
-    assert half != full and list(half.values()) == pytest.approx(list(full.values()), rel=0.03)
+    assert half != full
+    assert list(half.values()) == pytest.approx(list(full.values()), rel=0.03)
     assert {value.dtype for value in load_file(encoder).values()} == {torch.float16}
 
 
@@ -172,9 +174,7 @@ def test_resuming_refuses_another_variant_other_settings_and_other_images(
         pretrain(TINY, folder_images(image_folder, tmp_path / "cache", 48), run, resume=True)
 
 
-def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint(
-    source: ImageCache, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint(source: ImageCache, tmp_path: Path) -> None:
     run = tmp_path / "run"
     # The rate reaches its absurd peak at the end of a warm-up over the whole run.
     config = dataclasses.replace(TINY, steps=200, lr=1e30, warmup=1.0, checkpoint_minutes=0)
@@ -197,8 +197,10 @@ def test_every_epoch_shows_every_image_once_in_a_new_order() -> None:
 def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     config = dataclasses.replace(TINY, lr=None, base_lr=1e-3, batch_size=512, warmup=0.1)
     rates = [config.learning_rate(step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(2e-4) and rates[9] == rates[10] == pytest.approx(2e-3)
-    assert rates[55] == pytest.approx(1e-3) and rates[99] < 1e-5
+    assert rates[0] == pytest.approx(2e-4)
+    assert rates[9] == rates[10] == pytest.approx(2e-3)
+    assert rates[55] == pytest.approx(1e-3)
+    assert rates[99] < 1e-5
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 

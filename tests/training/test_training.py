@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pytest import approx, fixture, mark, raises
+from safetensors.torch import load_file
+from toy_run import CAMERAS, ENCODER, POLICY, losses, make_store, run_training
+
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
 from pixio_robot.errors import UserError
@@ -14,9 +18,6 @@ from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.feature_cache import cache_features
 from pixio_robot.training.policies import policy_config_from
 from pixio_robot.training.trainer import TrainerConfig, learning_rate_factor
-from pytest import approx, fixture, mark, raises
-from safetensors.torch import load_file
-from toy_run import CAMERAS, ENCODER, POLICY, losses, make_store, run_training
 
 
 @fixture

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.batches import TrainingBatches
@@ -15,7 +17,6 @@ from pixio_robot.training.job import seed_everything
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.run_log import RunLog
 from pixio_robot.training.trainer import TrainerConfig, train
-from rich.console import Console
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 CONFIG = TrainerConfig(steps=12, batch_size=4, warmup_steps=2, checkpoint_every=5, log_every=1)

@@ -103,7 +103,7 @@ class Scene:
 
 def _robosuite_environment(family: Family):  # noqa: ANN202 - robosuite has no types
     logging.getLogger("robosuite_logs").disabled = True  # it warns of optional parts that nobody here misses
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         import robosuite
 
         grippers = {} if family.gripper is None else {"gripper_types": family.gripper}

@@ -79,6 +79,7 @@ class SceneRenderer:
 
     def frame(self, index: int) -> np.ndarray:
         """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
+        self._gl.make_current()  # another renderer of this process may have taken its place
         if index // FRAMES_PER_LOOK != self._look_index:
             self._change_look(index // FRAMES_PER_LOOK)
         rng = np.random.default_rng([self._seed, _FRAME_STREAM, index])
@@ -93,6 +94,7 @@ class SceneRenderer:
 
     def close(self) -> None:
         """Give the OpenGL context back."""
+        self._gl.make_current()
         self._context.free()
         self._gl.free()
 
