@@ -4,7 +4,12 @@ Importing the package registers the Pixio variants with timm, so that
 `timm.create_model("pixio_vitb16")` works from then on.
 """
 
-from pixio_robot import encoders
+import importlib.util
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "encoders"]
+
+# A robot's computer that only runs artifacts has torch and no timm.
+if importlib.util.find_spec("timm") is not None:
+    from pixio_robot import encoders
+
+    __all__ = ["__version__", "encoders"]

@@ -2,27 +2,23 @@
 
 from pathlib import Path
 
-import hydra
-from lerobot_env_pixio.scenes import FAMILIES, FrameFolder, render_folder
 from omegaconf import DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
+from rich.console import Console
 
-from pixio_robot.errors import UserError, exits_on_user_error
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f} frames/s")
+from pixio_robot.entry_points import entry_point
+from pixio_robot.errors import UserError
 
 
-@hydra.main(version_base=None, config_path="../configs", config_name="render_scenes")
-@exits_on_user_error
+@entry_point("render_scenes")
 def main(cfg: DictConfig) -> None:
     """Compose the description of the folder and render what is missing."""
+    from lerobot_env_pixio.scenes import FAMILIES, FrameFolder, render_folder
+
+    from pixio_robot.progress import phase_progress
+
     output = Path(cfg.output)
-    with Progress("rendering", BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()) as progress:
-        bar = progress.add_task("rendering", total=cfg.frames)
+    with phase_progress(Console()) as progress:
+        bar = progress.add_task("rendering", total=cfg.frames, note="")
         try:
             families = tuple(cfg.families or FAMILIES)
             folder = FrameFolder(cfg.frames, cfg.seed, cfg.image_size, families)

@@ -10,13 +10,13 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.demos.layout import Feature
-from pixio_robot.demos.progress import progress_bar
 from pixio_robot.demos.recording import Demonstration, ExpertEnvConfig, record_demonstration
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import describe_env
 from pixio_robot.evaluation.record import software_versions
 from pixio_robot.evaluation.workers import WorkerPool
+from pixio_robot.progress import progress_bar
 
 # Evaluation uses the seeds from here on: what a policy is measured on must not be what it was shown.
 FIRST_EVALUATION_SEED = 100_000

@@ -21,10 +21,10 @@ from rich.console import Console
 
 from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.layout import Feature
-from pixio_robot.demos.progress import progress_bar
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
 from pixio_robot.errors import UserError
+from pixio_robot.progress import progress_bar
 
 _SUCCESS_KEY = "next.success"
 # What LeRobot's format has no place for: attributes and seeds.

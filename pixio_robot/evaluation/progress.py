@@ -1,57 +1,32 @@
 """The progress display of rollouts."""
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from pixio_robot.progress import phase_progress
 
 
-class RolloutProgress:
-    """One bar with the number of episodes, the running success, the rate and the time left.
+@contextmanager
+def rollout_progress(total: int, console: Console | None = None) -> Iterator[Callable[[bool], None]]:
+    """Show one bar with the number of episodes, their rate, the running success, and the time left.
 
     Args:
         total: Number of episodes.
-        console: Where to show it; where that is no terminal, only the end of the bar is printed.
+        console: Where to show it; standard output by default.
+
+    Yields:
+        A function to call with the success of each finished episode.
     """
+    n_done = n_successes = 0
+    with phase_progress(console or Console()) as progress:
+        task = progress.add_task("rollouts", total=total, note="loading the policy")
 
-    def __init__(self, total: int, console: Console | None) -> None:
-        self._progress = Progress(
-            TextColumn("rollouts"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task("loading the policy", total=total)
-        self._n_done = self._n_successes = 0
+        def advance(success: bool) -> None:
+            nonlocal n_done, n_successes
+            n_done += 1
+            n_successes += success
+            progress.update(task, advance=1, note=f"success {100 * n_successes / n_done:.0f} %")
 
-    def __enter__(self) -> Self:
-        """Show the bar."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the bar as it is."""
-        self._progress.stop()
-
-    def advance(self, success: bool) -> None:
-        """Count one more finished episode."""
-        self._n_done += 1
-        self._n_successes += success
-        share = 100 * self._n_successes / self._n_done
-        speed = self._progress.tasks[self._task].speed
-        rate = f", {speed:.1f} episodes/s" if speed else ""
-        self._progress.update(self._task, advance=1, description=f"success {share:.0f} %{rate}")
+        yield advance

@@ -31,7 +31,7 @@ from pixio_robot.evaluation.checkpoints import (
     warn_of_other_simulation,
 )
 from pixio_robot.evaluation.environments import describe_env
-from pixio_robot.evaluation.progress import RolloutProgress
+from pixio_robot.evaluation.progress import rollout_progress
 from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord, software_versions
 from pixio_robot.evaluation.videos import FrameRecorder, write_rollout_video
 from pixio_robot.evaluation.workers import Outcome, WorkerPool
@@ -99,7 +99,7 @@ def evaluate_policy(
     board = _Board(seeds, n_videos if videos_dir is not None else 0)
     workers = min(workers, len(seeds))
     with (
-        RolloutProgress(len(seeds), console) as progress,
+        rollout_progress(len(seeds), console) as advance,
         WorkerPool(_Rollouts, (checkpoint, env_config, videos_dir), workers, preload=[__name__]) as pool,
     ):
         while not board.is_complete:
@@ -108,7 +108,7 @@ def evaluate_policy(
             for outcome in pool.wait():
                 episode = board.note(outcome)
                 if episode is not None:
-                    progress.advance(episode.success)
+                    advance(episode.success)
                     if on_episode is not None:
                         on_episode(episode)
 

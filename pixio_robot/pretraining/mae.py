@@ -5,11 +5,11 @@ G class tokens, D encoder width, E decoder width, X = C·P·P pixel values of a 
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.norm import LayerNorm
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,9 +80,8 @@ class MAEDecoder(nn.Module):
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, class_tokens + math.prod(grid), dim))
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
-        self.norm = norm(dim)
+        self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True) for _ in range(depth)])
+        self.norm = LayerNorm(dim)
         self.head = nn.Linear(dim, patch_values)
         self._initialise()
 

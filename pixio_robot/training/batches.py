@@ -25,6 +25,7 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         cache: FeatureCache | None,
+        num_episodes: int | None = None,
     ) -> None:
         """Prepare the windows of a store.
 
@@ -35,12 +36,15 @@ class TrainingBatches:
             batch_size: Windows per batch.
             seed: Decides the order.
             cache: Tokens of a frozen encoder, or None to load images.
+            num_episodes: Use the first so many episodes; None uses all.
         """
         self._windows = WindowDataset(
             store, action_horizon, image_keys=() if cache is not None else tuple(image_keys)
         )
         self._image_keys = tuple(image_keys)
-        self._batch_size = min(batch_size, len(self._windows))
+        ends = store.episode_ends
+        self._num_windows = int(ends[-1 if num_episodes is None else min(num_episodes, len(ends)) - 1])
+        self._batch_size = min(batch_size, self._num_windows)
         self._seed = seed
         self._cache = cache
         self._epoch = -1
@@ -51,10 +55,10 @@ class TrainingBatches:
 
         Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`.
         """
-        per_epoch = len(self._windows) // self._batch_size
+        per_epoch = self._num_windows // self._batch_size
         epoch, position = divmod(step, per_epoch)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._windows))
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._num_windows)
             self._epoch = epoch
         steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
         batch: dict[str, Tensor] = default_collate(self._windows.__getitems__(steps.tolist()))

@@ -22,12 +22,12 @@ from pixio_robot.evaluation.environments import describe_env, env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
 from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
+from pixio_robot.progress import phase_progress
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.feature_cache import FeatureCache, cache_features
 from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
-from pixio_robot.training.progress import phase_progress
 from pixio_robot.training.run_log import RunLog
 from pixio_robot.training.trainer import TrainerConfig, train
 
@@ -41,7 +41,7 @@ class DemosConfig:
     path: str | None = None
     """The DemoStore; None names one under `<output_root>/demos`."""
     episodes: int = 100
-    """Scripted: number of demonstrations."""
+    """Scripted: number of demonstrations; a store that has more is used up to there."""
     first_seed: int = 0
     """Scripted: seed of the first demonstration; the others follow."""
     workers: int = 2
@@ -161,7 +161,15 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
         checkpoint = train(
             policy,
             processors,
-            TrainingBatches(store, image_keys, policy_config.chunk_size, job.trainer.batch_size, job.seed, cache),
+            TrainingBatches(
+                store,
+                image_keys,
+                policy_config.chunk_size,
+                job.trainer.batch_size,
+                job.seed,
+                cache,
+                num_episodes=job.demos.episodes if job.demos.source == "scripted" else None,
+            ),
             job.trainer,
             run_dir,
             log,
@@ -177,6 +185,7 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
             workers=job.evaluation.workers,
             videos_dir=run_dir / "evaluation" / "videos",
             n_videos=job.evaluation.videos,
+            console=console,
             demonstration_seeds=information["demonstration_seeds"],
         )
         record.save(run_dir / "evaluation" / "evaluation.json")

@@ -111,6 +111,11 @@ def test_an_epoch_sees_every_window_once_and_the_next_is_shuffled_anew(store: De
     assert batches.batch(1)["index"].tolist() == epochs[0][6:12].tolist()
 
 
+def test_fewer_episodes_than_the_store_has(store: DemoStore) -> None:
+    batches = TrainingBatches(store, CAMERAS, 4, 11, seed=0, cache=None, num_episodes=2)
+    assert sorted(batches.batch(0)["index"].tolist()) == list(range(5 + 6))
+
+
 def test_average_is_the_closed_form() -> None:
     """Against the definition: a ← d·a + (1 − d)·w with d = min(decay, (1 + n) / (10 + n))."""
     model = torch.nn.Linear(1, 1, bias=False)

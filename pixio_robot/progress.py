@@ -1,6 +1,6 @@
-"""The progress display of the phases that run in this process."""
+"""The progress display of every long phase."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,7 +23,7 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Show the rate, or nothing before it is known."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "", style="cyan")
+        return Text(f"{speed:.3g}/s" if speed else "", style="cyan")
 
 
 @contextmanager
@@ -40,3 +40,20 @@ def phase_progress(console: Console) -> Iterator[Progress]:
         console=console,
     ) as progress:
         yield progress
+
+
+@contextmanager
+def progress_bar(description: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
+    """Show a bar for things that are counted one at a time.
+
+    Args:
+        description: What is counted.
+        total: How many there will be.
+        console: Where to show it; where that is no terminal, only the end of the bar is printed.
+
+    Yields:
+        A function to call after each one.
+    """
+    with phase_progress(console) as progress:
+        task = progress.add_task(description, total=total, note="")
+        yield lambda: progress.advance(task)

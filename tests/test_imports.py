@@ -1,0 +1,31 @@
+"""Imports point one way: each package imports with the ones it must not need blocked."""
+
+import subprocess
+import sys
+
+import pytest
+
+SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "blocked"),
+    [
+        (
+            ["pixio_robot.encoders", "pixio_robot.pretraining.trainer"],
+            ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
+        ),
+        (["pixio_robot.demos.store", "pixio_robot.demos.windows"], ["lerobot", *SIMULATORS]),
+        (["lerobot_env_pixio.robosuite_env", "lerobot_env_pixio.scenes"], ["pixio_robot", "lerobot_policy_pixio"]),
+        (["lerobot_policy_pixio.modeling_pixio_act"], ["lerobot_env_pixio", "mujoco", "robosuite"]),
+        (
+            ["pixio_robot.training.job", "pixio_robot.evaluation.rollouts"],
+            ["lerobot_env_pixio", "lerobot_policy_pixio", "mujoco", "robosuite"],
+        ),
+        (["pixio_robot.deployment.artifact"], ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS]),
+    ],
+)
+def test_imports_without(modules: list[str], blocked: list[str]) -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import {', '.join(modules)}"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
