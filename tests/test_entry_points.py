@@ -62,7 +62,9 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
 
 
 def test_right_overrides_pass() -> None:
-    check_overrides("train_policy", ["encoder=pixio_vitl", "encoder.weights=random", "seed=0,1,2", "+policy.kl_weight=5"])
+    check_overrides(
+        "train_policy", ["encoder=pixio_vitl", "encoder.weights=random", "seed=0,1,2", "+policy.kl_weight=5"]
+    )
 
 
 @fixture(scope="module")
@@ -85,7 +87,10 @@ def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
     script: str, arguments: list[str], message: str, clean_directory: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *arguments], capture_output=True, text=True, cwd=clean_directory
+        [sys.executable, str(ROOT / "scripts" / script), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=clean_directory,
     )
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

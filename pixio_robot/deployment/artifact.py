@@ -58,6 +58,10 @@ class ArtifactShell(nn.Module):
             ("action_scale", action[1] if action else one),
         ):
             self.register_buffer(name, tensor)
+        self.state_mean: Tensor
+        self.state_scale: Tensor
+        self.action_mean: Tensor
+        self.action_scale: Tensor
         self.golden_observation = example
         self.golden_output = expected
 
@@ -106,9 +110,7 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[torch.jit.ScriptModu
         module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
         metadata = json.loads(extra[_METADATA_FILE])
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py."
-        ) from error
+        raise ValueError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.") from error
     if metadata["schema"] > SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema {metadata['schema']}, this version reads up to {SCHEMA_VERSION}: update pixio-robot."

@@ -45,7 +45,7 @@ class _EncoderCore(nn.Module):
 class _PolicyCore(nn.Module):
     def __init__(self, policy: nn.Module, cameras: list[str]) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy: Any = policy
         self.cameras = cameras
 
     def forward(self, images: list[Tensor], state_BS: Tensor) -> Tensor:

@@ -53,8 +53,11 @@ class OpenedPolicy:
     @torch.no_grad()
     def eager(self, observed: dict[str, Tensor]) -> Tensor:
         """Return the action chunk (B, horizon, A) along the very path that evaluation takes."""
-        cameras = {key.removeprefix(f"{OBS_IMAGES}."): observed[key].numpy() for key in self.image_sizes}
-        batch = preprocess_observation({"pixels": cameras, "agent_pos": observed[OBS_STATE].numpy()})
+        cameras: dict[str, Any] = {
+            key.removeprefix(f"{OBS_IMAGES}."): observed[key].numpy() for key in self.image_sizes
+        }
+        raw: dict[str, Any] = {"pixels": cameras, "agent_pos": observed[OBS_STATE].numpy()}
+        batch = preprocess_observation(raw)
         chunk = self.policy.predict_action_chunk(self.processors[0](batch))
         return self.processors[1](chunk)
 
@@ -110,7 +113,7 @@ def open_policy(checkpoint: Path) -> OpenedPolicy:
 def _mean_and_scale(
     pipeline: PolicyProcessorPipeline, step_class: type, key: str, kind: FeatureType
 ) -> tuple[Tensor, Tensor]:
-    step = next(step for step in pipeline.steps if isinstance(step, step_class))
+    step: Any = next(step for step in pipeline.steps if isinstance(step, step_class))
     mode = step.norm_map.get(kind, NormalizationMode.IDENTITY)
     if mode is not NormalizationMode.MEAN_STD:
         raise UserError(f"{key} is normalised by {mode.value}; export knows MEAN_STD only.")

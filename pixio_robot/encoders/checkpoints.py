@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -119,7 +120,8 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     if isinstance(model, PixioVisionTransformer):
         weights = pixio_checkpoint_filter(weights, model)
     else:  # timm's peers are published with the classification head that we build them without
-        head = f"{model.pretrained_cfg['classifier']}."
+        source: Any = model.pretrained_cfg
+        head = f"{source['classifier']}."
         weights = {key: value for key, value in weights.items() if not key.startswith(head)}
     expected = model.state_dict()
     differing = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
@@ -138,8 +140,7 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             if keys
         ]
         raise UserError(
-            f"{path} does not fit {variant}: {' and '.join(parts)}; "
-            f"it is incomplete or was made for another variant."
+            f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant."
         )
     model.load_state_dict(weights)
 

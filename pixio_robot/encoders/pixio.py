@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ class PixioVisionTransformer(VisionTransformer):
     position embedding.
     """
 
+    # Always there in a Pixio, where timm allows None.
+    cls_token: nn.Parameter
+    reg_token: nn.Parameter
+    pos_embed: nn.Parameter
+    patch_embed: PatchEmbed
+
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 (passed through to timm)
         super().__init__(weight_init="skip", **kwargs)
         if not self.pos_embed.is_meta:
@@ -41,7 +48,8 @@ class PixioVisionTransformer(VisionTransformer):
                     nn.init.zeros_(module.bias)
         projection = self.patch_embed.proj
         nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
-        nn.init.zeros_(projection.bias)
+        if projection.bias is not None:
+            nn.init.zeros_(projection.bias)
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.reg_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -52,7 +60,7 @@ class PixioVisionTransformer(VisionTransformer):
         Bicubic without antialiasing, as `transformers`' PixioModel resamples it; timm's own resampling uses
         antialiasing and differs by some 5e-3.
         """
-        return resample_abs_pos_embed(
+        return resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
             self.pos_embed,
             new_size=[h, w],
             old_size=list(self.patch_embed.grid_size),
@@ -67,9 +75,7 @@ class PixioVisionTransformer(VisionTransformer):
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         batch, h, w, width = x.shape
-        tokens_BND = torch.cat(
-            [self.class_tokens().expand(batch, -1, -1), x.reshape(batch, h * w, width)], dim=1
-        )
+        tokens_BND = torch.cat([self.class_tokens().expand(batch, -1, -1), x.reshape(batch, h * w, width)], dim=1)
         return self.pos_drop(tokens_BND + self.positions(h, w))
 
 

@@ -21,9 +21,7 @@ class ImagePreprocessor(nn.Module):
     The resize is bilinear with antialiasing and is skipped when the size already fits.
     """
 
-    def __init__(
-        self, mean: Sequence[float], std: Sequence[float], image_size: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], image_size: tuple[int, int] | None = None) -> None:
         """Create the preprocessor.
 
         Args:

@@ -5,7 +5,7 @@ Shape letters: B batch, G global tokens, D width, H and W image size, h and w pa
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -36,9 +36,7 @@ class EncoderTokens(NamedTuple):
     @staticmethod
     def unflatten(tokens_BND: Tensor, num_global: int, grid: tuple[int, int]) -> "EncoderTokens":
         """Undo `flatten`."""
-        return EncoderTokens(
-            tokens_BND[:, :num_global], tokens_BND[:, num_global:].unflatten(1, (grid[0], grid[1]))
-        )
+        return EncoderTokens(tokens_BND[:, :num_global], tokens_BND[:, num_global:].unflatten(1, (grid[0], grid[1])))
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     if not timm.is_model(name):
         raise UserError(f"Unknown encoder {name!r}. {nearest_name(name, _known_names(name))}")
     is_transformer = issubclass(_model_class(name), VisionTransformer)
-    arguments = {"dynamic_img_size": True} if is_transformer else {}
+    arguments: dict[str, Any] = {"dynamic_img_size": True} if is_transformer else {}
     backbone = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     if weights == "pretrained":
         load_encoder_weights(backbone, pretrained_weights(name), name)
@@ -101,7 +99,8 @@ class VisionEncoder(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(config.name, config.weights)
+        # Any: timm's models share these attributes but no type.
+        self.backbone: Any = build_backbone(config.name, config.weights)
         source = self.backbone.pretrained_cfg
         size = (config.image_size, config.image_size) if config.image_size else None
         self.preprocess = ImagePreprocessor(source["mean"], source["std"], size)

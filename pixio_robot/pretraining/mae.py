@@ -97,7 +97,7 @@ class MAEDecoder(nn.Module):
     def forward(self, tokens_BLD: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]) -> Tensor:
         """Predict masked patches (B, M, X) from encoded class and visible tokens (B, G+V, D)."""
         batch = tokens_BLD.shape[0]
-        position = resample_abs_pos_embed(
+        position = resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
             self.pos_embed, new_size=grid, old_size=self.grid, num_prefix_tokens=self.class_tokens, antialias=False
         )
         position_BNE = position[:, self.class_tokens :].expand(batch, -1, -1)
@@ -140,7 +140,7 @@ class PixioMAE(nn.Module):
         self.encoder = encoder
         self.mask_ratio = mask_ratio
         self.mask_block = mask_block
-        self.patch: int = encoder.patch_embed.patch_size[0]
+        self.patch = int(encoder.patch_embed.patch_size[0])
         self.decoder = MAEDecoder(
             encoder.embed_dim,
             encoder.patch_embed.grid_size,

@@ -49,7 +49,7 @@ def save_mae(mae: PixioMAE, variant: str, folder: Path, dtype: torch.dtype = tor
     )
     metadata = {
         "variant": variant,
-        "image_size": str(encoder.patch_embed.img_size[0]),
+        "image_size": str(16 * encoder.patch_embed.grid_size[0]),
         "patch_size": str(mae.patch),
         "embed_dim": str(encoder.embed_dim),
         "depth": str(len(encoder_attention)),

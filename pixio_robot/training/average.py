@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -25,7 +26,7 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the model's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(self._average.values()), list(self._parameters.values()), self.updates)
         self.updates += 1
 
     @torch.no_grad()

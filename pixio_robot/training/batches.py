@@ -38,9 +38,7 @@ class TrainingBatches:
             cache: Tokens of a frozen encoder, or None to load images.
             num_episodes: Use the first so many episodes; None uses all.
         """
-        self._windows = WindowDataset(
-            store, action_horizon, image_keys=() if cache is not None else tuple(image_keys)
-        )
+        self._windows = WindowDataset(store, action_horizon, image_keys=() if cache is not None else tuple(image_keys))
         self._image_keys = tuple(image_keys)
         ends = store.episode_ends
         self._num_windows = int(ends[-1 if num_episodes is None else min(num_episodes, len(ends)) - 1])

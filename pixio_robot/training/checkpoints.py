@@ -107,9 +107,7 @@ def load_checkpoint(
 def _trainable(policy: nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of the trainable parameters, by name."""
     return {
-        name: parameter.detach().clone()
-        for name, parameter in policy.named_parameters()
-        if parameter.requires_grad
+        name: parameter.detach().clone() for name, parameter in policy.named_parameters() if parameter.requires_grad
     }
 
 

@@ -117,5 +117,3 @@ def _encode_camera(
         array.attrs["frames_done"] = last
         on_progress(done_before + last, total)
     return done_before + store.num_steps
-
-

@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import describe_env, env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
@@ -139,8 +139,10 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
         store = _demonstrations(job, console)
     # Built before anything slow, so that a wrong encoder or policy costs seconds.
     seed_everything(job.seed)
-    policy_config = policy_config_from(job.policy, job.encoder, store)
+    policy_config: Any = policy_config_from(job.policy, job.encoder, store)
     policy, processors = build_policy(policy_config, store)
+    encoder = policy.get_submodule("encoder")
+    assert isinstance(encoder, VisionEncoder)
     trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in policy.parameters())
     console.print(f"{policy_config.type} on {job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
@@ -149,7 +151,7 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     cache = None
     if job.encoder.mode == "frozen" and job.trainer.cache_features:
         with log.phase("features", "Encoder features"):
-            cache = _features(job, policy, store, image_keys, console)
+            cache = _features(job, encoder, store, image_keys, console)
     information = {
         "env": describe_env(env_config),
         "versions": versions,
@@ -176,7 +178,7 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
             information,
             on_step=lambda step, loss: progress.update(task, completed=step, note=f"loss {loss:.4f}"),
         )
-    del policy, cache  # the rollout workers load their own; the peak of memory is there
+    del policy, encoder, cache  # the rollout workers load their own; the peak of memory is there
     with log.phase("evaluation", "Evaluation"):
         record = evaluate_policy(
             checkpoint,
@@ -235,7 +237,7 @@ def _env_name(description: Mapping[str, Any]) -> str:
 
 
 def _features(
-    job: PolicyJob, policy: torch.nn.Module, store: DemoStore, image_keys: list[str], console: Console
+    job: PolicyJob, encoder: VisionEncoder, store: DemoStore, image_keys: list[str], console: Console
 ) -> FeatureCache:
     reused: list[int] = []
     with phase_progress(console) as progress:
@@ -246,9 +248,7 @@ def _features(
                 reused.append(done)
             progress.update(task, completed=done, total=total)
 
-        cache = cache_features(
-            store, policy.encoder, image_keys, Path(job.output_root) / "features", on_progress=show
-        )
+        cache = cache_features(store, encoder, image_keys, Path(job.output_root) / "features", on_progress=show)
     share = reused[0] / (len(image_keys) * store.num_steps)
     console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames were there before")
     return cache

@@ -17,9 +17,7 @@ from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError, nearest_name
 
 
-def policy_config_from(
-    description: Mapping[str, Any], encoder: EncoderConfig, store: DemoStore
-) -> PreTrainedConfig:
+def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, store: DemoStore) -> PreTrainedConfig:
     """Build the config of a policy of ours.
 
     Args:
@@ -41,9 +39,7 @@ def policy_config_from(
     for name in fields:
         if name not in known_fields:
             raise UserError(f"Policy {policy_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
-    inputs = {
-        key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys
-    }
+    inputs = {key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys}
     inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))
     try:
         return make_policy_config(

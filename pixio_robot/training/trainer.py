@@ -107,7 +107,7 @@ def train(
                 "training",
                 step=step,
                 loss=mean_loss,
-                lr=scheduler.get_last_lr()[0],
+                lr=float(scheduler.get_last_lr()[0]),
                 seconds_per_step=seconds / len(losses),
             )
             losses.clear()

@@ -57,9 +57,7 @@ class PixioACTPolicy(ACTPolicy):
                 image_size=config.encoder_image_size,
             )
         )
-        self._grids = {
-            key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()
-        }
+        self._grids = {key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()}
         self.necks = nn.ModuleDict(
             {
                 key.removeprefix(f"{OBS_IMAGES}.").replace(".", "_"): FlattenNeck(

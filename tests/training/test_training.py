@@ -69,9 +69,7 @@ def test_cache_holds_the_encoders_tokens_and_is_found_again(store: DemoStore, tm
     torch.manual_seed(0)
     encoder = VisionEncoder(ENCODER)
     calls: list[tuple[int, int]] = []
-    cache = cache_features(
-        store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: calls.append(done)
-    )
+    cache = cache_features(store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: calls.append(done))
     assert calls[0] == (0, 36)
     assert calls[-1] == (36, 36)
     steps = np.array([17, 0, 6])

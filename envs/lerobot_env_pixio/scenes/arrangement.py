@@ -53,9 +53,7 @@ def _place_arm(scene: Scene, arm: Arm, surface: Surface, spread: float, rng: np.
         reach = spread * surface.half
         height = rng.choice([rng.uniform(0.005, 0.06), rng.uniform(0.03, 0.2), rng.uniform(0.15, 0.5)])
         target = surface.centre + np.array([*rng.uniform(-reach, reach), height])
-        rotation = (
-            about_z(rng.uniform(-1.6, 1.6)) @ small_rotation(rng, rng.choice([2, 15, 40])) @ arm.site_rotation
-        )
+        rotation = about_z(rng.uniform(-1.6, 1.6)) @ small_rotation(rng, rng.choice([2, 15, 40])) @ arm.site_rotation
         _solve_posture(scene, arm, target, rotation if rng.random() < 0.9 else None)
         if data.site_xpos[arm.site][2] > surface.centre[2] + 0.003:
             return
@@ -102,9 +100,7 @@ def _put(scene: Scene, movable: Movable, position: np.ndarray, rotation: np.ndar
         scene.data.qpos[movable.qpos + 3 : movable.qpos + 7] = quaternion_of(rotation)
 
 
-def _rest(
-    scene: Scene, movable: Movable, spot: np.ndarray, rng: np.random.Generator, tumbled: bool = False
-) -> None:
+def _rest(scene: Scene, movable: Movable, spot: np.ndarray, rng: np.random.Generator, tumbled: bool = False) -> None:
     """Stand an object at a spot (3,) of a surface, turned about the vertical."""
     rotation = about_z(rng.uniform(-np.pi, np.pi))
     lift = movable.height
@@ -119,9 +115,7 @@ def _rest(
 
 def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generator) -> None:
     """Put each object on a surface, near or into a gripper, or into the air, first come first served."""
-    grips = [
-        (scene.data.site_xpos[a.site].copy(), scene.data.site_xmat[a.site].reshape(3, 3)) for a in scene.arms
-    ]
+    grips = [(scene.data.site_xpos[a.site].copy(), scene.data.site_xmat[a.site].reshape(3, 3)) for a in scene.arms]
     free_hands = [index for index in range(len(grips)) if rng.random() < 0.35]
     taken: list[np.ndarray] = []
     for movable in movables:
@@ -134,9 +128,7 @@ def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generat
             _put(scene, movable, grip + offset, turn @ rotation @ about_z(rng.choice([0, np.pi / 2])))
             continue
         if place == "air":
-            spot = surface.centre + np.append(
-                rng.uniform(-surface.half, surface.half), rng.uniform(0.05, 0.4)
-            )
+            spot = surface.centre + np.append(rng.uniform(-surface.half, surface.half), rng.uniform(0.05, 0.4))
             _put(scene, movable, spot, random_rotation(rng))
             continue
         for _ in range(8):

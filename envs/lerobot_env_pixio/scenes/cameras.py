@@ -45,9 +45,7 @@ def _around(scene: Scene, view: View, rng: np.random.Generator) -> View:
 def _orbit(target: np.ndarray, distance: float, rng: np.random.Generator) -> View:
     bearing = rng.uniform(-np.pi, np.pi)
     elevation = np.radians(rng.choice([rng.uniform(5, 30), rng.uniform(20, 60), rng.uniform(50, 88)]))
-    away = np.array(
-        [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]
-    )
+    away = np.array([np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)])
     position = target + distance * away
     roll = rng.choice([0.0, rng.normal(0, 0.15), rng.uniform(-np.pi, np.pi)], p=[0.6, 0.3, 0.1])
     return View(position, look_at(position, target, roll), float(rng.uniform(30, 75)))
@@ -65,11 +63,7 @@ def draw_view(scene: Scene, rng: np.random.Generator, plain: bool) -> View:
     if plain:
         kind = rng.choice(["agentview", "wrist"])
     still, shaken, moved = (0.0, 0.0), (0.02, 2.0), (0.08, 5.0)
-    amount = (
-        (still, shaken)[rng.integers(2)]
-        if plain
-        else (still, shaken, moved)[rng.choice(3, p=[0.15, 0.35, 0.5])]
-    )
+    amount = (still, shaken)[rng.integers(2)] if plain else (still, shaken, moved)[rng.choice(3, p=[0.15, 0.35, 0.5])]
     grip = scene.data.site_xpos[scene.arms[rng.integers(len(scene.arms))].site]
     match kind:
         case "wrist":

@@ -43,9 +43,7 @@ class FrameFolder:
         """Reject unknown families and empty selections."""
         check_families(self.families)
         if self.frames < 1 or not self.families:
-            raise ValueError(
-                "nothing to render: frames must be at least 1 and families must name at least one."
-            )
+            raise ValueError("nothing to render: frames must be at least 1 and families must name at least one.")
 
     def shard_path(self, shard: int) -> Path:
         """Where a shard lies below the folder: `<family>/<shard>`."""

@@ -165,9 +165,7 @@ def illuminate(scene: Scene, rng: np.random.Generator, plain: bool) -> None:
     model.light_active[lit] = True
     for light, share in zip(lit, shares, strict=False):
         bearing, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.25, 1.5)
-        away = np.array(
-            [np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)]
-        )
+        away = np.array([np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)])
         distance = rng.uniform(0.7, 2.5)
         model.light_pos[light] = scene.focus + distance * away
         model.light_dir[light] = -away + rng.normal(0, 0.15, 3)

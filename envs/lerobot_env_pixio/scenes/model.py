@@ -147,9 +147,7 @@ def _add_stock(spec: mujoco.MjSpec) -> None:
         spec.add_mesh(name=f"pixio_{name}", file=str(ASSETS / "objects" / "meshes" / f"{name}.stl"))
         spec.mesh(f"pixio_{name}").scale = [scale, scale, scale]
     shapes = [("distractor", {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [0.02] * 3})] * PRIMITIVES
-    shapes += [
-        ("distractor", {"type": mujoco.mjtGeom.mjGEOM_MESH, "meshname": f"pixio_{n}"}) for n in _MESH_SCALES
-    ]
+    shapes += [("distractor", {"type": mujoco.mjtGeom.mjGEOM_MESH, "meshname": f"pixio_{n}"}) for n in _MESH_SCALES]
     shapes += [("prop", {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [0.2] * 3})] * PROPS
     for index, (kind, shape) in enumerate(shapes):
         body = spec.worldbody.add_body(name=f"pixio_{kind}{index}", mocap=True)
@@ -198,10 +196,7 @@ def _arm(model: mujoco.MjModel, data: mujoco.MjData, index: int) -> Arm:
 
 def _surfaces(environment) -> tuple[Surface, ...]:  # noqa: ANN001 - robosuite has no types
     if hasattr(environment, "bin1_pos"):
-        size = (
-            np.array(environment.bin_size if hasattr(environment, "bin_size") else (0.39, 0.49))[:2] / 2
-            - 0.05
-        )
+        size = np.array(environment.bin_size if hasattr(environment, "bin_size") else (0.39, 0.49))[:2] / 2 - 0.05
         rise = np.array([0.0, 0.0, 0.02])
         return tuple(Surface(np.array(p) + rise, size) for p in (environment.bin1_pos, environment.bin2_pos))
     half = np.array(environment.table_full_size)[:2] / 2 - 0.06
@@ -234,8 +229,7 @@ def _movables(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Movable, ...]
 def _stock(model: mujoco.MjModel, prefix: str) -> tuple[Movable, ...]:
     bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(prefix)]
     return tuple(
-        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3))
-        for b in bodies
+        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3)) for b in bodies
     )
 
 

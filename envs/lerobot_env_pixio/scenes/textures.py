@@ -76,9 +76,7 @@ def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
     Returns:
         uint8 (size, size, 3).
     """
-    kind = rng.choice(
-        ["photo", "tinted photo", "pattern", "noisy pattern", "plain"], p=[0.2, 0.2, 0.3, 0.2, 0.1]
-    )
+    kind = rng.choice(["photo", "tinted photo", "pattern", "noisy pattern", "plain"], p=[0.2, 0.2, 0.3, 0.2, 0.1])
     first, second = random_colour(rng), random_colour(rng)
     if "photo" in kind:
         photographs = _photographs()
