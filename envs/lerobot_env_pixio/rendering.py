@@ -53,8 +53,7 @@ class CameraRenderer:
     def __init__(self, model: "mujoco.MjModel", image_size: int, profile: RenderProfile) -> None:
         import mujoco
 
-        profile.apply_to_model(model)
-        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
+        profile.apply_to_model(model, image_size)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # GLFW warns of what it then fails with

@@ -99,7 +99,8 @@ def _drop_spare_copies(simulation: "MujocoEnv") -> None:
     for robot in simulation.robots:
         robot.robot_model.mujoco_model = None  # the robot alone, for inverse kinematics
     mujoco.MjModel.from_xml_string("<mujoco/>")  # MuJoCo keeps the last specification it read
-    mujoco.mj_clearCache(mujoco.mj_getCache())
+    if hasattr(mujoco, "mj_clearCache"):  # not in the bindings of MuJoCo 3.3
+        mujoco.mj_clearCache(mujoco.mj_getCache())
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "malloc_trim"):  # glibc keeps freed memory until it is asked
         libc.malloc_trim(0)
