@@ -2,5 +2,12 @@
 
 import os
 
+import pytest
+
 # Two test processes, each with subprocesses of its own, share two cores; more threads only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest file first, so that the two processes end together."""
+    items.sort(key=lambda item: item.path.name != "test_whole_way.py")

@@ -1,5 +1,4 @@
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -188,8 +187,32 @@ def assert_no_process_left(memory: Path) -> None:
     raise AssertionError("a worker outlived its parent")
 
 
+def start_slow_collection(path: Path, memory: Path) -> subprocess.Popen[str]:
+    """Start a collection that takes minutes, in a process group of its own, as from a terminal."""
+    memory.mkdir()
+    script = memory / "main.py"
+    script.write_text(
+        "import sys\n"
+        "from pixio_robot.errors import exits_on_user_error\n"
+        "from pixio_robot.evaluation.workers import start_server\n"
+        "if __name__ == '__main__':\n"
+        "    start_server(['pixio_robot.demos.collection'])\n"
+        "    from pixio_robot.demos.collection import collect\n"
+        "    from toy_expert_env import ToyExpertEnvConfig\n"
+        "    config = ToyExpertEnvConfig(step_seconds=0.02, memory=sys.argv[2])\n"
+        "    exits_on_user_error(collect)(config, sys.argv[1], 1000, workers=2)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", script, path, memory],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def wait_for_episodes(path: Path, n_episodes: int) -> None:
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with contextlib.suppress(UserError):
             if DemoStore.open(path).num_episodes >= n_episodes:
@@ -198,51 +221,28 @@ def wait_for_episodes(path: Path, n_episodes: int) -> None:
     raise AssertionError("no demonstrations appear")
 
 
-def collect_slowly(path: Path, memory: Path) -> None:
-    collect(ToyExpertEnvConfig(step_seconds=0.02, memory=str(memory)), path, 1000, workers=2, console=Screen())
+def test_stopped_collection_leaves_a_store_and_no_processes(tmp_path, screen):
+    paths = {"interrupted": tmp_path / "interrupted.zarr", "killed": tmp_path / "killed.zarr"}
+    processes = {name: start_slow_collection(path, tmp_path / name) for name, path in paths.items()}
 
+    wait_for_episodes(paths["killed"], 3)
+    processes["killed"].kill()
+    processes["killed"].communicate()
+    assert_no_process_left(tmp_path / "killed")
 
-def test_killed_parent_leaves_a_store_and_no_processes(path, tmp_path, screen):
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    process = multiprocessing.get_context("fork").Process(target=collect_slowly, args=(path, memory))
-    process.start()
-    wait_for_episodes(path, 3)
-    process.kill()
-    process.join()
-    assert_no_process_left(memory)
-    n_kept = DemoStore.open(path).num_episodes
-    continued = collect(
-        ToyExpertEnvConfig(step_seconds=0.02, memory=str(memory)), path, n_kept + 2, workers=2, console=screen
-    )
+    wait_for_episodes(paths["interrupted"], 2)
+    os.killpg(processes["interrupted"].pid, signal.SIGINT)  # as Ctrl-C does: the workers get it, too
+    _, errors = processes["interrupted"].communicate(timeout=60)
+    assert processes["interrupted"].returncode == 130
+    assert "Traceback" not in errors
+    assert "run again to go on" in errors
+    assert_no_process_left(tmp_path / "interrupted")
+    assert DemoStore.open(paths["interrupted"]).num_episodes >= 2
+
+    # Settings that say how slow the environment is are settings: the store goes on with the same ones only.
+    n_kept = DemoStore.open(paths["killed"]).num_episodes
+    config = ToyExpertEnvConfig(step_seconds=0.02, memory=str(tmp_path / "killed"))
+    continued = collect(config, paths["killed"], n_kept + 2, workers=2, console=screen)
     assert f"Reusing {n_kept} demonstrations" in screen.text
     at_once = collect(ToyExpertEnvConfig(), tmp_path / "at_once.zarr", n_kept + 2, workers=2, console=screen)
     assert_same_data(continued, at_once)
-
-
-def test_control_c_leaves_a_store_and_no_processes(path, tmp_path):
-    script = (
-        "import sys; from pathlib import Path; from pixio_robot.errors import exits_on_user_error\n"
-        "if __name__ == '__main__':\n"
-        "    from test_collection import ToyExpertEnvConfig, collect\n"
-        "    config = ToyExpertEnvConfig(step_seconds=0.02, memory=sys.argv[2])\n"
-        "    exits_on_user_error(collect)(config, sys.argv[1], 1000, workers=2)\n"
-    )
-    (tmp_path / "main.py").write_text(script)
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "main.py", path, tmp_path],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    wait_for_episodes(path, 2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "run again to go on" in errors
-    assert_no_process_left(tmp_path)
-    store = DemoStore.open(path)
-    assert store.num_episodes >= 2
-    assert store.episode_seeds.tolist() == list(range(store.num_episodes))
