@@ -5,7 +5,7 @@ Shape letters: T steps of the store, B batch, N encoder tokens (global first, th
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,23 +75,19 @@ def cache_features(
     group = zarr.open_group(str(cache_root / f"{encoder.config.name}_{name}.zarr"), mode="a")
     if "identity" not in group.attrs:
         group.attrs["identity"] = identity
+    arrays = {key: _token_array(group, store, encoder, key) for key in image_keys}
     total = len(image_keys) * store.num_steps
-    done = 0
-    for key in image_keys:
-        done = _encode_camera(group, store, encoder, key, batch_size, done, total, on_progress)
+    done = sum(_frames_done(array) for array in arrays.values())
+    on_progress(done, total)
+    for key, array in arrays.items():
+        for frames in _encode_missing(array, store, encoder, key, batch_size):
+            done += frames
+            on_progress(done, total)
     return FeatureCache(group, image_keys)
 
 
-def _encode_camera(
-    group: zarr.Group,
-    store: DemoStore,
-    encoder: VisionEncoder,
-    key: str,
-    batch_size: int,
-    done_before: int,
-    total: int,
-    on_progress: Callable[[int, int], None],
-) -> int:
+def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str) -> zarr.Array:
+    """Return the array of a camera's tokens, made where it is absent."""
     height, width, _ = store.features[key].shape
     h, w = encoder.grid(height, width)
     if key not in group:
@@ -104,16 +100,24 @@ def _encode_camera(
         )
     array = group[key]
     assert isinstance(array, zarr.Array)
-    start = int(array.attrs.get("frames_done", 0))  # type: ignore[arg-type]
-    on_progress(done_before + start, total)
+    return array
+
+
+def _frames_done(array: zarr.Array) -> int:
+    return int(array.attrs.get("frames_done", 0))  # type: ignore[arg-type]
+
+
+def _encode_missing(
+    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, batch_size: int
+) -> Iterator[int]:
+    """Encode a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
     device = next(encoder.parameters()).device
     # Multiples of the chunk length, so that no chunk is written twice.
     step = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
-    for first in range(start, store.num_steps, step):
+    for first in range(_frames_done(array), store.num_steps, step):
         last = min(first + step, store.num_steps)
         frames_BHWC = torch.from_numpy(store.read(key, first, last)).to(device)
         tokens_BND = encoder(frames_to_images(frames_BHWC)).flatten()
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
         array.attrs["frames_done"] = last
-        on_progress(done_before + last, total)
-    return done_before + store.num_steps
+        yield last - first

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -187,11 +188,10 @@ def assert_no_process_left(memory: Path) -> None:
     raise AssertionError("a worker outlived its parent")
 
 
-def start_slow_collection(path: Path, memory: Path) -> subprocess.Popen[str]:
-    """Start a collection that takes minutes, in a process group of its own, as from a terminal."""
-    memory.mkdir()
-    script = memory / "main.py"
-    script.write_text(
+@pytest.fixture
+def start_slow_collection() -> Iterator[Callable[[Path, Path], subprocess.Popen[str]]]:
+    """Return a function that starts a collection of minutes in a process group of its own, as from a terminal."""
+    script = (
         "import sys\n"
         "from pixio_robot.errors import exits_on_user_error\n"
         "from pixio_robot.evaluation.workers import start_server\n"
@@ -202,17 +202,29 @@ def start_slow_collection(path: Path, memory: Path) -> subprocess.Popen[str]:
         "    config = ToyExpertEnvConfig(step_seconds=0.02, memory=sys.argv[2])\n"
         "    exits_on_user_error(collect)(config, sys.argv[1], 1000, workers=2)\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", script, path, memory],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    processes = []
+
+    def start(path: Path, memory: Path) -> subprocess.Popen[str]:
+        memory.mkdir()
+        (memory / "main.py").write_text(script)
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", memory / "main.py", path, memory],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def wait_for_episodes(path: Path, n_episodes: int) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         with contextlib.suppress(UserError):
             if DemoStore.open(path).num_episodes >= n_episodes:
@@ -221,7 +233,7 @@ def wait_for_episodes(path: Path, n_episodes: int) -> None:
     raise AssertionError("no demonstrations appear")
 
 
-def test_stopped_collection_leaves_a_store_and_no_processes(tmp_path, screen):
+def test_stopped_collection_leaves_a_store_and_no_processes(start_slow_collection, tmp_path, screen):
     paths = {"interrupted": tmp_path / "interrupted.zarr", "killed": tmp_path / "killed.zarr"}
     processes = {name: start_slow_collection(path, tmp_path / name) for name, path in paths.items()}
 
