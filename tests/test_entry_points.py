@@ -80,6 +80,8 @@ def clean_directory(tmp_path_factory) -> Path:
         ("train_policy.py", ["resume=nowhere"], "is no run folder"),
         ("train_policy.py", ["env.task=Lyft"], "Lift"),
         ("train_policy.py", ["env.camera_names=[agentvew]"], "agentview"),
+        ("train_policy.py", ["env.image_size=100"], "divisible by 16"),
+        ("train_policy.py", ["encoder.weights=nowhere.pth"], "No encoder weights at nowhere.pth"),
         ("export_torchscript.py", ["checkpoint=nowhere"], "nowhere"),
     ],
 )

@@ -71,8 +71,9 @@ def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
             ours, theirs = tuple(feature.shape), tuple(offered[name].shape)
             differences.append(f"{name} is {ours} in the policy and {theirs} in the environment")
     if differences:
+        policy = f"The checkpoint {config.pretrained_path}" if config.pretrained_path else "A policy of these data"
         raise UserError(
-            f"The checkpoint {config.pretrained_path} does not fit the environment {env_config.type!r}: "
+            f"{policy} does not fit the environment {env_config.type!r}: "
             f"{'; '.join(differences)}. Evaluate it on the environment it was trained on, or set the "
             "environment's cameras and sizes to match."
         )

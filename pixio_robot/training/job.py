@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from lerobot.configs import FeatureType
+from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.checkpoints import check_fit
 from pixio_robot.evaluation.environments import describe_env, env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
 from pixio_robot.evaluation.report import write_report
@@ -135,11 +138,12 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     versions = software_versions()
     write_json(run_dir / "environment.json", versions)
 
+    _check_encoder(job.encoder, env_config)
     with log.phase("demonstrations", "Demonstrations"):
         store = _demonstrations(job, console)
-    # Built before anything slow, so that a wrong encoder or policy costs seconds.
     seed_everything(job.seed)
     policy_config: Any = policy_config_from(job.policy, job.encoder, store)
+    check_fit(policy_config, env_config)
     policy, processors = build_policy(policy_config, store)
     encoder = policy.get_submodule("encoder")
     assert isinstance(encoder, VisionEncoder)
@@ -197,6 +201,14 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     report = write_report(run_dir)
     _print_summary(record, log, memory, report, checkpoint, console)
     return record
+
+
+def _check_encoder(config: EncoderConfig, env_config: EnvConfig) -> None:
+    """Build the encoder once before anything slow, so that a wrong name, file or image size costs seconds."""
+    encoder = VisionEncoder(config)
+    for feature in env_config.features.values():
+        if feature.type is FeatureType.VISUAL:
+            encoder.grid(*feature.shape[:2])
 
 
 def seed_everything(seed: int) -> None:
