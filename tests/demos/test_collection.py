@@ -192,7 +192,9 @@ def assert_no_process_left(memory: Path) -> None:
 def start_slow_collection() -> Iterator[Callable[[Path, Path], subprocess.Popen[str]]]:
     """Return a function that starts a collection of minutes in a process group of its own, as from a terminal."""
     script = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A test run in a shell's background inherits an ignored SIGINT; a terminal's programs do not.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pixio_robot.errors import exits_on_user_error\n"
         "from pixio_robot.evaluation.workers import start_server\n"
         "if __name__ == '__main__':\n"
