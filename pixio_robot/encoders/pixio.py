@@ -37,15 +37,17 @@ class PixioVisionTransformer(VisionTransformer):
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 (passed through to timm)
         super().__init__(weight_init="skip", **kwargs)
         if not self.pos_embed.is_meta:
-            self._initialise()
+            self.initialise()
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
         """Initialise as MAE and Pixio do: Xavier for linear layers, 0.02 for tokens and positions."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
         projection = self.patch_embed.proj
         nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
         if projection.bias is not None:

@@ -1,9 +1,11 @@
 """Random resized crops on uint8 frames and photometric changes on batches.
 
-Shape letters: B images, C channels, H and W pixels, S side of the cached frames, T tries.
+Shape letters: B images, C channels, H and W pixels, T tries.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,18 +43,20 @@ class Photometric:
     grey: float = 0.1
 
 
-def random_crops(aspect_B: Tensor, side: int, scale: Range, ratio: Range, generator: torch.Generator) -> Tensor:
-    """Draw RandomResizedCrop boxes for images that were squashed to squares.
+def random_crops(
+    aspect_B: Tensor, sides_B2: Tensor, scale: Range, ratio: Range, generator: torch.Generator
+) -> Tensor:
+    """Draw RandomResizedCrop boxes for images that may have been squashed.
 
     Args:
         aspect_B: Width / height of each image before squashing: scale and ratio refer to that geometry.
-        side: Side of the squashed images in pixels.
+        sides_B2: Height and width of each image as it is now, in pixels.
         scale: Range of the crop's area, as a fraction of the image's.
         ratio: Range of the crop's width / height, drawn uniformly in its logarithm.
         generator: Source of randomness.
 
     Returns:
-        boxes_B4: int64 (top, left, height, width) in pixels of the squashed images.
+        boxes_B4: int64 (top, left, height, width) in pixels of the images as they are now.
     """
     batch = len(aspect_B)
     area_BT = torch.empty(batch, CROP_TRIES).uniform_(*scale, generator=generator)
@@ -68,22 +72,22 @@ def random_crops(aspect_B: Tensor, side: int, scale: Range, ratio: Range, genera
     found_B = fits_BT.any(dim=1)
     width_B = torch.where(found_B, width_BT.gather(1, first_B1)[:, 0], fallback_width)
     height_B = torch.where(found_B, height_BT.gather(1, first_B1)[:, 0], fallback_height)
-    size_B2 = (torch.stack([height_B, width_B], dim=1) * side).round().long().clamp(1, side)
+    size_B2 = (torch.stack([height_B, width_B], dim=1) * sides_B2).round().long().clamp(min=1).minimum(sides_B2)
     place_B2 = torch.rand(batch, 2, generator=generator)
     place_B2 = torch.where(found_B[:, None], place_B2, 0.5)
-    corner_B2 = (place_B2 * (side - size_B2 + 1)).long()
+    corner_B2 = (place_B2 * (sides_B2 - size_B2 + 1)).long()
     return torch.cat([corner_B2, size_B2], dim=1)
 
 
-def crop_and_resize(frames_BSSC: Tensor, boxes_B4: Tensor, size: int) -> Tensor:
-    """Cut boxes out of uint8 frames and resize them, bilinear with antialias: uint8 (B, C, size, size).
+def crop_and_resize(frames: Sequence[Tensor] | Tensor, boxes_B4: Tensor, size: int) -> Tensor:
+    """Cut boxes out of uint8 frames (H, W, C) and resize them, bilinear with antialias: uint8 (B, C, size, size).
 
     One image at a time on the CPU: there the uint8 kernel beats a batched float grid_sample.
     """
-    channels = frames_BSSC.shape[-1]
-    out = torch.empty(len(frames_BSSC), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
+    channels = frames[0].shape[-1]
+    out = torch.empty(len(frames), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
     for index, (top, left, height, width) in enumerate(boxes_B4.tolist()):
-        crop = frames_BSSC[index, top : top + height, left : left + width].permute(2, 0, 1)[None]
+        crop = frames[index][top : top + height, left : left + width].permute(2, 0, 1)[None]
         out[index] = functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
     return out
 
@@ -112,20 +116,32 @@ def _colour_matrices(batch: int, settings: Photometric, generator: torch.Generat
     return torch.diag_embed(gain_B3) @ saturate @ hue
 
 
-def change_photometrically(images_BCHW: Tensor, settings: Photometric, generator: torch.Generator) -> Tensor:
+class ColourChanges(NamedTuple):
+    """Drawn photometric changes of B images: a linear map of RGB (B, 3, 3) and a contrast factor (B, 1, 1)."""
+
+    matrix_B33: Tensor
+    contrast_B11: Tensor
+
+
+def draw_changes(batch: int, settings: Photometric, generator: torch.Generator) -> ColourChanges:
+    """Draw light and colour changes for `batch` images from a generator on the CPU."""
+    matrix_B33 = _colour_matrices(batch, settings, generator)
+    contrast_B11 = _uniform(settings.contrast, (batch, 1, 1), generator)
+    unchanged_B11 = torch.rand(batch, 1, 1, generator=generator) >= settings.probability
+    return ColourChanges(
+        torch.where(unchanged_B11, torch.eye(3), matrix_B33), torch.where(unchanged_B11, 1.0, contrast_B11)
+    )
+
+
+def change_photometrically(images_BCHW: Tensor, changes: ColourChanges) -> Tensor:
     """Change light and colour of images in [0, 1]; all changes but the final clamp are one affine map per image.
 
     Args:
         images_BCHW: RGB float images in [0, 1], on any device.
-        settings: Ranges to draw from.
-        generator: Source of randomness, on the CPU.
+        changes: What `draw_changes` drew for these images.
     """
-    batch, device = len(images_BCHW), images_BCHW.device
-    matrix_B33 = _colour_matrices(batch, settings, generator)
-    contrast_B11 = _uniform(settings.contrast, (batch, 1, 1), generator)
-    unchanged_B11 = torch.rand(batch, 1, 1, generator=generator) >= settings.probability
-    matrix_B33 = torch.where(unchanged_B11, torch.eye(3), matrix_B33).to(device)
-    contrast_B11 = torch.where(unchanged_B11, 1.0, contrast_B11).to(device)
+    device = images_BCHW.device
+    matrix_B33, contrast_B11 = (change.to(device, non_blocking=True) for change in changes)
     pixels_B3P = images_BCHW.flatten(2)
     mean_B31 = matrix_B33 @ pixels_B3P.mean(dim=2, keepdim=True)
     luminance_B11 = (mean_B31 * torch.tensor(_LUMA, device=device)[:, None]).sum(dim=1, keepdim=True)

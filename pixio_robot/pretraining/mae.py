@@ -58,6 +58,23 @@ def take_patches(values_BNX: Tensor, index_BK: Tensor) -> Tensor:
     return values_BNX.gather(1, index_BK[..., None].expand(-1, -1, values_BNX.shape[-1]))
 
 
+def encode_visible(
+    encoder: PixioVisionTransformer, patches_BNX: Tensor, visible_BV: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Run an encoder on class tokens and visible patches alone: (B, N, X), (B, V) → normalised (B, G+V, D)."""
+    batch, prefix = len(patches_BNX), encoder.num_prefix_tokens
+    position = encoder.positions(*grid)
+    classes = encoder.class_tokens() + position[:, :prefix]
+    # The patch embedding as the linear layer that it is, so that masked patches cost nothing.
+    projection = encoder.patch_embed.proj
+    embedded_BVD = functional.linear(
+        take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias
+    )
+    embedded_BVD = embedded_BVD + take_patches(position[:, prefix:].expand(batch, -1, -1), visible_BV)
+    tokens = torch.cat([classes.expand(batch, -1, -1), embedded_BVD], dim=1)
+    return encoder.norm(encoder.blocks(tokens))
+
+
 class MAEDecoder(nn.Module):
     """Narrow and deep: full self-attention over class, visible and mask tokens; predicts masked patches only."""
 
@@ -83,14 +100,16 @@ class MAEDecoder(nn.Module):
         self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True) for _ in range(depth)])
         self.norm = LayerNorm(dim)
         self.head = nn.Linear(dim, patch_values)
-        self._initialise()
+        self.initialise()
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
         """Xavier linears, N(0, 0.02) mask token, truncated normal 0.02 positions, as the encoder does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -167,18 +186,7 @@ class PixioMAE(nn.Module):
 
     def encode(self, patches_BNX: Tensor, visible_BV: Tensor, grid: tuple[int, int]) -> Tensor:
         """Run the encoder on class tokens and visible patches alone: (B, N, X), (B, V) → (B, G+V, D)."""
-        encoder = self.encoder
-        batch, prefix = len(patches_BNX), encoder.num_prefix_tokens
-        position = encoder.positions(*grid)
-        classes = encoder.class_tokens() + position[:, :prefix]
-        # The patch embedding as the linear layer that it is, so that masked patches cost nothing.
-        projection = encoder.patch_embed.proj
-        embedded_BVD = functional.linear(
-            take_patches(patches_BNX, visible_BV), projection.weight.flatten(1), projection.bias
-        )
-        embedded_BVD = embedded_BVD + take_patches(position[:, prefix:].expand(batch, -1, -1), visible_BV)
-        tokens = torch.cat([classes.expand(batch, -1, -1), embedded_BVD], dim=1)
-        return encoder.norm(encoder.blocks(tokens))
+        return encode_visible(self.encoder, patches_BNX, visible_BV, grid)
 
     def forward(
         self,

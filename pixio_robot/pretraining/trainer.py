@@ -16,22 +16,22 @@ from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.augment import change_photometrically, normalise
-from pixio_robot.pretraining.batches import STEP, generator_for, training_batches
+from pixio_robot.pretraining.augment import change_photometrically, draw_changes, normalise
+from pixio_robot.pretraining.batches import STEP, Batch, generator_for, preview, training_batches
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
 from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.mae import PixioMAE
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.pictures import reconstruct, save_loss_curve, save_picture
 from pixio_robot.pretraining.run_log import PretrainingBar, RunLog
-from pixio_robot.pretraining.sources import ImageCache
+from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.weights import create_encoder, save_mae
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8
 
 
-def pretrain(config: PretrainConfig, source: ImageCache, output_dir: Path, resume: bool = False) -> Path:
+def pretrain(config: PretrainConfig, source: ImageSource, output_dir: Path, resume: bool = False) -> Path:
     """Pretrain an encoder as a masked autoencoder.
 
     The folder receives `encoder.safetensors` and `decoder.safetensors` (the result), `config.yaml`, `log.jsonl`
@@ -40,7 +40,7 @@ def pretrain(config: PretrainConfig, source: ImageCache, output_dir: Path, resum
 
     Args:
         config: Settings.
-        source: Decoded images.
+        source: Where images come from.
         output_dir: Where everything goes.
         resume: Continue from the latest checkpoint in `output_dir`; without one, start at the beginning.
 
@@ -70,13 +70,13 @@ def pretrain(config: PretrainConfig, source: ImageCache, output_dir: Path, resum
 class _Trainer:
     """Model, optimiser and run folder of one call of `pretrain`."""
 
-    def __init__(self, config: PretrainConfig, source: ImageCache, folder: Path) -> None:
+    def __init__(self, config: PretrainConfig, source: ImageSource, folder: Path) -> None:
         self.config = config
         self.source = source
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.log = RunLog(folder / "log.jsonl")
-        self.total = config.total_steps(len(source))
+        self.total = config.total_steps(source.images)
         self.identity: dict[str, Any] = config.identity() | {"images": source.fingerprint}
         encoder = create_encoder(config.variant, config.image_size, config.drop_path)
         self.mae = PixioMAE(
@@ -107,7 +107,7 @@ class _Trainer:
             {
                 "event": "started",
                 "command": sys.argv,
-                "images": len(self.source),
+                "images": self.source.images,
                 "skipped_images": self.source.skipped,
                 "steps": self.total,
             }
@@ -143,7 +143,9 @@ class _Trainer:
         for part_BCHW in batch_BCHW.to(config.device, non_blocking=True).chunk(config.accumulation):
             images_BCHW = part_BCHW.contiguous().float() / 255
             if config.photometric:
-                images_BCHW = change_photometrically(images_BCHW, config.photometric, generator)
+                images_BCHW = change_photometrically(
+                    images_BCHW, draw_changes(len(images_BCHW), config.photometric, generator)
+                )
             with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss = self.mae(normalise(images_BCHW), generator).loss / config.accumulation
             loss.backward()

@@ -11,6 +11,7 @@ from pixio_robot.pretraining.augment import (
     Photometric,
     change_photometrically,
     crop_and_resize,
+    draw_changes,
     normalise,
     random_crops,
 )
@@ -33,7 +34,7 @@ def generator() -> torch.Generator:
 @pytest.mark.parametrize("aspect", [1.0, 2.0, 0.5])
 def test_crops_have_area_and_ratio_in_range_in_the_original_geometry(aspect: float) -> None:
     side = 1000
-    boxes = random_crops(torch.full((3000,), aspect), side, (0.2, 1.0), (3 / 4, 4 / 3), generator())
+    boxes = random_crops(torch.full((3000,), aspect), torch.full((3000, 2), side), (0.2, 1.0), (3 / 4, 4 / 3), generator())
     top, left, height, width = boxes.unbind(1)
     assert (boxes >= 0).all()
     assert (top + height <= side).all()
@@ -54,7 +55,7 @@ def test_crops_have_area_and_ratio_in_range_in_the_original_geometry(aspect: flo
 
 
 def test_very_long_images_get_a_central_crop_of_an_allowed_ratio() -> None:
-    boxes = random_crops(torch.tensor([20.0]), 600, (0.9, 1.0), (3 / 4, 4 / 3), generator())
+    boxes = random_crops(torch.tensor([20.0]), torch.tensor([[600, 600]]), (0.9, 1.0), (3 / 4, 4 / 3), generator())
     top, left, height, width = boxes[0].tolist()
     assert (top, height, width) == (0, 600, 40)
     assert left == 280
@@ -83,26 +84,36 @@ def test_single_changes_equal_torchvision(value: float) -> None:
         ("saturation", tv.adjust_saturation),
     ):
         settings = dataclasses.replace(STILL, **{name: both})
-        ours = change_photometrically(images(), settings, generator())
+        ours = change_photometrically(images(), draw_changes(len(images()), settings, generator()))
         torch.testing.assert_close(ours, function(images(), value), atol=1e-3, rtol=1e-3)
 
 
 def test_nothing_changes_when_all_is_still_or_never_applied() -> None:
-    torch.testing.assert_close(change_photometrically(images(), STILL, generator()), images())
+    torch.testing.assert_close(
+        change_photometrically(images(), draw_changes(len(images()), STILL, generator())), images()
+    )
     never = dataclasses.replace(Photometric(), probability=0.0)
-    torch.testing.assert_close(change_photometrically(images(), never, generator()), images())
+    torch.testing.assert_close(
+        change_photometrically(images(), draw_changes(len(images()), never, generator())), images()
+    )
 
 
 def test_hue_turns_colour_and_keeps_luminance() -> None:
-    turned = change_photometrically(images(), dataclasses.replace(STILL, hue=0.1), generator())
+    turned = change_photometrically(
+        images(), draw_changes(len(images()), dataclasses.replace(STILL, hue=0.1), generator())
+    )
     assert (turned - images()).abs().max() > 0.02
     torch.testing.assert_close(tv.rgb_to_grayscale(turned), tv.rgb_to_grayscale(images()), atol=2e-3, rtol=1e-3)
 
 
 def test_grey_removes_colour_and_gains_tint_it() -> None:
-    grey = change_photometrically(images(), dataclasses.replace(STILL, grey=1.0), generator())
+    grey = change_photometrically(
+        images(), draw_changes(len(images()), dataclasses.replace(STILL, grey=1.0), generator())
+    )
     torch.testing.assert_close(grey[:, 0], grey[:, 2])
-    tinted = change_photometrically(images(), dataclasses.replace(STILL, channel_gain=(0.7, 1.2)), generator())
+    tinted = change_photometrically(
+        images(), draw_changes(len(images()), dataclasses.replace(STILL, channel_gain=(0.7, 1.2)), generator())
+    )
     gains = (tinted / images()).flatten(2)
     torch.testing.assert_close(gains, gains[..., :1].expand_as(gains))
     assert gains[..., 0].std() > 0.05
