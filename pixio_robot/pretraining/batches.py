@@ -1,27 +1,76 @@
-"""Training batches as a function of (seed, step) alone, prepared one step ahead.
+"""Training batches as a function of (seed, step) alone, prepared a few steps ahead.
 
-Every step seeds its own random numbers and every epoch its own order, so that a resumed run needs no generator
-state to repeat the uninterrupted one.
+A global batch is made of `config.lanes` equal parts. Process r of w prepares the lanes r·lanes/w … and gets the
+part of the global batch that belongs to them, so that the batches of all processes, laid end to end, are the batch
+of a single process. Everything random about an image is drawn for the global batch and then cut to the process's
+part (`own_part`), so that losses do not depend on the number of processes.
+
+Every step seeds its own random numbers. Sources with random access need no other state; what streams need to go on
+is part of every batch.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pixio_robot.errors import UserError
 from pixio_robot.pretraining.augment import crop_and_resize, random_crops
 from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.sources import ImageCache
+from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
 
 ORDER, CROPS, STEP = range(3)  # independent streams of random numbers
+STEPS_AHEAD = 3
+_PREVIEW = Lane(seed=0, lane=0, lanes=1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process trains on in one step.
+
+    Attributes:
+        step: Number of the step, from 0.
+        images_BCHW: uint8, this process's part of the global batch, cropped and resized.
+        names: Where each image came from.
+        state: Plain values (JSON) from which this process's lanes go on after this batch; see `merge_states`.
+        skipped: Names of images that could not be decoded while this batch was made.
+    """
+
+    step: int
+    images_BCHW: Tensor
+    names: list[str]
+    state: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
 
 def generator_for(seed: int, stream: int, number: int) -> torch.Generator:
     """Return a CPU generator that depends on all three numbers."""
     state = np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def own_part(batch_size: int, process: int = 0, processes: int = 1) -> slice:
+    """Return which rows of a global batch belong to a process; draw for all rows, then keep these.
+
+    Raises:
+        UserError: The batch cannot be shared out equally.
+    """
+    if batch_size % processes:
+        raise UserError(f"A batch of {batch_size} cannot be shared by {processes} processes: choose a multiple.")
+    share = batch_size // processes
+    return slice(process * share, (process + 1) * share)
+
+
+def merge_states(states: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Join the `Batch.state` of all processes of a step into one that any number of processes can resume from."""
+    return {lane: state for states_of_process in states for lane, state in states_of_process.items()}
 
 
 def image_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
@@ -33,20 +82,109 @@ def image_indices(seed: int, step: int, batch_size: int, images: int) -> list[in
     return order[offset : offset + batch_size].tolist()
 
 
-def crop_batch(config: PretrainConfig, source: ImageCache, step: int) -> Tensor:
-    """Read and crop the images of one step: uint8 (B, 3, size, size)."""
-    indices = image_indices(config.seed, step, config.batch_size, len(source))
-    generator = generator_for(config.seed, CROPS, step)
-    boxes = random_crops(source.aspect_N[indices], source.side, config.crop_scale, config.crop_ratio, generator)
-    return crop_and_resize(source.read(indices), boxes, config.image_size)
+def training_batches(
+    config: PretrainConfig,
+    source: ImageSource,
+    first: int,
+    last: int,
+    process: int = 0,
+    processes: int = 1,
+    state: dict[str, Any] | None = None,
+) -> Iterator[Batch]:
+    """Yield this process's part of the batches of steps first…last-1 while threads prepare the next ones.
+
+    Args:
+        config: Settings.
+        source: Where images come from.
+        first: Step to begin with.
+        last: Step to end before.
+        process: Rank of this process.
+        processes: Number of processes.
+        state: The merged `Batch.state` of step first-1; not needed when `first` is 0 or the source is an `ImageCache`.
+
+    Raises:
+        UserError: Batch, lanes and processes do not divide each other, or the source fails.
+    """
+    own = own_part(config.batch_size, process, processes)
+    if isinstance(source, ImageCache):
+        yield from _ahead(lambda step: _cached_batch(config, source, step, own), first, last)
+        return
+    if config.lanes % processes:
+        raise UserError(
+            f"{config.lanes} lanes cannot be shared by {processes} processes: give pretraining.lanes as a multiple "
+            "of the number of processes."
+        )
+    source.check(config.lanes)
+    if first and not state:
+        raise UserError(f"There is no state of the images for step {first}: resume from a checkpoint that has one.")
+    lanes = range(process * config.lanes // processes, (process + 1) * config.lanes // processes)
+    streams = {
+        lane: source.samples(Lane(config.seed, lane, config.lanes), state[str(lane)] if state else None)
+        for lane in lanes
+    }
+    try:
+        yield from _ahead(lambda step: _streamed_batch(config, streams, step, own), first, last)
+    finally:
+        for stream in streams.values():
+            stream.close()
 
 
-def training_batches(config: PretrainConfig, source: ImageCache, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (step, uint8 batch) for steps first…last-1 while a thread prepares the next one."""
+def preview(source: ImageSource, count: int, size: int) -> Tensor:
+    """Return images that show what a source holds, squashed to squares: uint8 (count, size, size, 3).
+
+    They are spread over a cache, or the first of a stream; fewer than `count` if a cache has no more.
+    """
+    if isinstance(source, ImageCache):
+        frames = list(source.read(torch.linspace(0, len(source) - 1, count).long().tolist()))
+    else:
+        source.check(_PREVIEW.lanes)
+        with closing(source.samples(_PREVIEW)) as samples:
+            frames = [torch.from_numpy(sample.pixels) for sample in islice(samples, count)]
+    boxes_B4 = torch.tensor([(0, 0, *frame.shape[:2]) for frame in frames])
+    return crop_and_resize(frames, boxes_B4, size).permute(0, 2, 3, 1)
+
+
+def _ahead(make: Callable[[int], Batch], first: int, last: int) -> Iterator[Batch]:
+    """Yield make(first)…make(last-1), made in order by one thread that keeps a few steps ahead."""
+    pending: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(crop_batch, config, source, first)
-        for step in range(first, last):
-            batch_BCHW = following.result()
-            if step + 1 < last:
-                following = pool.submit(crop_batch, config, source, step + 1)
-            yield step, batch_BCHW
+        try:
+            for step in range(first, last + STEPS_AHEAD):
+                if step < last:
+                    pending.append(pool.submit(make, step))
+                if step >= first + STEPS_AHEAD and pending:
+                    yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _cached_batch(config: PretrainConfig, source: ImageCache, step: int, own: slice) -> Batch:
+    indices = image_indices(config.seed, step, config.batch_size, len(source))[own]
+    frames = list(source.read(indices))
+    images_BCHW = _crop(config, frames, source.aspect_N[indices], step, own)
+    return Batch(step, images_BCHW, source.names(indices))
+
+
+def _streamed_batch(config: PretrainConfig, streams: dict[int, Generator[Sample]], step: int, own: slice) -> Batch:
+    samples: list[Sample] = []
+    state = {}
+    for lane, stream in streams.items():
+        samples += islice(stream, config.batch_size // config.lanes)
+        state[str(lane)] = samples[-1].state
+    frames = [torch.from_numpy(sample.pixels) for sample in samples]
+    aspect_B = torch.tensor([sample.aspect for sample in samples])
+    images_BCHW = _crop(config, frames, aspect_B, step, own)
+    skipped = tuple(name for sample in samples for name in sample.skipped)
+    return Batch(step, images_BCHW, [sample.name for sample in samples], state, skipped)
+
+
+def _crop(config: PretrainConfig, frames: Sequence[Tensor], aspect_B: Tensor, step: int, own: slice) -> Tensor:
+    """Cut random boxes out of this process's frames; boxes are drawn for the global batch."""
+    aspect_all = torch.ones(config.batch_size)
+    aspect_all[own] = aspect_B
+    sides_all = torch.ones(config.batch_size, 2, dtype=torch.long)
+    sides_all[own] = torch.tensor([frame.shape[:2] for frame in frames])
+    generator = generator_for(config.seed, CROPS, step)
+    boxes_B4 = random_crops(aspect_all, sides_all, config.crop_scale, config.crop_ratio, generator)[own]
+    return crop_and_resize(frames, boxes_B4, config.image_size)

@@ -11,8 +11,7 @@ from PIL import Image
 
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining import sources
-from pixio_robot.pretraining.sources import demo_images, folder_images
+from pixio_robot.pretraining.sources import cache, demo_images, folder_images
 
 
 def test_folders_are_read_recursively_and_damaged_files_are_named(
@@ -31,6 +30,7 @@ def test_folders_are_read_recursively_and_damaged_files_are_named(
     with caplog.at_level(logging.WARNING):
         cache = folder_images(folder, tmp_path / "cache", 8)
     assert len(cache) == 3
+    assert cache.names([2, 0]) == ["inner/c.webp", "a.png"]
     assert torch.equal(cache[0], torch.from_numpy(pixels))
     assert torch.equal(cache.read([2, 0])[0], torch.from_numpy(pixels))
     assert cache.skipped == ["cut.png", "inner/empty.jpg"]
@@ -62,8 +62,8 @@ def test_a_cache_is_reused_until_the_images_change(
     folder = shutil.copytree(image_folder, tmp_path / "photos")
     first = folder_images(folder, tmp_path / "cache", 16)
     decoded = []
-    original = sources._decode
-    monkeypatch.setattr(sources, "_decode", lambda *args: decoded.append(args) or original(*args))
+    original = cache._decode
+    monkeypatch.setattr(cache, "_decode", lambda *args: decoded.append(args) or original(*args))
     assert folder_images(folder, tmp_path / "cache", 16).fingerprint == first.fingerprint
     assert not decoded
     shutil.copy(folder / "000.png", folder / "more.png")

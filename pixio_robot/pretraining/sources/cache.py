@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.pretraining.sources.decoding import SUFFIXES, decode
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 Frame = tuple[np.ndarray, float]  # uint8 (side, side, 3) and width / height before squashing
 
 
@@ -46,6 +46,7 @@ class ImageCache(Dataset[Tensor]):
         """Open a cache that `folder_images` or `demo_images` wrote."""
         record = json.loads((folder / "cache.json").read_text())
         self.aspect_N = torch.from_numpy(np.load(folder / "aspect.npy"))
+        self._names_N = np.load(folder / "names.npy", mmap_mode="r")
         self.side: int = record["side"]
         self.fingerprint: str = record["fingerprint"]
         self.skipped: list[str] = record["skipped"]
@@ -59,6 +60,15 @@ class ImageCache(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """Return one image, uint8 (side, side, 3)."""
         return self.read([index])[0]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """Return where images came from: a path below the folder, or camera and time step."""
+        return [name.decode() for name in self._names_N[np.asarray(indices)]]
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Return several images at once, uint8 (B, side, side, 3)."""
@@ -98,7 +108,7 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
                 frames = pool.map(lambda file: _decode(file, side), some)
                 yield from zip((str(file.relative_to(path)) for file in some), frames, strict=True)
 
-    return _cached(cache_dir, f"folder {side}\n{listing}", side, len(files), decoded)
+    return _cached(cache_dir, f"named folder {side}\n{listing}", side, len(files), decoded)
 
 
 def demo_images(path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None) -> ImageCache:
@@ -128,7 +138,7 @@ def demo_images(path: Path, cache_dir: Path, side: int, image_keys: Sequence[str
                 for step, frame in enumerate(store.read(key, start, stop), start):
                     yield f"{key} {step}", _squash(Image.fromarray(frame), side)
 
-    recipe = f"demos {side} {' '.join(keys)} {store.fingerprint()}"
+    recipe = f"named demos {side} {' '.join(keys)} {store.fingerprint()}"
     return _cached(cache_dir, recipe, side, len(keys) * store.num_steps, decoded)
 
 
@@ -140,14 +150,11 @@ def _squash(image: Image.Image, side: int) -> Frame:
 
 
 def _decode(file: Path, side: int) -> Frame | None:
-    try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    # Pillow's decoders raise many kinds of errors on damaged files; none of them may end a long run.
-    except Exception as error:
-        log.warning("skipped %s: %s", file, error)
+    image = decode(file)
+    if isinstance(image, Exception):
+        log.warning("skipped %s: %s", file, image)
         return None
-    return _squash(upright, side)
+    return _squash(image, side)
 
 
 def _cached(
@@ -188,8 +195,9 @@ def _cached(
 
 
 def _write_frames(folder: Path, frames: Iterator[tuple[str, Frame | None]], count: int) -> list[str]:
-    """Write pixels and aspect ratios; return the names of what could not be decoded."""
+    """Write pixels, names and aspect ratios; return the names of what could not be decoded."""
     aspects: list[float] = []
+    names: list[bytes] = []
     skipped: list[str] = []
     columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (folder / "pixels.uint8").open("wb") as pixels, Progress(*columns) as progress:
@@ -200,8 +208,10 @@ def _write_frames(folder: Path, frames: Iterator[tuple[str, Frame | None]], coun
             else:
                 pixels.write(np.ascontiguousarray(frame[0]))
                 aspects.append(frame[1])
+                names.append(name.encode())
             progress.advance(task)
     if not aspects:
         raise UserError(f"None of the {count} images could be decoded (first: {skipped[0]}): check the files.")
     np.save(folder / "aspect.npy", np.asarray(aspects, dtype=np.float32))
+    np.save(folder / "names.npy", np.asarray(names))  # of fixed width, so that it can be mapped
     return skipped
