@@ -28,6 +28,8 @@ class RobosuiteEnvConfig(EnvConfig):
         image_size: Height and width of a camera frame in pixels.
         render_profile: ``standard`` as robosuite ships, or ``fast`` without shadows, reflections and multisampling.
         episode_length: Steps after which an episode without success ends.
+        perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
+            ``table_texture`` or ``table_colour``; ``none`` shows the task as it is.
 
     Raises:
         ValueError: A name is unknown; the message offers the nearest valid one.
@@ -40,6 +42,7 @@ class RobosuiteEnvConfig(EnvConfig):
     image_size: int = 128
     render_profile: str = "fast"
     episode_length: int = 150
+    perturbation: str = "none"
 
     def __post_init__(self) -> None:
         """Check the names and derive LeRobot's features from them."""
@@ -65,6 +68,7 @@ class RobosuiteEnvConfig(EnvConfig):
             "render_profile": self.render_profile,
             "episode_length": self.episode_length,
             "fps": self.fps,
+            "perturbation": self.perturbation,
         }
 
     def make_env(self) -> RobosuiteEnv:

@@ -81,6 +81,13 @@ class CameraRenderer:
         self._model.geom_group[:] = groups_G
         return self._renderer.render()
 
+    def upload_texture(self, texture: int) -> None:
+        """Show what now stands in the model's texture of that id."""
+        import mujoco
+
+        self._renderer._gl_context.make_current()
+        mujoco.mjr_uploadTexture(self._model, self._renderer._mjr_context, texture)
+
     def close(self) -> None:
         """Free the GL context."""
         self._renderer.close()

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from lerobot_env_pixio.perturbations import PERTURBATIONS, Appearance, Surroundings, table_textures
 from lerobot_env_pixio.render_profiles import RENDER_PROFILES
 from lerobot_env_pixio.rendering import CameraRenderer
 from lerobot_env_pixio.simulation import build_simulation, numpy_seed
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from robosuite.environments.base import MujocoEnv
 
 Observation = dict[str, Any]
+
+_PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
 
 
 class RobosuiteEnv(gymnasium.Env):
@@ -40,6 +43,8 @@ class RobosuiteEnv(gymnasium.Env):
         render_profile: Name in `RENDER_PROFILES`.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
+            touching the episode's own random numbers.
 
     Raises:
         ValueError: A name is unknown.
@@ -54,10 +59,12 @@ class RobosuiteEnv(gymnasium.Env):
         render_profile: str,
         episode_length: int,
         fps: int,
+        perturbation: str = "none",
     ) -> None:
         self._task_spec = look_up("task", task, TASKS)
         self._robot_spec = look_up("robot", robot, ROBOTS)
         self._profile = look_up("render profile", render_profile, RENDER_PROFILES)
+        self._perturb = look_up("perturbation", perturbation, {"none": None, **PERTURBATIONS})
         for camera in camera_names:
             look_up("camera", camera, cameras_of(self._task_spec, self._robot_spec))
 
@@ -81,6 +88,7 @@ class RobosuiteEnv(gymnasium.Env):
 
         self._simulation: MujocoEnv | None = None
         self._renderer: CameraRenderer | None = None
+        self._appearance: Appearance | None = None
         self._frames: dict[str, np.ndarray] = {}
         self._steps = 0
 
@@ -113,8 +121,11 @@ class RobosuiteEnv(gymnasium.Env):
         """
         super().reset(seed=seed)
         simulation = self.simulation  # importing and building it must not draw from the episode's random numbers
-        with numpy_seed(int(self.np_random.integers(2**32))):
+        episode_seed = int(self.np_random.integers(2**32))
+        with numpy_seed(episode_seed):
             simulation.reset()
+        if self._perturb is not None:
+            self._change_looks(np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
         self._steps = 0
         return self._observe(), self._info(is_success=False)
 
@@ -139,10 +150,33 @@ class RobosuiteEnv(gymnasium.Env):
             self._simulation.close()
             self._simulation = None
 
-    def _observe(self) -> Observation:
+    @property
+    def renderer(self) -> CameraRenderer:
+        """The cameras' renderer, with its GL context, made on first use."""
         if self._renderer is None:
             self._renderer = CameraRenderer(self.model, self._image_size, self._profile)
-        self._frames = {camera: self._renderer.frame(self.data, camera) for camera in self.camera_names}
+        return self._renderer
+
+    def _change_looks(self, rng: np.random.Generator) -> None:
+        import mujoco
+
+        assert self._perturb is not None
+        renderer = self.renderer  # its profile shrinks textures, which has to come first
+        if self._appearance is None:
+            self._appearance = Appearance(self.model)
+        self._appearance.restore()
+        mounted = cameras_of(self._task_spec, self._robot_spec)
+        in_scene = [self.model.camera(name).id for name, place in mounted.items() if place == "scene"]
+        table = [geom for geom in range(self.model.ngeom) if self.model.geom(geom).name == "table_visual"]
+        around = Surroundings(self.model, tuple(in_scene), tuple(table))
+        self._perturb(around, rng)
+        mujoco.mj_camlight(self.model, self.data)  # cameras take their new places; physics stays untouched
+        for texture in table_textures(around):
+            renderer.upload_texture(texture)
+
+    def _observe(self) -> Observation:
+        renderer = self.renderer
+        self._frames = {camera: renderer.frame(self.data, camera) for camera in self.camera_names}
         return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
 
     def _proprioception(self) -> np.ndarray:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.scenes.model import HIDDEN_GROUP, VISUAL_GROUP, Scene
+from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
+from lerobot_env_pixio.scenes.model import Scene
 from lerobot_env_pixio.scenes.textures import random_colour, random_texture
 
 WHITE = np.array([1.0, 1.0, 1.0])
@@ -17,8 +18,8 @@ class Look:
 
     Attributes:
         textures: Ids of the textures whose pixels changed and that the renderer has to upload.
-        plain: Whether this is the task as robosuite ships it.
-        shadows: Whether lights cast shadows and polished surfaces reflect, as in robosuite's own rendering.
+        plain: Whether this is the task as its simulator ships it.
+        shadows: Whether lights cast shadows and polished surfaces reflect, as in the simulators' own rendering.
     """
 
     textures: tuple[int, ...]
@@ -26,7 +27,7 @@ class Look:
     shadows: bool
 
 
-def _paint(model: mujoco.MjModel, texture: int, image: np.ndarray) -> None:
+def paint(model: mujoco.MjModel, texture: int, image: np.ndarray) -> None:
     """Write a square image into a texture, once per face for cubes and sky boxes."""
     height, width = model.tex_height[texture], model.tex_width[texture]
     channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
@@ -40,7 +41,7 @@ def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:
     painted = []
     for material in (*scene.flat_materials, *scene.cube_materials):
         texture = int(model.mat_texid[material][mujoco.mjtTextureRole.mjTEXROLE_RGB])
-        _paint(model, texture, random_texture(rng, int(model.tex_width[texture])))
+        paint(model, texture, random_texture(rng, int(model.tex_width[texture])))
         painted.append(texture)
         model.mat_texrepeat[material] = rng.choice([1, 1, 2, 3, 6]) if material in scene.flat_materials else 1
         model.mat_specular[material] = rng.uniform(0, 0.8)
@@ -51,7 +52,7 @@ def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:
 
 def _repaint_sky(scene: Scene, rng: np.random.Generator) -> int:
     size = int(scene.model.tex_width[scene.skybox])
-    _paint(scene.model, scene.skybox, random_texture(rng, size))
+    paint(scene.model, scene.skybox, random_texture(rng, size))
     return scene.skybox
 
 
@@ -100,12 +101,13 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     Args:
         scene: The scene, changed in place.
         rng: Source of every choice.
-        plain: Keep every surface as robosuite ships it.
+        plain: Keep every surface as the simulator ships it.
     """
     model, nominal = scene.model, scene.nominal
     model.geom_matid[:] = nominal.geom_matid
     model.geom_rgba[:] = nominal.geom_rgba
-    model.geom_group[scene.wall_geoms] = VISUAL_GROUP
+    for geoms in (scene.wall_geoms, scene.floor_geoms):
+        model.geom_group[geoms] = scene.nominal.geom_group[geoms]
     shadows = bool(rng.random() < 0.08)
     if plain:
         return Look((), True, shadows)
@@ -115,8 +117,10 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
             textured = rng.random() < 0.75
             material = rng.choice(scene.flat_materials) if textured else -1
             _dress(scene, geoms, material, WHITE if textured else random_colour(rng))
-    if rng.random() < 0.4:
-        model.geom_group[scene.wall_geoms] = HIDDEN_GROUP
+    model.geom_group[scene.floor_geoms] = VISUAL_GROUP
+    has_walls = rng.random() < 0.6
+    model.geom_group[scene.wall_geoms] = VISUAL_GROUP if has_walls else HIDDEN_GROUP
+    if not has_walls:
         painted.append(_repaint_sky(scene, rng))
     _colour_robot(scene, rng)
     _dress_objects(scene, rng)
@@ -141,12 +145,12 @@ def _light_colour(rng: np.random.Generator) -> np.ndarray:
 def illuminate(scene: Scene, rng: np.random.Generator, plain: bool) -> None:
     """Draw number, kind, place, colour and strength of the lights into the scene's model.
 
-    Total strength spans a tenth to one and a half times robosuite's own light.
+    Total strength spans a tenth to one and a half times the simulator's own light.
 
     Args:
         scene: The scene, changed in place.
         rng: Source of every choice.
-        plain: Keep robosuite's own lights, at their own strength.
+        plain: Keep the simulator's own lights, at their own strength.
     """
     model = scene.model
     model.light_active[scene.lights] = False
@@ -166,7 +170,7 @@ def illuminate(scene: Scene, rng: np.random.Generator, plain: bool) -> None:
     for light, share in zip(lit, shares, strict=False):
         bearing, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.25, 1.5)
         away = np.array([np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation)])
-        distance = rng.uniform(0.7, 2.5)
+        distance = max(1.0, 0.5 * scene.scale) * rng.uniform(0.7, 2.5)
         model.light_pos[light] = scene.focus + distance * away
         model.light_dir[light] = -away + rng.normal(0, 0.15, 3)
         model.light_dir[light] /= np.linalg.norm(model.light_dir[light])

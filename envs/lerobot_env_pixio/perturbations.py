@@ -1,0 +1,124 @@
+"""Named changes of how a task looks, made at evaluation only: physics, placement and reward stay the same.
+
+A perturbation is drawn anew for every episode from a seed of its own, so that an episode under a perturbation
+starts exactly as the unperturbed one of the same seed, and differs from it in appearance alone.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
+
+CAMERA_SHIFT = 0.07  # metres
+CAMERA_TURN = np.deg2rad(3.0)
+LIGHT_STRENGTH = (0.2, 0.5)
+LAMP_COLOUR = (0.8, 1.2)
+
+_APPEARANCE = (
+    "cam_pos", "cam_quat", "light_ambient", "light_diffuse", "light_specular",
+    "geom_rgba", "geom_matid", "mat_rgba", "tex_data",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a perturbation may change.
+
+    Attributes:
+        model: The compiled task.
+        scene_cameras: Ids of the cameras that stand in the room; those on the robot stay where they are mounted.
+        table_geoms: Ids of the table's visible geoms.
+    """
+
+    model: "mujoco.MjModel"
+    scene_cameras: tuple[int, ...]
+    table_geoms: tuple[int, ...]
+
+
+class Appearance:
+    """The looks of a model as it was compiled, to go back to before each episode."""
+
+    def __init__(self, model: "mujoco.MjModel") -> None:
+        self._model = model
+        self._nominal = {name: getattr(model, name).copy() for name in _APPEARANCE}
+        self._headlight = copy.deepcopy(_headlight(model))
+
+    def restore(self) -> None:
+        """Undo every perturbation."""
+        for name, values in self._nominal.items():
+            getattr(self._model, name)[:] = values
+        for field, values in self._headlight.items():
+            getattr(self._model.vis.headlight, field)[:] = values
+
+
+def _headlight(model: "mujoco.MjModel") -> dict[str, np.ndarray]:
+    return {field: getattr(model.vis.headlight, field).copy() for field in ("ambient", "diffuse", "specular")}
+
+
+def dim_lights(around: Surroundings, rng: np.random.Generator) -> None:
+    """Dim all lights to a fifth to a half, each colour channel by its own factor of 0.8 to 1.2."""
+    factor_3 = rng.uniform(*LIGHT_STRENGTH) * rng.uniform(*LAMP_COLOUR, size=3)
+    model = around.model
+    for name in ("light_ambient", "light_diffuse", "light_specular"):
+        getattr(model, name)[:] *= factor_3
+    for field, values in _headlight(model).items():
+        getattr(model.vis.headlight, field)[:] = values * factor_3
+
+
+def move_cameras(around: Surroundings, rng: np.random.Generator) -> None:
+    """Move every camera that stands in the room by 7 cm and turn it by 3 degrees, both in random directions."""
+    import mujoco
+
+    model = around.model
+    for camera in around.scene_cameras:
+        model.cam_pos[camera] += CAMERA_SHIFT * _unit_vector(rng)
+        turn_4, turned_4 = np.zeros(4), np.zeros(4)
+        mujoco.mju_axisAngle2Quat(turn_4, _unit_vector(rng), CAMERA_TURN)
+        mujoco.mju_mulQuat(turned_4, model.cam_quat[camera], turn_4)
+        model.cam_quat[camera] = turned_4
+
+
+def retexture_table(around: Surroundings, rng: np.random.Generator) -> None:
+    """Paint the table with another texture: crops of photographs, patterns and noise."""
+    from lerobot_env_pixio.scenes.looks import paint
+    from lerobot_env_pixio.scenes.textures import random_texture
+
+    for texture in table_textures(around):
+        width = int(around.model.tex_width[texture])
+        paint(around.model, texture, random_texture(rng, width))
+
+
+def recolour_table(around: Surroundings, rng: np.random.Generator) -> None:
+    """Paint the table in one random colour, without texture."""
+    from lerobot_env_pixio.scenes.textures import random_colour
+
+    colour_3 = random_colour(rng)
+    geoms = list(around.table_geoms)
+    around.model.geom_matid[geoms] = -1
+    around.model.geom_rgba[geoms, :3] = colour_3
+
+
+def table_textures(around: Surroundings) -> list[int]:
+    """Ids of the textures that the table's materials show."""
+    model = around.model
+    materials = {int(model.geom_matid[geom]) for geom in around.table_geoms} - {-1}
+    textures = {int(texture) for material in materials for texture in model.mat_texid[material]} - {-1}
+    return sorted(textures)
+
+
+def _unit_vector(rng: np.random.Generator) -> np.ndarray:
+    vector_3 = rng.normal(size=3)
+    return vector_3 / np.linalg.norm(vector_3)
+
+
+PERTURBATIONS: dict[str, Callable[[Surroundings, np.random.Generator], None]] = {
+    "light": dim_lights,
+    "camera": move_cameras,
+    "table_texture": retexture_table,
+    "table_colour": recolour_table,
+}

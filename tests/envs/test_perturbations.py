@@ -1,0 +1,58 @@
+"""Perturbations change what the cameras see, and nothing else."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from lerobot_env_pixio import RobosuiteEnvConfig
+from lerobot_env_pixio.perturbations import PERTURBATIONS
+from lerobot_env_pixio.robosuite_env import RobosuiteEnv
+
+ACTIONS = np.random.default_rng(0).uniform(-1, 1, (3, 7)).astype(np.float32)
+
+
+def play(env: RobosuiteEnv, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return MuJoCo's states over a few steps, and the last frames (cameras: agentview, robot0_eye_in_hand)."""
+    observation, _ = env.reset(seed=seed)
+    states = []
+    for action in ACTIONS:
+        observation, *_ = env.step(action)
+        states.append(np.concatenate([env.data.qpos, env.data.qvel]))
+    return np.stack(states), observation["pixels"]
+
+
+def make(perturbation: str) -> RobosuiteEnv:
+    return RobosuiteEnvConfig(perturbation=perturbation, image_size=64).make_env()
+
+
+@pytest.fixture(scope="module")
+def nominal() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    env = make("none")
+    yield play(env, seed=3)
+    env.close()
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_looks_change_with_the_seed_and_physics_never(
+    name: str, nominal: tuple[np.ndarray, dict[str, np.ndarray]]
+) -> None:
+    env = make(name)
+    states, frames = play(env, seed=3)
+    _, other_frames = play(env, seed=4)
+    again_states, again_frames = play(env, seed=3)
+    env.close()
+    np.testing.assert_array_equal(states, nominal[0])
+    np.testing.assert_array_equal(again_states, states)
+    np.testing.assert_array_equal(again_frames["agentview"], frames["agentview"])
+    change = np.abs(frames["agentview"].astype(int) - nominal[1]["agentview"]).mean()
+    assert change > 3, "the room's camera hardly sees a difference"
+    assert np.abs(frames["agentview"].astype(int) - other_frames["agentview"]).mean() > 3
+    if name == "light":
+        assert 0.15 < frames["agentview"].mean() / nominal[1]["agentview"].mean() < 0.65
+    if name == "camera":  # the camera on the hand stays where it is mounted
+        np.testing.assert_array_equal(frames["robot0_eye_in_hand"], nominal[1]["robot0_eye_in_hand"])
+
+
+def test_unknown_perturbation_offers_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"unknown perturbation 'lights': did you mean 'light'\?"):
+        RobosuiteEnvConfig(perturbation="lights")
