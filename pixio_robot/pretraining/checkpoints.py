@@ -1,44 +1,87 @@
-"""Checkpoints of a pretraining run: a folder per step that exists whole or not at all, and resuming from it."""
+"""Checkpoints of a run: a folder per step that exists whole or not at all, and resuming from it.
 
+    <step>/state/*.safetensors       weights and Adam's moments, each process writing its share
+    <step>/state.json                step, settings, loss scale
+    <step>/images-<rank>.json        from where streams of images go on
+    <step>/encoder.safetensors …     loadable results so far (not under FSDP, where no process holds them whole)
+
+`state/` is written and read by torch.distributed.checkpoint's safetensors storage, which reads file headers and slices
+only: nothing is unpickled from a file, and any number of processes resumes what any other number wrote.
+"""
+
+import json
 import os
 import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed import checkpoint as sharded_files
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.mae import PixioMAE
-from pixio_robot.pretraining.weights import save_mae
+from pixio_robot.pretraining.batches import merge_states
+from pixio_robot.pretraining.distributed import Processes
 
-STATE_FILE = "training_state.pt"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_STATE_FILE = "state.json"
 
 
 def save_checkpoint(
-    folder: Path, step: int, mae: PixioMAE, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, Any],
+    images: dict[str, Any],
+    scale: dict[str, Any],
+    processes: Processes,
+    save_results: Callable[[Path], None] | None,
 ) -> None:
-    """Write `folder/<step>` and remove older ones.
+    """Write `folder/<step>` and remove older ones; all processes call this together.
 
     Args:
         folder: The run's `checkpoints` folder.
         step: Optimiser steps done.
-        mae: The autoencoder; saved in float32.
-        optimizer: Its state is saved beside the weights. Random numbers need none: every step seeds its own.
+        module: Saved in float32. Random numbers need no state: every step seeds its own.
+        optimizer: Adam over the module's parameters.
         identity: Plain values that a resumed run must share, `variant` among them.
+        images: `Batch.state` of this process.
+        scale: State of the loss scaling.
+        processes: Who writes what.
+        save_results: Writes loadable weights into a folder; called by the main process alone.
     """
     unfinished = folder / "unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_mae(mae, identity["variant"], unfinished)
-    state = {"step": step, "optimizer": optimizer.state_dict(), "identity": identity}
-    torch.save(state, unfinished / STATE_FILE)
-    finished = folder / f"{step:07d}"
-    os.replace(unfinished, finished)
-    for other in folder.iterdir():
-        if other != finished:
-            shutil.rmtree(other)
+    if processes.main:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / "state").mkdir(parents=True)
+    processes.wait()
+    tensors = _tensors(module, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a single process has no others to save with
+        sharded_files.save(
+            tensors,
+            storage_writer=HuggingFaceStorageWriter(str(unfinished / "state"), save_distributed=True),
+            no_dist=processes.count == 1,
+        )
+    (unfinished / f"images-{processes.rank:05d}.json").write_text(json.dumps(images))
+    if processes.main:
+        adam_steps = [int(state["step"]) for state in optimizer.state.values()]
+        state = {"step": step, "adam_step": max(adam_steps), "scale": scale, "identity": identity}
+        (unfinished / _STATE_FILE).write_text(json.dumps(state, indent=1))
+        if save_results:
+            save_results(unfinished)
+    processes.wait()
+    if processes.main:
+        finished = folder / f"{step:07d}"
+        os.replace(unfinished, finished)
+        for other in folder.iterdir():
+            if other != finished:
+                shutil.rmtree(other)
+    processes.wait()
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -47,15 +90,40 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def restore_checkpoint(
-    checkpoint: Path, mae: PixioMAE, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> int:
-    """Load weights and optimiser state in place and return the number of steps done.
+    checkpoint: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, Any],
+    processes: Processes,
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Load weights and optimiser state in place; the number of processes may be another than when it was saved.
+
+    Returns:
+        Steps done, the merged state of the images, the state of the loss scaling.
 
     Raises:
-        UserError: The checkpoint belongs to another variant, other settings or other images.
+        UserError: The checkpoint belongs to another variant, other settings or other images, or is unreadable.
     """
-    state = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
-    saved = state["identity"]
+    try:
+        state = json.loads((checkpoint / _STATE_FILE).read_text())
+        images = merge_states(json.loads(file.read_text()) for file in sorted(checkpoint.glob("images-*.json")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{checkpoint} is no checkpoint of this version ({error}): start a new run.") from error
+    _compare(checkpoint, state["identity"], json.loads(json.dumps(identity)))
+    tensors = _tensors(module, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sharded_files.load(
+            tensors,
+            storage_reader=HuggingFaceStorageReader(str(checkpoint / "state")),
+            no_dist=processes.count == 1,
+        )
+    for adam in optimizer.state.values():
+        adam["step"].fill_(state["adam_step"])
+    return state["step"], images, state["scale"]
+
+
+def _compare(checkpoint: Path, saved: dict[str, Any], identity: dict[str, Any]) -> None:
     if saved["variant"] != identity["variant"]:
         raise UserError(
             f"{checkpoint} is of {saved['variant']}, this run is of {identity['variant']}: "
@@ -68,11 +136,16 @@ def restore_checkpoint(
             f"{checkpoint} cannot be continued with other settings ({changes}): "
             "resume with those of the checkpoint or start a new run."
         )
-    _load(mae.encoder, checkpoint / "encoder.safetensors")
-    _load(mae.decoder, checkpoint / "decoder.safetensors")
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
 
 
-def _load(module: nn.Module, file: Path) -> None:
-    module.load_state_dict(load_file(file))
+def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Name all tensors of a run, sharded or whole; Adam's moments are made where no step has been done."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        adam = optimizer.state[parameter]
+        if not adam:
+            adam["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            adam.update({moment: torch.zeros_like(parameter.detach()) for moment in _MOMENTS})
+        tensors[f"model.{name}"] = parameter.detach()
+        tensors.update({f"{moment}.{name}": adam[moment] for moment in _MOMENTS})
+    return tensors

@@ -2,38 +2,47 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.augment import Photometric, Range
 
+Precision = Literal["float32", "bfloat16", "float16"]
+Distribution = Literal["auto", "none", "ddp", "fsdp"]
 
-@dataclass(frozen=True)
-class PretrainConfig:
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
     """Settings of a run; exactly one of `steps` and `epochs`, and of `lr` and `base_lr`, is given.
+
+    The recipe is arXiv 2512.15715's, §3 (masks, loss) and the appendix' table of hyper-parameters.
 
     Args:
         variant: timm name of the encoder.
         image_size: Side of the crops in pixels.
-        decoder_dim: Decoder width.
-        decoder_depth: Decoder blocks.
-        decoder_heads: Decoder attention heads.
         mask_ratio: Fraction of blocks masked.
         mask_block: Side of a mask block in patches.
         batch_size: Images per optimiser step.
-        accumulation: Parts a batch is split into; on a CPU parts of 32 to 128 images are fastest.
+        lanes: Parts of a batch that are read apart from each other, each by one process; a run can continue on any
+            number of processes that divides it. Only sources that are streams need more than one.
+        accumulation: Parts that each process splits its share of a batch into; on a CPU parts of 32 to 128 images
+            are fastest.
         steps: Optimiser steps.
         epochs: Passes over the images.
         lr: Peak learning rate.
         base_lr: Peak learning rate per 256 images of the batch.
         warmup: Fraction of the steps over which the rate rises linearly; it then falls as a cosine to zero.
         weight_decay: AdamW's, on matrices and embeddings, not on vectors.
-        drop_path: Stochastic depth of the encoder's last block.
+        drop_path: Stochastic depth of the encoder's last block; it rises linearly from 0 at the first, as in timm.
         crop_scale: Area of crops as a fraction of the image.
         crop_ratio: Width / height of crops.
         photometric: Light and colour changes, or None (the paper's recipe).
         precision: Type of the matrix products; bfloat16 is 1.8 times as fast on CPUs that have it in hardware
-            (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and slower on those that have not.
+            (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and slower on those that have not. float16 is for GPUs
+            without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
+        distribution: How several processes share the work (`torchrun`, `accelerate launch`): `ddp` copies the model to
+            each, `fsdp` (FSDP2) shares it out, `auto` is `ddp` for several processes and `none` for one.
+        activation_checkpointing: Keep only the input of every block and compute the rest again for the gradients.
         device: torch device.
         seed: Seed of weights, order, crops, masks and stochastic depth.
         checkpoint_minutes: Time between checkpoints, each with a picture and the curve.
@@ -42,12 +51,10 @@ class PretrainConfig:
 
     variant: str
     image_size: int = 128
-    decoder_dim: int = 128
-    decoder_depth: int = 8
-    decoder_heads: int = 4
     mask_ratio: float = 0.75
     mask_block: int = 2
     batch_size: int = 256
+    lanes: int = 1
     accumulation: int = 8
     steps: int | None = None
     epochs: float | None = None
@@ -59,7 +66,9 @@ class PretrainConfig:
     crop_scale: Range = (0.2, 1.0)
     crop_ratio: Range = (3 / 4, 4 / 3)
     photometric: Photometric | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
+    distribution: Distribution = "auto"
+    activation_checkpointing: bool = False
     device: str = "cpu"
     seed: int = 0
     checkpoint_minutes: float = 5.0
@@ -74,19 +83,39 @@ class PretrainConfig:
         for one, other in (("steps", "epochs"), ("lr", "base_lr")):
             if (getattr(self, one) is None) == (getattr(self, other) is None):
                 raise UserError(f"Give exactly one of {one} and {other}, the other as null.")
+        for name, choices in (("precision", get_args(Precision)), ("distribution", get_args(Distribution))):
+            if getattr(self, name) not in choices:
+                raise UserError(f"Unknown {name} {getattr(self, name)!r}. {nearest_name(getattr(self, name), choices)}")
         if self.batch_size % self.accumulation:
             raise UserError(f"A batch of {self.batch_size} cannot be split into {self.accumulation} equal parts.")
+        if self.lanes < 1 or self.batch_size % self.lanes:
+            raise UserError(
+                f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor."
+            )
 
-    def total_steps(self, images: int) -> int:
-        """Optimiser steps of the run over that many images."""
+    def total_steps(self, images: int | None) -> int:
+        """Optimiser steps of the run over that many images.
+
+        Raises:
+            UserError: Epochs are asked for, but the number of images is not known.
+        """
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
+        if images is None:
+            raise UserError(
+                "A stream has no known number of images: give pretraining.steps and pretraining.epochs=null."
+            )
         return max(1, round(self.epochs * images / self.batch_size))
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate: `lr`, or `base_lr` for every 256 images of the batch."""
+        return self.lr if self.lr is not None else (self.base_lr or 0.0) * self.batch_size / 256
 
     def learning_rate(self, step: int, total: int) -> float:
         """Linear warm-up, then a cosine down to zero."""
-        peak = self.lr if self.lr is not None else (self.base_lr or 0.0) * self.batch_size / 256
+        peak = self.peak_lr
         warmup = round(self.warmup * total)
         if step < warmup:
             return peak * (step + 1) / warmup
@@ -94,25 +123,48 @@ class PretrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the interrupted one to have the same losses."""
-        free = ("device", "checkpoint_minutes", "result_dtype")
+        free = (
+            *("device", "distribution", "accumulation", "activation_checkpointing"),
+            *("checkpoint_minutes", "result_dtype"),
+        )
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainingConfig):
+    """Settings of masked-autoencoder pretraining.
+
+    Args:
+        decoder_dim: Decoder width.
+        decoder_depth: Decoder blocks.
+        decoder_heads: Decoder attention heads.
+    """
+
+    decoder_dim: int = 128
+    decoder_depth: int = 8
+    decoder_heads: int = 4
+
+
 def pretrain_config(values: dict[str, Any]) -> PretrainConfig:
+    """Build settings of pretraining from plain values; see `config_from`."""
+    return config_from(PretrainConfig, values)
+
+
+def config_from[C: TrainingConfig](kind: type[C], values: dict[str, Any]) -> C:
     """Build settings from plain values, as a YAML file holds them.
 
     Raises:
         UserError: A name is unknown or settings contradict each other.
     """
-    settings = _named(PretrainConfig, values)
+    settings = _named(kind, values)
     if settings.get("photometric") is not None:
         settings["photometric"] = Photometric(**_named(Photometric, settings["photometric"]))
-    return PretrainConfig(**settings)
+    return kind(**settings)
 
 
 def _named(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     known = [field.name for field in fields(kind)]
     for name in values:
         if name not in known:
-            raise UserError(f"Unknown pretraining setting {name!r}. {nearest_name(name, known)}")
+            raise UserError(f"Unknown setting {name!r}. {nearest_name(name, known)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -170,6 +170,11 @@ class PixioMAE(nn.Module):
             decoder_heads,
         )
 
+    def initialise(self) -> None:
+        """Set all parameters to their initial values."""
+        self.encoder.initialise()
+        self.decoder.initialise()
+
     def patch_grid(self, images_BCHW: Tensor) -> tuple[int, int]:
         """Patches along height and width.
 

@@ -10,17 +10,26 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pixio_robot.errors import UserError
+
+class LossIsNoNumberError(Exception):
+    """The loss of a step is not finite; `images` are this process's images of the step."""
+
+    def __init__(self, step: int, images: list[str]) -> None:
+        super().__init__(f"The loss stopped being a number at step {step}")
+        self.step = step
+        self.images = images
 
 
 class RunLog:
     """Collects losses as device tensors and reads them only when `flush` is called."""
 
-    def __init__(self, file: Path) -> None:
-        """Log to `file`; nothing is written before the first record."""
+    def __init__(self, file: Path, phase: str, writes: bool = True) -> None:
+        """Log to `file`, if this process `writes`; nothing is written before the first record."""
         self.file = file
+        self.phase = phase
+        self.writes = writes
         self.losses: list[float] = []
-        self._pending: list[tuple[Tensor, float]] = []
+        self._pending: list[tuple[Tensor, float, list[str]]] = []
         self._flushed = time.monotonic()
 
     @property
@@ -30,8 +39,10 @@ class RunLog:
 
     def write(self, *records: dict[str, Any]) -> None:
         """Append one JSON object a line."""
+        if not self.writes:
+            return
         with self.file.open("a") as file:
-            file.writelines(json.dumps({"phase": "pretraining", **record}) + "\n" for record in records)
+            file.writelines(json.dumps({"phase": self.phase, **record}) + "\n" for record in records)
 
     def rewind(self, step: int) -> None:
         """Take up the log of an interrupted run, without what it did after `step`."""
@@ -40,45 +51,50 @@ class RunLog:
             if line.endswith("\n"):  # the last line may have been cut off
                 records.append(json.loads(line))
         records = [record for record in records if record.get("step", 0) <= step]
-        unfinished = self.file.with_suffix(".unfinished")
-        unfinished.write_text("".join(json.dumps(record) + "\n" for record in records))
-        unfinished.replace(self.file)
+        if self.writes:
+            unfinished = self.file.with_suffix(".unfinished")
+            unfinished.write_text("".join(json.dumps(record) + "\n" for record in records))
+            unfinished.replace(self.file)
         self.losses = [record["loss"] for record in records if "loss" in record]
 
-    def add(self, loss: Tensor, learning_rate: float) -> None:
-        """Note the loss of the next step without waiting for the device."""
-        self._pending.append((loss, learning_rate))
+    def add(self, loss: Tensor, learning_rate: float, images: list[str]) -> None:
+        """Note the loss of the next step, and the images it is of, without waiting for the device."""
+        self._pending.append((loss, learning_rate, images))
 
     def flush(self, batch_size: int) -> float:
         """Read pending losses, log them, and return images per second since the last flush.
 
         Raises:
-            UserError: A loss is not a finite number.
+            LossIsNoNumberError: A loss is not a finite number.
         """
-        values = torch.stack([loss for loss, _ in self._pending]).tolist() if self._pending else []
+        values = torch.stack([loss for loss, _, _ in self._pending]).tolist() if self._pending else []
         rate = round(len(values) * batch_size / max(self.seconds_since_flush, 1e-9), 1)
-        for value, (_, learning_rate) in zip(values, self._pending, strict=True):
+        records = []
+        for value, (_, learning_rate, images) in zip(values, self._pending, strict=True):
             step = len(self.losses) + 1
             if not math.isfinite(value):
-                raise UserError(f"The loss stopped being a number at step {step}")
+                self.write(*records)
+                raise LossIsNoNumberError(step, images)
             self.losses.append(value)
-            self.write({"step": step, "loss": value, "lr": learning_rate, "images_per_second": rate})
+            records.append({"step": step, "loss": value, "lr": learning_rate, "images_per_second": rate})
+        self.write(*records)
         self._pending.clear()
         self._flushed = time.monotonic()
         return rate
 
 
-class PretrainingBar:
+class StepBar:
     """Progress bar with smoothed loss, images per second and time left."""
 
-    def __init__(self, done: int, total: int) -> None:
+    def __init__(self, phase: str, done: int, total: int, shown: bool = True) -> None:
         """Prepare a bar of `total` steps, `done` of them behind us."""
         self._progress = Progress(
-            TextColumn("pretraining"),
+            TextColumn(phase),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}  {task.fields[rate]} images/s"),
             TimeRemainingColumn(elapsed_when_finished=True),
+            disable=not shown,
         )
         self._task: TaskID = self._progress.add_task("", total=total, completed=done, loss="…", rate="…")
 

@@ -1,48 +1,83 @@
-"""The pretraining loop: one optimiser step after another, resumable at any of them.
+"""The training loop of pretraining and distillation: one optimiser step after another, resumable at any of them.
 
-Shape letters: B images, C channels, H and W pixels.
+Shape letters: B images, C channels, H and W pixels, N patches, L residual branches.
 """
 
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
 from timm.layers.attention import Attention
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.augment import change_photometrically, draw_changes, normalise
-from pixio_robot.pretraining.batches import STEP, Batch, generator_for, preview, training_batches
+from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
+from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
-from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.mae import PixioMAE
+from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
+from pixio_robot.pretraining.distributed import (
+    Processes,
+    checkpoint_activations,
+    join_processes,
+    materialise,
+    own_shard,
+    shard,
+)
 from pixio_robot.pretraining.masking import block_mask
-from pixio_robot.pretraining.pictures import reconstruct, save_loss_curve, save_picture
-from pixio_robot.pretraining.run_log import PretrainingBar, RunLog
-from pixio_robot.pretraining.sources import ImageSource
-from pixio_robot.pretraining.weights import create_encoder, save_mae
+from pixio_robot.pretraining.objectives import Objective, Reconstruction
+from pixio_robot.pretraining.pictures import save_loss_curve, save_picture
+from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
+from pixio_robot.pretraining.sources import ImageCache, ImageSource
+from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8
+NAMED_IMAGES = 8  # of a batch whose loss is no number, in the message; the log has all
 
 
-def pretrain(config: PretrainConfig, source: ImageSource, output_dir: Path, resume: bool = False) -> Path:
-    """Pretrain an encoder as a masked autoencoder.
+def pretrain(
+    config: PretrainConfig,
+    source: ImageSource,
+    output_dir: Path,
+    resume: bool = False,
+    processes: Processes | None = None,
+) -> Path:
+    """Pretrain an encoder as a masked autoencoder; see `train`.
 
-    The folder receives `encoder.safetensors` and `decoder.safetensors` (the result), `config.yaml`, `log.jsonl`
-    (loss of every step), `curve.png`, `reconstructions/*.png` and `checkpoints/`. torch's global generator is
-    seeded, since stochastic depth draws from it.
+    Returns:
+        The encoder's weights file, beside which `decoder.safetensors` lies.
+    """
+    return train(config, Reconstruction, source, output_dir, resume, processes)
+
+
+def train[C: TrainingConfig](
+    config: C,
+    objective: Callable[[C], Objective],
+    source: ImageSource,
+    output_dir: Path,
+    resume: bool = False,
+    processes: Processes | None = None,
+) -> Path:
+    """Minimise an objective over images.
+
+    The folder receives `encoder.safetensors` (the result), `config.yaml`, `log.jsonl` (loss of every step),
+    `curve.png`, `reconstructions/*.png` and `checkpoints/`; of several processes the main one writes them. torch's
+    global generator is seeded, since initial weights are drawn from it.
 
     Args:
         config: Settings.
-        source: Where images come from.
-        output_dir: Where everything goes.
+        objective: Builds what is minimised; under FSDP it is called on the meta device.
+        source: Images.
+        output_dir: Where everything goes; of several processes, the main one's counts.
         resume: Continue from the latest checkpoint in `output_dir`; without one, start at the beginning.
+        processes: Who takes part; found out by itself if None.
 
     Returns:
         The encoder's weights file.
@@ -51,52 +86,101 @@ def pretrain(config: PretrainConfig, source: ImageSource, output_dir: Path, resu
         UserError: The folder holds another run, the checkpoint belongs to another variant, settings or images,
             sizes do not fit each other, or the loss stops being a number.
     """
-    torch.manual_seed(config.seed)
-    trainer = _Trainer(config, source, output_dir)
+    if processes is None:
+        with join_processes(config) as processes:
+            return train(config, objective, source, output_dir, resume, processes)
+    output_dir = processes.share(output_dir)
+    trainer = _Trainer(config, objective, source, output_dir, processes)
     if not resume and trainer.log.file.exists():
         raise UserError(f"{output_dir} already holds a run: resume it, or choose another folder.")
-    checkpoint = latest_checkpoint(trainer.checkpoints)
-    if checkpoint:
-        first = restore_checkpoint(checkpoint, trainer.mae, trainer.optimizer, trainer.identity)
-        trainer.log.rewind(first)
-    else:
-        first = 0
-        trainer.start_afresh()
-    trainer.train(first)
-    save_mae(trainer.mae, config.variant, output_dir, getattr(torch, config.result_dtype))
+    first, images_state = trainer.resume_or_start()
+    trainer.train(first, images_state)
+    trainer.objective.save(output_dir, getattr(torch, config.result_dtype), processes.main)
     return output_dir / "encoder.safetensors"
 
 
-class _Trainer:
-    """Model, optimiser and run folder of one call of `pretrain`."""
+class _Draws(NamedTuple):
+    """Everything random about the images of a step but their crops: masks, colours, stochastic depth."""
 
-    def __init__(self, config: PretrainConfig, source: ImageSource, folder: Path) -> None:
+    mask_BN: Tensor
+    changes: ColourChanges | None
+    depth_LB: Tensor
+
+    def part(self, rows: slice) -> "_Draws":
+        changes = self.changes and ColourChanges(*(change[rows] for change in self.changes))
+        return _Draws(self.mask_BN[rows], changes, self.depth_LB[:, rows])
+
+
+class _Trainer[C: TrainingConfig]:
+    """Model, optimiser and run folder of one call of `train`."""
+
+    def __init__(
+        self,
+        config: C,
+        objective: Callable[[C], Objective],
+        source: ImageSource,
+        folder: Path,
+        processes: Processes,
+    ) -> None:
         self.config = config
         self.source = source
         self.folder = folder
+        self.processes = processes
         self.checkpoints = folder / "checkpoints"
-        self.log = RunLog(folder / "log.jsonl")
+        self.shown_BHWC: Tensor | None = None
+        self.skipped: list[tuple[int, tuple[str, ...]]] = []
         self.total = config.total_steps(source.images)
-        self.identity: dict[str, Any] = config.identity() | {"images": source.fingerprint}
-        encoder = create_encoder(config.variant, config.image_size, config.drop_path)
-        self.mae = PixioMAE(
-            encoder,
-            config.decoder_dim,
-            config.decoder_depth,
-            config.decoder_heads,
-            config.mask_ratio,
-            config.mask_block,
-        ).to(config.device)
-        if config.device == "cpu":
+        self.own = own_part(config.batch_size, processes.rank, processes.count)
+        torch.manual_seed(config.seed)
+        with torch.device("meta" if processes.sharded else "cpu"):
+            self.objective = objective(config)
+        self.log = RunLog(folder / "log.jsonl", self.objective.phase, processes.main)
+        self.identity: dict[str, Any] = config.identity() | self.objective.identity() | {"images": source.fingerprint}
+        self.grid: tuple[int, int] = self.objective.encoder.patch_embed.grid_size
+        # A mask that does not fit the images must end here, before anything is written.
+        block_mask(1, self.grid, config.mask_ratio, config.mask_block)
+        self.module = self._prepared()
+        groups = param_groups_weight_decay(self.objective.module, config.weight_decay)
+        # Betas and the groups without weight decay as in arXiv 2512.15715, appendix.
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        device_type = processes.device.type
+        self.scaler = torch.amp.GradScaler(device_type, enabled=config.precision == "float16")
+
+    def _prepared(self) -> torch.nn.Module:
+        """Place the module on its device or devices and return what the forward pass goes through."""
+        module, device = self.objective.module, self.processes.device
+        self.depth = StochasticDepth(module)
+        if device.type == "cpu":
             # On CPUs the backward pass of torch's fused attention takes 43 % of a bfloat16 step (torch 2.11);
             # plain products are 1.8 times as fast over the whole step, and as fast as fused in float32.
-            for module in self.mae.modules():
-                if isinstance(module, Attention):
-                    module.fused_attn = False
-        # A mask that does not fit the images must end here, before anything is written.
-        block_mask(1, encoder.patch_embed.grid_size, config.mask_ratio, config.mask_block)
-        groups = param_groups_weight_decay(self.mae, config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+            for layer in module.modules():
+                if isinstance(layer, Attention):
+                    layer.fused_attn = False
+        if self.config.activation_checkpointing:
+            checkpoint_activations(module)
+        if self.processes.sharded:
+            shard(module, device, self.config.precision)
+            materialise(module, device, self.config.seed)
+        else:
+            module.to(device)
+        self.objective.to(device)
+        return self.processes.wrap(module)
+
+    def resume_or_start(self) -> tuple[int, dict[str, Any]]:
+        """Restore the latest checkpoint, or begin; return the first step to do and the state of the images."""
+        checkpoint = latest_checkpoint(self.checkpoints)
+        self.processes.wait()
+        if checkpoint is None:
+            if self.processes.main:
+                self.start_afresh()
+            self.processes.wait()
+            return 0, {}
+        first, images_state, scale = restore_checkpoint(
+            checkpoint, self.objective.module, self.optimizer, self.identity, self.processes
+        )
+        self.scaler.load_state_dict(scale)
+        self.log.rewind(first)
+        return first, images_state
 
     def start_afresh(self) -> None:
         """Write what the run is, and forget the log of one that ended before its first checkpoint."""
@@ -108,79 +192,124 @@ class _Trainer:
                 "event": "started",
                 "command": sys.argv,
                 "images": self.source.images,
-                "skipped_images": self.source.skipped,
+                "skipped_images": self.source.skipped if isinstance(self.source, ImageCache) else [],
                 "steps": self.total,
+                "processes": self.processes.count,
+                "distribution": self.processes.distribution,
             }
         )
 
-    def train(self, first: int) -> None:
+    def train(self, first: int, images_state: dict[str, Any]) -> None:
         """Do steps first…total-1, with a checkpoint every few minutes and at the end."""
         started = saved = time.monotonic()
-        self.mae.train()
-        with PretrainingBar(first, self.total) as bar:
-            for step, batch_BCHW in training_batches(self.config, self.source, first, self.total):
-                learning_rate = self.config.learning_rate(step, self.total)
-                self.log.add(self.step(batch_BCHW, step, learning_rate), learning_rate)
+        self.objective.module.train()
+        batches = training_batches(
+            self.config, self.source, first, self.total, self.processes.rank, self.processes.count, images_state
+        )
+        with StepBar(self.objective.phase, first, self.total, self.processes.main) as bar:
+            for batch in batches:
+                images_state = batch.state
+                learning_rate = self.config.learning_rate(batch.step, self.total)
+                loss = self.processes.mean(self.step(batch, learning_rate))
+                self.log.add(loss, learning_rate, batch.names)
+                if batch.skipped:
+                    self.skipped.append((batch.step + 1, batch.skipped))
                 due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
-                if due or self.log.seconds_since_flush > LOG_SECONDS:
+                due, flush = self.processes.decide(due, due or self.log.seconds_since_flush > LOG_SECONDS)
+                if flush:
                     self.flush(bar)
                 if due:
-                    self.checkpoint(step + 1)
+                    self.checkpoint(batch.step + 1, images_state)
                     saved = time.monotonic()
             if first < self.total:
                 self.flush(bar)
-                self.checkpoint(self.total)
+                self.checkpoint(self.total, images_state)
         self.log.write({"event": "finished", "seconds": round(time.monotonic() - started, 1)})
 
-    def step(self, batch_BCHW: Tensor, step: int, learning_rate: float) -> Tensor:
-        """Do one optimiser step on a uint8 batch and return its mean loss, still on the device."""
-        config = self.config
-        generator = generator_for(config.seed, STEP, step)
-        torch.manual_seed(generator.initial_seed())
+    def step(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Do one optimiser step and return the mean loss of this process's images, still on the device."""
+        config, device = self.config, self.processes.device
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        draws = self._draw(batch.step).part(self.own)
+        images_BCHW = batch.images_BCHW.to(device, non_blocking=True)
+        size = len(images_BCHW) // config.accumulation
         losses = []
-        for part_BCHW in batch_BCHW.to(config.device, non_blocking=True).chunk(config.accumulation):
-            images_BCHW = part_BCHW.contiguous().float() / 255
-            if config.photometric:
-                images_BCHW = change_photometrically(
-                    images_BCHW, draw_changes(len(images_BCHW), config.photometric, generator)
-                )
-            with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                loss = self.mae(normalise(images_BCHW), generator).loss / config.accumulation
-            loss.backward()
+        for part in range(config.accumulation):
+            rows = slice(part * size, (part + 1) * size)
+            loss = self._loss(images_BCHW[rows], draws.part(rows)) / config.accumulation
+            if isinstance(self.module, DistributedDataParallel):
+                # Gradients are averaged once, with the last part.
+                self.module.require_backward_grad_sync = part == config.accumulation - 1
+            self.scaler.scale(loss).backward()
             losses.append(loss.detach())
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         return torch.stack(losses).sum()
 
-    def flush(self, bar: PretrainingBar) -> None:
+    def _draw(self, step: int) -> _Draws:
+        """Draw for the global batch, so that losses do not depend on how it is shared out and split."""
+        config, generator = self.config, generator_for(self.config.seed, STEP, step)
+        mask_BN = block_mask(config.batch_size, self.grid, config.mask_ratio, config.mask_block, generator)
+        changes = draw_changes(config.batch_size, config.photometric, generator) if config.photometric else None
+        return _Draws(mask_BN, changes, self.depth.draw(config.batch_size, generator))
+
+    def _loss(self, uint8_BCHW: Tensor, draws: _Draws) -> Tensor:
+        precision = getattr(torch, self.config.precision)
+        images_BCHW = uint8_BCHW.contiguous().float() / 255
+        if draws.changes:
+            images_BCHW = change_photometrically(images_BCHW, draws.changes)
+        self.depth.set_factors(draws.depth_LB.to(images_BCHW.device, non_blocking=True))
+        with torch.autocast(images_BCHW.device.type, precision, enabled=precision != torch.float32):
+            return self.objective.loss(self.module, images_BCHW, draws.mask_BN)
+
+    def flush(self, bar: StepBar) -> None:
         """Bring log and bar up to date."""
+        for skipped in self.processes.gather(self.skipped):
+            self.log.write(*({"event": "skipped", "step": step, "images": names} for step, names in skipped))
+        self.skipped.clear()
         try:
             rate = self.log.flush(self.config.batch_size)
-        except UserError as error:
-            raise UserError(f"{error}; {self._kept()}") from error
+        except LossIsNoNumberError as error:
+            images = [name for names in self.processes.gather(error.images) for name in names]
+            self.log.write({"event": "stopped", "reason": str(error), "step": error.step, "images": images})
+            more = f" and {len(images) - NAMED_IMAGES} more in log.jsonl" if len(images) > NAMED_IMAGES else ""
+            named = ", ".join(images[:NAMED_IMAGES])
+            raise UserError(f"{error} (images {named}{more}); {self._kept()}") from error
         bar.update(self.log.losses, rate)
 
-    def checkpoint(self, step: int) -> None:
+    def checkpoint(self, step: int, images_state: dict[str, Any]) -> None:
         """Save the state after `step` steps and draw pictures of it."""
         # A finite loss can have had gradients that were not: such weights must not replace a good checkpoint.
-        if not torch.stack([parameter.isfinite().all() for parameter in self.mae.parameters()]).all():
+        finite = torch.stack([own_shard(value).isfinite().all() for value in self.objective.module.parameters()])
+        if self.processes.mean(finite.all().float()) < 1:
             raise UserError(f"The weights stopped being numbers at step {step}; {self._kept()}")
-        save_checkpoint(self.checkpoints, step, self.mae, self.optimizer, self.identity)
-        save_loss_curve(self.log.losses, self.folder / "curve.png")
-        self.mae.eval()
-        shown = torch.linspace(0, len(self.source) - 1, PICTURE_IMAGES).long().tolist()
-        frames_BHWC = self._resized(self.source.read(shown))
-        picture = reconstruct(self.mae, frames_BHWC, self.config.seed)
-        save_picture(picture, self.folder / "reconstructions" / f"{step:07d}.png")
-        self.mae.train()
+        save_checkpoint(
+            self.checkpoints,
+            step,
+            self.objective.module,
+            self.optimizer,
+            self.identity,
+            images_state,
+            self.scaler.state_dict(),
+            self.processes,
+            None if self.processes.sharded else lambda folder: self.objective.save(folder, torch.float32, True),
+        )
+        if self.processes.main:
+            save_loss_curve(self.log.losses, self.folder / "curve.png")
+            if not self.processes.sharded:  # a picture of a sharded model would take all processes
+                self.draw(step)
 
-    def _resized(self, frames_BHWC: Tensor) -> Tensor:
-        images = frames_BHWC.permute(0, 3, 1, 2)
-        size = (self.config.image_size, self.config.image_size)
-        resized = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
-        return resized.permute(0, 2, 3, 1)
+    def draw(self, step: int) -> None:
+        """Save a picture of what the model does after `step` steps."""
+        if self.shown_BHWC is None:
+            self.shown_BHWC = preview(self.source, PICTURE_IMAGES, self.config.image_size)
+        self.objective.module.eval()
+        picture = self.objective.picture(self.shown_BHWC, self.config.seed)
+        self.objective.module.train()
+        if picture is not None:
+            save_picture(picture, self.folder / "reconstructions" / f"{step:07d}.png")
 
     def _kept(self) -> str:
         kept = latest_checkpoint(self.checkpoints)

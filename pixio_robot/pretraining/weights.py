@@ -12,6 +12,7 @@ from torch import nn
 
 from pixio_robot.encoders import PIXIO_VARIANTS, PixioVisionTransformer, load_encoder_weights
 from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.pretraining.distributed import whole
 from pixio_robot.pretraining.mae import PixioMAE
 
 _DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
@@ -34,44 +35,63 @@ def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> Pix
     return encoder
 
 
-def save_mae(mae: PixioMAE, variant: str, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write `encoder.safetensors` (timm's keys) and `decoder.safetensors`, with metadata that rebuilds both.
+def save_encoder(
+    encoder: PixioVisionTransformer,
+    variant: str,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    write: bool = True,
+) -> dict[str, str]:
+    """Write `encoder.safetensors` (timm's keys), with metadata that rebuild it.
 
     Args:
-        mae: The autoencoder.
-        variant: timm name of its encoder.
-        folder: Existing folder; each file is replaced at once.
+        encoder: Whole, or sharded: then all processes call this together.
+        variant: timm name of the encoder.
+        folder: Existing folder; the file is replaced at once.
         dtype: Type of the stored weights.
+        write: Whether this process writes the file.
+
+    Returns:
+        The metadata.
     """
-    encoder, decoder = mae.encoder, mae.decoder
-    encoder_attention, decoder_attention = (
-        [layer for layer in module.modules() if isinstance(layer, Attention)] for module in (encoder, decoder)
-    )
+    attention = [layer for layer in encoder.modules() if isinstance(layer, Attention)]
     metadata = {
         "variant": variant,
         "image_size": str(16 * encoder.patch_embed.grid_size[0]),
-        "patch_size": str(mae.patch),
+        "patch_size": str(encoder.patch_embed.patch_size[0]),
         "embed_dim": str(encoder.embed_dim),
-        "depth": str(len(encoder_attention)),
-        "num_heads": str(encoder_attention[0].num_heads),
+        "depth": str(len(attention)),
+        "num_heads": str(attention[0].num_heads),
         "class_tokens": str(encoder.num_prefix_tokens),
     }
-    decoder_metadata = metadata | {
+    _save(encoder, folder / "encoder.safetensors", metadata, dtype, write)
+    return metadata
+
+
+def save_mae(mae: PixioMAE, variant: str, folder: Path, dtype: torch.dtype = torch.float32, write: bool = True) -> None:
+    """Write the encoder (see `save_encoder`) and beside it `decoder.safetensors`, with metadata that rebuild both."""
+    decoder = mae.decoder
+    attention = [layer for layer in decoder.modules() if isinstance(layer, Attention)]
+    metadata = save_encoder(mae.encoder, variant, folder, dtype, write) | {
         "decoder_dim": str(decoder.embed.out_features),
-        "decoder_depth": str(len(decoder_attention)),
-        "decoder_heads": str(decoder_attention[0].num_heads),
+        "decoder_depth": str(len(attention)),
+        "decoder_heads": str(attention[0].num_heads),
         "mask_ratio": str(mae.mask_ratio),
         "mask_block": str(mae.mask_block),
     }
-    _save(encoder, folder / "encoder.safetensors", metadata, dtype)
-    _save(decoder, folder / "decoder.safetensors", decoder_metadata, dtype)
+    _save(decoder, folder / "decoder.safetensors", metadata, dtype, write)
 
 
-def _save(module: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.dtype) -> None:
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in module.state_dict().items()}
-    unfinished = file.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata=metadata)
-    os.replace(unfinished, file)
+def _save(module: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.dtype, write: bool) -> None:
+    tensors = {}
+    for key, value in module.state_dict().items():
+        value = whole(value.detach())
+        if write:
+            tensors[key] = value.to("cpu", dtype).contiguous()
+    if write:
+        unfinished = file.with_suffix(".unfinished")
+        save_file(tensors, unfinished, metadata=metadata)
+        os.replace(unfinished, file)
 
 
 def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
