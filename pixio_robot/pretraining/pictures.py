@@ -52,10 +52,11 @@ def reconstruct(mae: PixioMAE, images_BHWC: Tensor, seed: int) -> np.ndarray:
     hidden = unpatchify(
         original_patches.masked_fill(output.mask_BN.to(device)[..., None], HIDDEN_GREY), grid, mae.patch
     )
-    return _tile([images_BCHW, hidden, reconstruction])
+    return tile([images_BCHW, hidden, reconstruction])
 
 
-def _tile(rows_BCHW: list[Tensor]) -> np.ndarray:
+def tile(rows_BCHW: list[Tensor]) -> np.ndarray:
+    """Lay rows of images in [0, 1] out as one uint8 RGB picture with white gaps."""
     batch, _, height, width = rows_BCHW[0].shape
     picture = np.full((len(rows_BCHW) * (height + GAP) - GAP, batch * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
     for row, images in enumerate(rows_BCHW):
@@ -73,7 +74,7 @@ def save_picture(picture: np.ndarray, file: Path) -> None:
     _write(buffer.getvalue(), file)
 
 
-def save_loss_curve(losses: list[float], file: Path) -> None:
+def save_loss_curve(losses: list[float], file: Path, loss_name: str) -> None:
     """Draw the loss of every step, with a running mean over a fiftieth of the run, as PNG."""
     steps = range(1, len(losses) + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -83,7 +84,7 @@ def save_loss_curve(losses: list[float], file: Path) -> None:
     mean = np.convolve(losses, np.ones(window) / window, mode="valid")
     axes.plot(steps[window - 1 :], mean, linewidth=1.5, label=f"mean of {window} steps")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss on masked patches (normalised pixels)")
+    axes.set_ylabel(loss_name)
     # The first steps lie far above the rest and would flatten the curve.
     axes.set_ylim(min(losses) * 0.95, float(np.quantile(losses, 0.98)) * 1.05)
     axes.grid(alpha=0.3)

@@ -1,0 +1,43 @@
+"""Measure how fast pretraining is, from a plain trainer to this package's, and what each change gains."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from pixio_robot.entry_points import entry_point
+
+
+@entry_point("benchmark_pretraining")
+def main(cfg: DictConfig) -> None:
+    """Climb the ladder and print it; see configs/benchmark_pretraining.yaml."""
+    import torch
+
+    from pixio_robot.evaluation.record import write_json
+    from pixio_robot.pretraining.augment import Photometric
+    from pixio_robot.pretraining.config import PretrainConfig
+    from pixio_robot.pretraining.speed.ladder import ladder, measure
+    from pixio_robot.pretraining.speed.table import ladder_record, print_ladder
+    from pixio_robot.progress import phase_progress
+
+    torch.set_num_threads(cfg.threads)
+    names = ("device", "image_size", "mask_block", "batch_size", "accumulation")
+    fields = OmegaConf.masked_copy(cfg, [*names, "decoder_dim", "decoder_depth", "decoder_heads"])
+    config = PretrainConfig(
+        variant=cfg.encoder.name,
+        steps=cfg.steps * cfg.rounds,
+        lr=1e-3,
+        photometric=Photometric(),
+        **{str(name): value for name, value in fields.items()},
+    )
+    console = Console()
+    with phase_progress(console) as progress:
+        measurements = measure(config, ladder(cfg.device), cfg.steps, cfg.rounds, cfg.images, cfg.workers, progress)
+    record = ladder_record(config, measurements, cfg.threads, cfg.workers)
+    print_ladder(record, console)
+    if cfg.output:
+        write_json(Path(cfg.output), record)
+
+
+if __name__ == "__main__":
+    main()
