@@ -2,8 +2,10 @@
 
 import difflib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 
 
 class UserError(ValueError):
@@ -24,17 +26,39 @@ def nearest_name(name: str, choices: Iterable[str]) -> str:
 
 
 def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
-    """Turn `UserError` (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script."""
+    """Turn `UserError` (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
+
+    Of several processes started by torchrun or accelerate, the first to fail prints; the others end quietly.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if _fails_first():
+                print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped.", file=sys.stderr)
             sys.exit(130)
+        except Exception:
+            if _fails_first():
+                raise
+            sys.exit(2)  # lost its peers, one of which said why
 
     return wrapped
+
+
+def _fails_first() -> bool:
+    """Whether no process started together with this one has failed before; their launcher's store keeps count."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    from torch.distributed import DistNetworkError, TCPStore
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+    except DistNetworkError:  # the launcher is gone, or has no store
+        return os.environ["RANK"] == "0"
+    return store.add(f"pixio_robot/failed/{os.environ['TORCHELASTIC_RESTART_COUNT']}", 1) == 1

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted(CONFIG_FOLDER.iterdir())
-    if group.is_dir() and group.name != "images"
+    if group.is_dir() and group.name not in ("distillation", "images", "pretraining")  # of other entry points
     for choice in sorted(group.glob("*.yaml"))
 ]
 

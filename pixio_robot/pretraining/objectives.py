@@ -20,6 +20,8 @@ class Objective(Protocol):
 
     phase: str
     """Name in log and progress bar."""
+    loss_name: str
+    """What the loss measures, for the picture of its curve."""
     module: nn.Module
     """Everything that is trained, and nothing else; has `initialise()`, which sets all its parameters."""
     encoder: PixioVisionTransformer
@@ -56,6 +58,7 @@ class Reconstruction:
     """Masked-autoencoder pretraining (arXiv 2512.15715, §3)."""
 
     phase = "pretraining"
+    loss_name = "loss on masked patches (normalised pixels)"
 
     def __init__(self, config: PretrainConfig) -> None:
         """Build encoder and decoder.

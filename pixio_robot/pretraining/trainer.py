@@ -202,6 +202,7 @@ class _Trainer[C: TrainingConfig]:
     def train(self, first: int, images_state: dict[str, Any]) -> None:
         """Do steps first…total-1, with a checkpoint every few minutes and at the end."""
         started = saved = time.monotonic()
+        due = False
         self.objective.module.train()
         batches = training_batches(
             self.config, self.source, first, self.total, self.processes.rank, self.processes.count, images_state
@@ -221,7 +222,7 @@ class _Trainer[C: TrainingConfig]:
                 if due:
                     self.checkpoint(batch.step + 1, images_state)
                     saved = time.monotonic()
-            if first < self.total:
+            if first < self.total and not due:
                 self.flush(bar)
                 self.checkpoint(self.total, images_state)
         self.log.write({"event": "finished", "seconds": round(time.monotonic() - started, 1)})
@@ -237,10 +238,10 @@ class _Trainer[C: TrainingConfig]:
         losses = []
         for part in range(config.accumulation):
             rows = slice(part * size, (part + 1) * size)
-            loss = self._loss(images_BCHW[rows], draws.part(rows)) / config.accumulation
             if isinstance(self.module, DistributedDataParallel):
-                # Gradients are averaged once, with the last part.
+                # Gradients are averaged once, with the last part; the forward pass already has to know.
                 self.module.require_backward_grad_sync = part == config.accumulation - 1
+            loss = self._loss(images_BCHW[rows], draws.part(rows)) / config.accumulation
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
         self.scaler.step(self.optimizer)
@@ -297,7 +298,7 @@ class _Trainer[C: TrainingConfig]:
             None if self.processes.sharded else lambda folder: self.objective.save(folder, torch.float32, True),
         )
         if self.processes.main:
-            save_loss_curve(self.log.losses, self.folder / "curve.png")
+            save_loss_curve(self.log.losses, self.folder / "curve.png", self.objective.loss_name)
             if not self.processes.sharded:  # a picture of a sharded model would take all processes
                 self.draw(step)
 

@@ -1,0 +1,57 @@
+"""One call of a training script: processes join, images are opened, a run folder is chosen, training runs."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining.config import TrainingConfig
+from pixio_robot.pretraining.distributed import join_processes
+from pixio_robot.pretraining.objectives import Objective
+from pixio_robot.pretraining.sources import ImageSource, demo_images, folder_images
+from pixio_robot.pretraining.trainer import train
+
+
+def run_job[C: TrainingConfig](
+    config: C,
+    objective: Callable[[C], Objective],
+    open_images: Callable[[], ImageSource],
+    runs: Path,
+    resume: str | None,
+) -> None:
+    """Train, and say where the output goes and where the encoder is.
+
+    Args:
+        config: Settings.
+        objective: Builds what is minimised.
+        open_images: Opens the images; one process of each machine does it before the others.
+        runs: Folder in which a new run folder is made, named after the time.
+        resume: An interrupted run's folder instead.
+
+    Raises:
+        UserError: `resume` is no folder, or see `train`.
+    """
+    if resume and not Path(resume).is_dir():
+        raise UserError(f"There is no run at {resume}: give the folder of an interrupted run as resume=…")
+    with join_processes(config) as processes:
+        with processes.first_of_machine():
+            source = open_images()
+        folder = processes.share(Path(resume or runs / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+        if processes.main:
+            count = "a stream of" if source.images is None else source.images
+            print(f"{count} images, output in {folder}", flush=True)
+        encoder = train(config, objective, source, folder, resume=bool(resume), processes=processes)
+        if processes.main:
+            print(f"encoder: {encoder}")
+
+
+def open_images(values: dict[str, Any], cache_dir: Path) -> ImageSource:
+    """Open what `configs/images/` describes.
+
+    Raises:
+        UserError: There is nothing to read.
+    """
+    kind, path, rest = values["kind"], Path(values["path"]), values.keys() - {"kind", "path"}
+    openers = {"folder": folder_images, "demos": demo_images}
+    return openers[kind](path, cache_dir, **{name: values[name] for name in rest})

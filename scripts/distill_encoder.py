@@ -1,0 +1,28 @@
+"""Distil any encoder into a smaller Pixio encoder on images of one's own."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pixio_robot.entry_points import entry_point
+
+
+@entry_point("distill_encoder")
+def main(cfg: DictConfig) -> None:
+    """Open the images, distil, and say where the encoder is; see configs/distill_encoder.yaml."""
+    from pixio_robot.pretraining.config import config_from
+    from pixio_robot.pretraining.distillation import Distillation, DistillConfig
+    from pixio_robot.pretraining.job import open_images, run_job
+
+    fields = OmegaConf.to_container(cfg)
+    run_job(
+        config_from(DistillConfig, fields["distillation"]),
+        Distillation,
+        lambda: open_images(fields["images"], Path(cfg.cache_dir)),
+        Path(cfg.output_root, "distill_encoder"),
+        cfg.resume,
+    )
+
+
+if __name__ == "__main__":
+    main()
