@@ -9,10 +9,17 @@ from PIL import Image, ImageOps
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def decode(file: Path | bytes) -> Image.Image | Exception:
-    """Decode an image file or its bytes to upright RGB, or return the error that stands in the way."""
+def decode(file: Path | bytes, side: int | None = None) -> Image.Image | Exception:
+    """Decode an image file or its bytes to upright RGB, or return the error that stands in the way.
+
+    Args:
+        file: An image that Pillow can read.
+        side: A JPEG may come out smaller, its shorter side still at least this many pixels; that is much faster.
+    """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            if side:
+                image.draft("RGB", (side, side))
             return ImageOps.exif_transpose(image).convert("RGB")
     # Pillow's decoders raise many kinds of errors on damaged files; none of them may end a long run.
     except Exception as error:

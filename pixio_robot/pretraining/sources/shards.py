@@ -1,0 +1,135 @@
+"""Images in webdataset tar shards: a folder, brace notation, or any URL that webdataset opens."""
+
+import hashlib
+import importlib
+import re
+import tarfile
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining.curation import Curation
+from pixio_robot.pretraining.sources.decoding import SUFFIXES
+from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
+from pixio_robot.pretraining.sources.stream import Lane
+
+
+def find_shards(path: str | Sequence[str]) -> list[str]:
+    """List shards in a fixed order.
+
+    Args:
+        path: A folder of `.tar` files, a URL or file in brace notation (`shard-{0000..0099}.tar`), or several.
+
+    Raises:
+        UserError: There are no shards.
+    """
+    urls = []
+    for one in [path] if isinstance(path, str) else path:
+        if Path(one).is_dir():
+            urls += sorted(str(file) for file in Path(one).glob("*.tar"))
+        else:
+            urls += _webdataset("shardlists").expand_urls(one)
+    if not urls:
+        raise UserError(f"{path} holds no .tar shards: give a folder of them, brace notation or a URL as images.path=…")
+    for url in urls:
+        if is_local(url) and not Path(url).is_file():
+            raise UserError(f"There is no shard {url}: check images.path.")
+    return urls
+
+
+def is_local(url: str) -> bool:
+    """Tell a path from a URL."""
+    return not re.match(r"[a-z0-9+.-]+:", url, re.IGNORECASE)
+
+
+def read_shard(url: str) -> Iterator[Item]:
+    """Yield the images of a shard under the names of their files; a cut-off shard ends with what went wrong.
+
+    Raises:
+        UserError: The shard cannot be opened.
+    """
+    tar = _webdataset("tariterators")
+    try:
+        (source,) = tar.url_opener([{"url": url}])
+    except Exception as error:  # each kind of URL fails in its own way
+        raise UserError(f"Cannot open the shard {url} ({_first_line(error)}): check images.path.") from error
+    count = 0
+    try:
+        with source["stream"] as stream:
+            for file in tar.tar_file_iterator(stream, select_files=lambda name: name.lower().endswith(SUFFIXES)):
+                yield Item(file["fname"], file["data"])
+                count += 1
+    except (tarfile.TarError, EOFError) as error:
+        if not is_local(url) and not count:
+            raise UserError(f"The shard {url} cannot be read ({_first_line(error)}): check images.path.") from error
+        yield Item(f"rest of {url}", error)
+    except OSError as error:
+        raise UserError(f"The shard {url} cannot be read ({_first_line(error)}): check images.path.") from error
+
+
+class ShardStream(GroupedStream):
+    """Shards in a new order every epoch, shuffled within the few that are held in memory.
+
+    Args:
+        path: See `find_shards`.
+        side: Larger images are shrunk until their shorter side has this many pixels.
+        shards_in_memory: Shards that are shuffled together; twice as many are held, in their encoded form.
+        curation: Which images to show, from the tables that `scripts/score_images.py` wrote.
+
+    Raises:
+        UserError: There are no shards.
+    """
+
+    def __init__(
+        self, path: str | Sequence[str], side: int = 512, shards_in_memory: int = 2, curation: Curation | None = None
+    ) -> None:
+        self.urls = find_shards(path)
+        self.curation = curation
+        sizes = [Path(url).stat().st_size if is_local(url) else 0 for url in self.urls]
+        listing = "".join(f"{Path(url).name} {size}\n" for url, size in zip(self.urls, sizes, strict=True))
+        recipe = f"shards {side} {shards_in_memory} {curation}\n{listing}"
+        super().__init__(str(path), hashlib.sha256(recipe.encode()).hexdigest()[:16], side, shards_in_memory)
+
+    def check(self, lanes: int) -> None:
+        """Refuse more lanes than shards.
+
+        Raises:
+            UserError: Says how many lanes are possible.
+        """
+        check_share(self.label, len(self.urls), lanes)
+
+    def lane_units(self, epoch: int, lane: Lane) -> list[str]:
+        """Return a lane's share of the shards in the order of an epoch."""
+        return shuffled_share(self.urls, epoch, lane)
+
+    def read(self, units: Iterable[str], rng: np.random.Generator) -> Group:
+        """Read shards, without what curation leaves out."""
+        items, eligible = [], 0
+        for url in units:
+            chances = self.curation.chances(url) if self.curation else None
+            for item in read_shard(url):
+                chance = 1.0
+                if chances is not None and not isinstance(item.content, Exception):
+                    chance = chances.of(item.name)
+                eligible += chance > 0
+                if rng.random() < chance:
+                    items.append(item._replace(name=f"{Path(url).name}/{item.name}"))
+        return Group(items, eligible)
+
+    def filters(self) -> str:
+        """Say what curation leaves out."""
+        return f" that pass {self.curation}" if self.curation else ""
+
+
+def _webdataset(module: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(f"webdataset.{module}")
+    except ImportError as error:
+        raise UserError("Tar shards need webdataset: pip install 'pixio-robot[pretraining]'.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
