@@ -12,13 +12,13 @@ def main(cfg: DictConfig) -> None:
     """Open the images, distil, and say where the encoder is; see configs/distill_encoder.yaml."""
     from pixio_robot.pretraining.config import config_from
     from pixio_robot.pretraining.distillation import Distillation, DistillConfig
-    from pixio_robot.pretraining.job import open_images, run_job
+    from pixio_robot.pretraining.job import run_job
 
     fields = OmegaConf.to_container(cfg)
     run_job(
         config_from(DistillConfig, fields["distillation"]),
         Distillation,
-        lambda: open_images(fields["images"], Path(cfg.cache_dir)),
+        lambda: open_source(fields["images"], Path(cfg.cache_dir)),
         Path(cfg.output_root, "distill_encoder"),
         cfg.resume,
     )

@@ -1,4 +1,4 @@
-"""Pretrain a Pixio encoder as a masked autoencoder on a folder of images or on demonstrations."""
+"""Pretrain a Pixio encoder as a masked autoencoder on images of any of the kinds in configs/images."""
 
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from pixio_robot.entry_points import entry_point
 def main(cfg: DictConfig) -> None:
     """Open the images, pretrain, and say where the encoder is; see configs/pretrain_encoder.yaml."""
     from pixio_robot.pretraining.config import pretrain_config
-    from pixio_robot.pretraining.job import open_images, run_job
+    from pixio_robot.pretraining.job import run_job
     from pixio_robot.pretraining.objectives import Reconstruction
+    from pixio_robot.pretraining.sources import open_source
 
     fields = OmegaConf.to_container(cfg)
     run_job(
         pretrain_config(fields["pretraining"]),
         Reconstruction,
-        lambda: open_images(fields["images"], Path(cfg.cache_dir)),
+        lambda: open_source(fields["images"], Path(cfg.cache_dir)),
         Path(cfg.output_root, "pretrain_encoder"),
         cfg.resume,
     )

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.distributed import join_processes
 from pixio_robot.pretraining.objectives import Objective
-from pixio_robot.pretraining.sources import ImageSource, demo_images, folder_images
+from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.trainer import train
 
 
@@ -44,14 +43,3 @@ def run_job[C: TrainingConfig](
         encoder = train(config, objective, source, folder, resume=bool(resume), processes=processes)
         if processes.main:
             print(f"encoder: {encoder}")
-
-
-def open_images(values: dict[str, Any], cache_dir: Path) -> ImageSource:
-    """Open what `configs/images/` describes.
-
-    Raises:
-        UserError: There is nothing to read.
-    """
-    kind, path, rest = values["kind"], Path(values["path"]), values.keys() - {"kind", "path"}
-    openers = {"folder": folder_images, "demos": demo_images}
-    return openers[kind](path, cache_dir, **{name: values[name] for name in rest})
