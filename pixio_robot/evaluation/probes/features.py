@@ -1,0 +1,70 @@
+"""Frozen features of the frames that probes read.
+
+Shape letters: N frames, G global tokens, D width, h and w patch-grid size.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder, frames_to_images
+from pixio_robot.encoders.readouts import patch_and_cls
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.probes.scenes import LABEL_GRID, ProbeScenes
+from pixio_robot.pretraining.mae import patchify
+
+PIXELS = "pixels"  # in place of an encoder's name: patches of raw pixels as tokens
+_PIXELS_PATCH = 16
+_BATCH = 32
+
+
+class ProbeFeatures(NamedTuple):
+    """Tokens of all frames, float16 to save memory: global (N, G, D) and patch (N, h, w, D)."""
+
+    tokens: EncoderTokens
+
+    def dense(self, rows: Tensor) -> Tensor:
+        """Return patch tokens ⊕ mean class token (n, h, w, 2·D), as in arXiv 2512.15715 for dense tasks."""
+        return patch_and_cls(self._some(rows)).permute(0, 2, 3, 1)
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """Return all tokens of a frame side by side (n, (G + h·w)·D), so that a linear map can use where they are."""
+        return self._some(rows).flatten().flatten(1)
+
+    def _some(self, rows: Tensor) -> EncoderTokens:
+        return EncoderTokens(self.tokens.global_tokens[rows].float(), self.tokens.patch_tokens[rows].float())
+
+
+def probe_features(config: EncoderConfig, scenes: ProbeScenes, advance: Callable[[int], None]) -> ProbeFeatures:
+    """Encode all frames once.
+
+    Args:
+        config: Which encoder with which weights; the name `pixels` stands for raw pixels.
+        scenes: Frames.
+        advance: Called with the number of frames of each batch.
+
+    Raises:
+        UserError: See `VisionEncoder`; or its patch grid does not divide the label grid.
+    """
+    encode = _pixel_tokens if config.name == PIXELS else VisionEncoder(config)
+    parts: list[EncoderTokens] = []
+    for frames_BHWC in scenes.frames_NHWC.split(_BATCH):
+        parts.append(EncoderTokens(*(tokens.half() for tokens in encode(frames_to_images(frames_BHWC)))))
+        advance(len(frames_BHWC))
+    tokens = EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True)))
+    h, w = tokens.patch_tokens.shape[1:3]
+    if LABEL_GRID % h or LABEL_GRID % w:
+        raise UserError(
+            f"{config.name} has {h}×{w} patches, which do not divide the label grid of {LABEL_GRID}×{LABEL_GRID}: "
+            "set image_size of the encoder to a power of two."
+        )
+    return ProbeFeatures(tokens)
+
+
+def _pixel_tokens(images_BCHW: Tensor) -> EncoderTokens:
+    height, width = images_BCHW.shape[-2:]
+    patches_BND = patchify(images_BCHW, _PIXELS_PATCH)
+    grid = (height // _PIXELS_PATCH, width // _PIXELS_PATCH)
+    return EncoderTokens(patches_BND.mean(dim=1, keepdim=True), patches_BND.unflatten(1, grid))

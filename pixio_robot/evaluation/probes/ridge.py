@@ -1,0 +1,52 @@
+"""Ridge regression in closed form, its penalty chosen on a validation split.
+
+Shape letters: N samples, D features, K targets.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Relative to the mean eigenvalue of the features' covariance, so that the same grid serves every encoder.
+PENALTIES = tuple(10.0**exponent for exponent in range(-5, 4))
+
+
+class LinearMap(NamedTuple):
+    """A fitted probe: features (…, D) to targets (…, K)."""
+
+    weight_DK: Tensor
+    bias_K: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Apply the map."""
+        return features @ self.weight_DK + self.bias_K
+
+
+def ridge_path(features_ND: Tensor, targets_NK: Tensor) -> list[LinearMap]:
+    """Fit one map for every penalty with a single eigendecomposition, of the smaller Gram matrix.
+
+    Features are standardised, dimension by dimension; the bias is not penalised. Means and eigenvalues are computed in
+    float64: the features of one encoder may be nearly collinear.
+    """
+    mean_D, deviation_D = features_ND.mean(dim=0), features_ND.std(dim=0).clamp_min(1e-6)
+    x_ND = (features_ND - mean_D) / deviation_D
+    mean_K = targets_NK.mean(dim=0)
+    y_NK = targets_NK - mean_K
+    dual = x_ND.shape[1] > x_ND.shape[0]
+    gram = (x_ND @ x_ND.T if dual else x_ND.T @ x_ND).double()
+    values, vectors = torch.linalg.eigh(gram)
+    projected = vectors.T @ (y_NK if dual else x_ND.T @ y_NK).double()
+    scale = gram.diagonal().mean()
+    maps = []
+    for penalty in PENALTIES:
+        solution = (vectors @ (projected / (values.clamp_min(0) + penalty * scale)[:, None])).to(x_ND.dtype)
+        weight_DK = (x_ND.T @ solution if dual else solution) / deviation_D[:, None]
+        maps.append(LinearMap(weight_DK, mean_K - mean_D @ weight_DK))
+    return maps
+
+
+def best_map(maps: list[LinearMap], error: Callable[[LinearMap], float]) -> LinearMap:
+    """Return the map with the smallest error."""
+    return min(maps, key=error)

@@ -1,0 +1,180 @@
+"""The four probes, each the same procedure for every encoder.
+
+Shape letters: n frames, D features, h and w patch-grid size, R side of the label grid, K targets of a patch, C classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pixio_robot.evaluation.probes.features import ProbeFeatures
+from pixio_robot.evaluation.probes.ridge import LinearMap, best_map, ridge_path
+from pixio_robot.evaluation.probes.scenes import LABEL_GRID, MAX_DEPTH, ProbeScenes, Split
+
+MIN_DEPTH = 0.05  # metres
+DELTA1 = 1.25  # the usual threshold on max(d / d̂, d̂ / d)
+# Class scores are divided by the class's share to this power, chosen on the validation split: least squares alone
+# gives rare classes away, and the mean IoU counts them like any other.
+PRIOR_POWERS = (0.0, 0.5, 1.0)
+
+
+class ProbeResult(NamedTuple):
+    """What was measured on the test frames of one split; NaN where the scenes have no such label."""
+
+    object_position_cm: float
+    gripper_position_cm: float
+    gripper_orientation_deg: float
+    depth_delta1: float
+    segmentation_miou: float
+
+
+HIGHER_IS_BETTER = {"depth_delta1", "segmentation_miou"}
+
+
+def probe(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> ProbeResult:
+    """Fit and test all probes; without features, what guessing the training frames' mean or commonest class gives."""
+    position, orientation = _pose(features, scenes, split)
+    return ProbeResult(
+        _position(features, scenes.object_position_N3, split),
+        position,
+        orientation,
+        _depth(features, scenes, split),
+        _segmentation(features, scenes, split),
+    )
+
+
+def rotation_error_deg(rotation_n33: Tensor, other_n33: Tensor) -> Tensor:
+    """Angle of the rotation between two orientations, degrees: (n,)."""
+    trace_n = (rotation_n33 * other_n33).sum(dim=(1, 2))
+    return torch.rad2deg(((trace_n - 1) / 2).clamp(-1, 1).acos())
+
+
+def nearest_rotation(columns_n6: Tensor) -> Tensor:
+    """Make rotation matrices of two predicted columns by Gram-Schmidt (arXiv 1812.07035): (n, 6) → (n, 3, 3)."""
+    first, second = columns_n6[:, :3], columns_n6[:, 3:]
+    x = torch.nn.functional.normalize(first, dim=1)
+    y = torch.nn.functional.normalize(second - (x * second).sum(dim=1, keepdim=True) * x, dim=1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=2)
+
+
+def mean_iou(predicted: Tensor, actual: Tensor, classes: int) -> float:
+    """Mean over the classes that occur in either of intersection over union."""
+    confusion_CC = torch.bincount((actual * classes + predicted).flatten(), minlength=classes**2).view(classes, classes)
+    union_C = confusion_CC.sum(dim=0) + confusion_CC.sum(dim=1) - confusion_CC.diagonal()
+    present_C = union_C > 0
+    return (confusion_CC.diagonal()[present_C] / union_C[present_C]).mean().item()
+
+
+def delta1(predicted: Tensor, actual: Tensor) -> float:
+    """Share of depths within a factor of 1.25."""
+    return (torch.maximum(predicted / actual, actual / predicted) < DELTA1).float().mean().item()
+
+
+def _labelled(split: Split, labels: Tensor) -> Split:
+    known_N = labels.flatten(1).isfinite().all(dim=1)
+    return Split(*(rows[known_N[rows]] for rows in split))
+
+
+def _enough(split: Split) -> bool:
+    return all(len(rows) > 1 for rows in split)
+
+
+def _guess(targets_nK: Tensor) -> LinearMap:
+    return LinearMap(torch.zeros(1, targets_nK.shape[1]), targets_nK.mean(dim=0))
+
+
+def _flat(features: ProbeFeatures | None, rows: Tensor) -> Tensor:
+    return features.flat(rows) if features else torch.zeros(len(rows), 1)
+
+
+def _position(features: ProbeFeatures | None, position_N3: Tensor, split: Split) -> float:
+    split = _labelled(split, position_N3)
+    if not _enough(split):
+        return float("nan")
+
+    def error_cm(fit: LinearMap, inputs: Tensor, rows: Tensor) -> float:
+        return 100 * (fit(inputs) - position_N3[rows]).norm(dim=1).mean().item()
+
+    targets = position_N3[split.training]
+    maps = ridge_path(features.flat(split.training), targets) if features else [_guess(targets)]
+    inputs = _flat(features, split.validation)
+    chosen = best_map(maps, lambda fit: error_cm(fit, inputs, split.validation))
+    return error_cm(chosen, _flat(features, split.test), split.test)
+
+
+def _pose(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> tuple[float, float]:
+    rotation_N33 = scenes.gripper_rotation_N33
+    split = _labelled(split, rotation_N33)
+    if not _enough(split):
+        return float("nan"), float("nan")
+
+    def error_deg(fit: LinearMap, inputs: Tensor, rows: Tensor) -> float:
+        return rotation_error_deg(nearest_rotation(fit(inputs)), rotation_N33[rows]).mean().item()
+
+    targets = rotation_N33[split.training].transpose(1, 2)[:, :2].flatten(1)
+    maps = ridge_path(features.flat(split.training), targets) if features else [_guess(targets)]
+    inputs = _flat(features, split.validation)
+    chosen = best_map(maps, lambda fit: error_deg(fit, inputs, split.validation))
+    orientation = error_deg(chosen, _flat(features, split.test), split.test)
+    return _position(features, scenes.gripper_position_N3, split), orientation
+
+
+def _to_patches(labels_nRR: Tensor, h: int, w: int) -> Tensor:
+    """Gather the labels of every patch: (n, R, R) → (n·h·w, K)."""
+    rows, columns = LABEL_GRID // h, LABEL_GRID // w
+    cells = labels_nRR.view(-1, h, rows, w, columns)
+    return cells.transpose(2, 3).reshape(-1, rows * columns)
+
+
+def _from_patches(labels_MK: Tensor, h: int, w: int) -> Tensor:
+    """Undo `_to_patches`; further dimensions stay last."""
+    rows, columns = LABEL_GRID // h, LABEL_GRID // w
+    cells = labels_MK.view(-1, h, w, rows, columns, *labels_MK.shape[2:]).transpose(2, 3)
+    return cells.reshape(-1, LABEL_GRID, LABEL_GRID, *labels_MK.shape[2:])
+
+
+def _dense(features: ProbeFeatures, rows: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    tokens_nhwD = features.dense(rows)
+    return tokens_nhwD.flatten(0, 2), (tokens_nhwD.shape[1], tokens_nhwD.shape[2])
+
+
+def _depth(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> float:
+    depth_NRR = scenes.on_grid(scenes.depth_NHW).clamp_min(MIN_DEPTH)
+    logarithm_NRR = depth_NRR.clamp_max(MAX_DEPTH).log()
+
+    def accuracy(prediction_nRR: Tensor, rows: Tensor) -> float:
+        near = depth_NRR[rows] < MAX_DEPTH
+        return delta1(prediction_nRR.exp()[near], depth_NRR[rows][near])
+
+    if features is None:
+        # The mean of each place in the picture, which is more than one number for all.
+        guess_RR = logarithm_NRR[split.training].mean(dim=0)
+        return accuracy(guess_RR.expand(len(split.test), -1, -1), split.test)
+    inputs, grid = _dense(features, split.training)
+    maps = ridge_path(inputs, _to_patches(logarithm_NRR[split.training], *grid))
+    inputs, _ = _dense(features, split.validation)
+    chosen = best_map(maps, lambda fit: -accuracy(_from_patches(fit(inputs), *grid), split.validation))
+    return accuracy(_from_patches(chosen(_dense(features, split.test)[0]), *grid), split.test)
+
+
+def _segmentation(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> float:
+    labels_NRR, classes = scenes.on_grid(scenes.classes_NHW), len(scenes.class_names)
+    training = torch.nn.functional.one_hot(labels_NRR[split.training], classes).float()
+    if features is None:
+        guess_RR = training.mean(dim=0).argmax(dim=-1)
+        return mean_iou(guess_RR.expand(len(split.test), -1, -1), labels_NRR[split.test], classes)
+    inputs, grid = _dense(features, split.training)
+    targets = torch.stack([_to_patches(one, *grid) for one in training.unbind(-1)], dim=-1)
+    maps = ridge_path(inputs, targets.flatten(1))
+    share_C = training.mean(dim=(0, 1, 2)).clamp_min(1e-6)
+
+    def predict(fit: LinearMap, power: float, tokens: Tensor) -> Tensor:
+        scores = fit(tokens).unflatten(1, (-1, classes)).clamp_min(0) / share_C**power
+        return _from_patches(scores.argmax(dim=-1), *grid)
+
+    inputs, _ = _dense(features, split.validation)
+    candidates = [(fit, power) for fit in maps for power in PRIOR_POWERS]
+    actual = labels_NRR[split.validation]
+    fit, power = max(candidates, key=lambda pair: mean_iou(predict(*pair, inputs), actual, classes))
+    return mean_iou(predict(fit, power, _dense(features, split.test)[0]), labels_NRR[split.test], classes)

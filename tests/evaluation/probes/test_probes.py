@@ -1,0 +1,130 @@
+"""Probes find what tokens hold, and measure it by the usual definitions."""
+
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from pixio_robot.encoders import EncoderConfig, EncoderTokens
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.probes.comparison import compare_encoders, comparison_picture, print_comparison
+from pixio_robot.evaluation.probes.features import ProbeFeatures
+from pixio_robot.evaluation.probes.ridge import ridge_path
+from pixio_robot.evaluation.probes.scenes import ProbeScenes, split_groups
+from pixio_robot.evaluation.probes.tasks import delta1, mean_iou, nearest_rotation, probe, rotation_error_deg
+
+FRAMES, SIDE, GRID = 240, 32, 4
+
+
+def random_rotations(count: int, generator: torch.Generator) -> torch.Tensor:
+    rotations, _ = torch.linalg.qr(torch.randn(count, 3, 3, generator=generator))
+    return rotations * torch.linalg.det(rotations)[:, None, None]
+
+
+@pytest.fixture(scope="module")
+def scenes() -> ProbeScenes:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(FRAMES, GRID, GRID, generator=generator)
+    depth = (0.5 + 2 * coarse).repeat_interleave(SIDE // GRID, 1).repeat_interleave(SIDE // GRID, 2)
+    return ProbeScenes(
+        frames_NHWC=(255 * coarse)
+        .repeat_interleave(8, 1)
+        .repeat_interleave(8, 2)[..., None]
+        .expand(-1, -1, -1, 3)
+        .byte(),
+        depth_NHW=depth,
+        classes_NHW=(depth > 1).long() + (depth > 2.2).long(),
+        gripper_position_N3=torch.randn(FRAMES, 3, generator=generator),
+        gripper_rotation_N33=random_rotations(FRAMES, generator),
+        object_position_N3=torch.full((FRAMES, 3), math.nan),
+        group_N=torch.arange(FRAMES) // 4,
+        class_names=("near", "middle", "far"),
+    )
+
+
+def tokens_that_know(scenes: ProbeScenes) -> ProbeFeatures:
+    """Patch tokens with the logarithm of the depth and each class; class tokens with the gripper's pose."""
+    depth = scenes.depth_NHW[:, 4::8, 4::8]
+    classes = torch.nn.functional.one_hot(scenes.classes_NHW[:, 4::8, 4::8], 3).float()
+    patches = torch.cat([depth.log()[..., None], classes, torch.zeros(FRAMES, GRID, GRID, 8)], dim=-1)
+    pose = torch.cat([scenes.gripper_position_N3, scenes.gripper_rotation_N33.flatten(1)], dim=1)
+    return ProbeFeatures(EncoderTokens(pose[:, None].half(), patches.half()))
+
+
+def test_probes_read_out_what_tokens_hold(scenes: ProbeScenes) -> None:
+    split = split_groups(scenes.group_N, 0)
+    result, guess = probe(tokens_that_know(scenes), scenes, split), probe(None, scenes, split)
+    assert math.isnan(result.object_position_cm)  # no frame has one
+    assert result.gripper_position_cm < 2  # half a promille of noise comes from float16
+    assert guess.gripper_position_cm > 100  # a standard normal's mean distance from its mean is 160 cm
+    assert result.gripper_orientation_deg < 2
+    assert guess.gripper_orientation_deg > 60
+    assert result.depth_delta1 > 0.99
+    assert guess.depth_delta1 < 0.7
+    assert result.segmentation_miou > 0.99
+    assert guess.segmentation_miou < 0.4
+
+
+def test_what_is_only_noise_is_not_better_than_guessing(scenes: ProbeScenes) -> None:
+    generator = torch.Generator().manual_seed(1)
+    noise = EncoderTokens(
+        torch.randn(FRAMES, 2, 12, generator=generator), torch.randn(FRAMES, GRID, GRID, 12, generator=generator)
+    )
+    split = split_groups(scenes.group_N, 0)
+    result, guess = probe(ProbeFeatures(noise), scenes, split), probe(None, scenes, split)
+    assert result.gripper_position_cm == pytest.approx(guess.gripper_position_cm, rel=0.1)
+    assert result.depth_delta1 == pytest.approx(guess.depth_delta1, abs=0.05)
+
+
+@pytest.mark.parametrize("samples", [20, 200])
+def test_ridge_is_the_textbook_solution_in_both_forms(samples: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(samples, 50, generator=generator) * torch.linspace(0.1, 3, 50) + 2
+    targets = torch.randn(samples, 2, generator=generator)
+    x = ((features - features.mean(0)) / features.std(0)).double()
+    y = (targets - targets.mean(0)).double()
+    smaller = min(samples, 50)
+    penalty = 0.1 * (x.square().sum() / smaller)  # the fifth of PENALTIES
+    expected = x @ torch.linalg.solve(x.T @ x + penalty * torch.eye(50), x.T @ y) + targets.mean(0).double()
+    torch.testing.assert_close(ridge_path(features, targets)[4](features).double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_groups_are_never_split_and_seeds_differ() -> None:
+    group_N = torch.arange(400) // 4
+    split = split_groups(group_N, 0)
+    assert torch.cat(list(split)).sort().values.equal(torch.arange(400))
+    groups = [set(group_N[rows].tolist()) for rows in split]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert [len(rows) for rows in split] == [240, 60, 100]
+    assert not split.test.equal(split_groups(group_N, 1).test)
+    with pytest.raises(UserError, match="too few"):
+        split_groups(torch.zeros(100, dtype=torch.long), 0)
+
+
+def test_measures_follow_their_definitions() -> None:
+    assert delta1(torch.tensor([1.0, 1.2, 2.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 1.3])) == 0.5
+    # Class 0: 1 of 2, class 1: 2 of 3, class 2 does not occur.
+    assert mean_iou(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 3) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    angle = torch.tensor(0.3)
+    turned = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
+    error = rotation_error_deg(turned[None], torch.eye(3)[None])
+    assert error.item() == pytest.approx(math.degrees(0.3), rel=1e-4)
+    rotations = random_rotations(5, torch.Generator().manual_seed(0))
+    columns = rotations.transpose(1, 2)[:, :2].flatten(1)
+    torch.testing.assert_close(nearest_rotation(3 * columns), rotations)
+
+
+def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes) -> None:
+    encoders = {"random": EncoderConfig("pixio_tiny16", "random"), "pixels": EncoderConfig("pixels")}
+    console = Console(record=True, width=200, quiet=False)
+    record = compare_encoders(encoders, scenes, [0, 1, 2], console)
+    assert [row["label"] for row in record["rows"]] == ["guess", "random", "pixels"]
+    depth = {row["label"]: row["probes"]["depth_delta1"] for row in record["rows"]}
+    assert depth["pixels"]["mean"] > depth["guess"]["mean"] + 0.1  # brightness is depth in these scenes
+    assert len(depth["pixels"]["values"]) == 3
+    print_comparison(record, console)
+    text = console.export_text()
+    assert f"{100 * depth['pixels']['mean']:.1f} ± " in text
+    assert "–" in text
+    assert comparison_picture(record).startswith(b"\x89PNG")
