@@ -1,4 +1,4 @@
-"""Render frames of randomised robot scenes into an image folder, for pretraining."""
+"""Render frames of randomised robot scenes into tar shards, for pretraining."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from pixio_robot.errors import UserError
 
 @entry_point("render_scenes")
 def main(cfg: DictConfig) -> None:
-    """Compose the description of the folder and render what is missing."""
-    from lerobot_env_pixio.scenes import FAMILIES, FrameFolder, render_folder
+    """Compose the description of the shards and render what is missing."""
+    from lerobot_env_pixio.scenes import FAMILIES, FrameShards, render_shards
 
     from pixio_robot.progress import phase_progress
 
@@ -21,8 +21,8 @@ def main(cfg: DictConfig) -> None:
         bar = progress.add_task("rendering", total=cfg.frames, note="")
         try:
             families = tuple(cfg.families or FAMILIES)
-            folder = FrameFolder(cfg.frames, cfg.seed, cfg.image_size, families)
-            present = render_folder(folder, output, cfg.workers, lambda n: progress.update(bar, completed=n))
+            shards = FrameShards(cfg.frames, cfg.seed, cfg.image_size, families)
+            present = render_shards(shards, output, cfg.workers, lambda n: progress.update(bar, completed=n))
         except ValueError as error:
             raise UserError(str(error)) from error
     print(f"{cfg.frames} frames in {output} ({present} of them were there before)")

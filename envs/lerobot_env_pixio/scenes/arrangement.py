@@ -3,7 +3,8 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.scenes.model import HIDDEN_GROUP, VISUAL_GROUP, Arm, Movable, Scene, Surface
+from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP, Surface
+from lerobot_env_pixio.scenes.model import Arm, Movable, Scene, SceneClass
 from lerobot_env_pixio.scenes.rotations import about_z, quaternion_of, random_rotation, small_rotation
 
 _PRIMITIVE_TYPES = (
@@ -67,28 +68,28 @@ def _resize(scene: Scene, movable: Movable, distractor: bool, rng: np.random.Gen
     if geom is None or scene.nominal.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH:
         return
     if not distractor:
-        model.geom_size[geom] = scene.nominal.geom_size[geom] * rng.uniform(0.75, 1.4)
+        _set_size(scene, geom, scene.nominal.geom_size[geom] * rng.uniform(0.75, 1.4))
         return
     kind = _PRIMITIVE_TYPES[rng.choice(len(_PRIMITIVE_TYPES), p=[0.5, 0.2, 0.1, 0.1, 0.1])]
-    side = rng.uniform(0.012, 0.045)
+    side = scene.scale * rng.uniform(0.012, 0.045)
     cubic = rng.random() < 0.5
     model.geom_type[geom] = kind
-    model.geom_size[geom] = side if cubic else side * rng.uniform(0.4, 2.2, 3)
+    _set_size(scene, geom, np.full(3, side) if cubic else side * rng.uniform(0.4, 2.2, 3))
 
 
-def _half_extents(scene: Scene, geom: int) -> np.ndarray:
-    """Half the sides (3,) of the box around a geom, in its own frame."""
-    size = scene.model.geom_size[geom]
+def _set_size(scene: Scene, geom: int, size: np.ndarray) -> None:
+    """Give a primitive another size (3,), and keep the box around it, by which geoms out of view are left out."""
+    scene.model.geom_size[geom] = size
     match scene.model.geom_type[geom]:
-        case mujoco.mjtGeom.mjGEOM_MESH:
-            return scene.model.geom_aabb[geom][3:]
         case mujoco.mjtGeom.mjGEOM_CYLINDER:
-            return size[[0, 0, 1]]
+            half = size[[0, 0, 1]]
         case mujoco.mjtGeom.mjGEOM_CAPSULE:
-            return np.array([size[0], size[0], size[0] + size[1]])
+            half = np.array([size[0], size[0], size[0] + size[1]])
         case mujoco.mjtGeom.mjGEOM_SPHERE:
-            return size[[0, 0, 0]]
-    return size
+            half = size[[0, 0, 0]]
+        case _:
+            half = size
+    scene.model.geom_aabb[geom, 3:] = half
 
 
 def _put(scene: Scene, movable: Movable, position: np.ndarray, rotation: np.ndarray) -> None:
@@ -107,7 +108,7 @@ def _rest(scene: Scene, movable: Movable, spot: np.ndarray, rng: np.random.Gener
     if movable.geom is not None:
         tip = np.roll(np.eye(3), rng.integers(3), axis=0) if tumbled else np.eye(3)
         rotation = rotation @ tip
-        lift = float(np.abs(rotation[2]) @ _half_extents(scene, movable.geom))
+        lift = float(np.abs(rotation[2]) @ scene.model.geom_aabb[movable.geom, 3:])
     else:
         rotation = rotation @ movable.rotation
     _put(scene, movable, spot + np.array([0.0, 0.0, lift]), rotation)
@@ -127,8 +128,11 @@ def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generat
             turn = random_rotation(rng) if rng.random() < 0.2 else small_rotation(rng, 12)
             _put(scene, movable, grip + offset, turn @ rotation @ about_z(rng.choice([0, np.pi / 2])))
             continue
+        if place == "near gripper" and not grips:
+            place = "table"
         if place == "air":
-            spot = surface.centre + np.append(rng.uniform(-surface.half, surface.half), rng.uniform(0.05, 0.4))
+            height = scene.scale * rng.uniform(0.05, 0.4)
+            spot = surface.centre + np.append(rng.uniform(-surface.half, surface.half), height)
             _put(scene, movable, spot, random_rotation(rng))
             continue
         for _ in range(8):
@@ -136,7 +140,7 @@ def _place_objects(scene: Scene, movables: list[Movable], rng: np.random.Generat
             if place == "near gripper":
                 close = grips[rng.integers(len(grips))][0][:2] + rng.normal(0, 0.05, 2)
                 spot = np.clip(close, surface.centre[:2] - surface.half, surface.centre[:2] + surface.half)
-            if all(np.linalg.norm(spot - other) > 0.07 for other in taken):
+            if all(np.linalg.norm(spot - other) > 0.07 * scene.scale for other in taken):
                 break
         taken.append(spot)
         _rest(scene, movable, np.append(spot, surface.centre[2]), rng, tumbled=bool(rng.random() < 0.3))
@@ -152,12 +156,42 @@ def _place_props(scene: Scene, rng: np.random.Generator) -> None:
     count = int(rng.choice([0, 0, 1, 2, 3, 4]))
     for index, prop in enumerate(scene.props):
         _show(scene, prop, index < count)
+        assert prop.geom is not None
         scene.model.geom_type[prop.geom] = _PRIMITIVE_TYPES[rng.integers(3)]
-        scene.model.geom_size[prop.geom] = rng.uniform(0.05, 0.6, 3)
+        _set_size(scene, prop.geom, rng.uniform(0.05, 0.6, 3))
         bearing, distance = rng.uniform(-np.pi, np.pi), rng.uniform(1.4, 2.6)
         spot = scene.focus[:2] + distance * np.array([np.cos(bearing), np.sin(bearing)])
         height = 0.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.5)
         _rest(scene, prop, np.append(spot, height), rng)
+
+
+def _move_furniture(scene: Scene, rng: np.random.Generator, plain: bool) -> None:
+    """Open and shut doors, drawers and the like; shift and turn what stands on the table without a joint."""
+    model, nominal = scene.model, scene.nominal
+    for joint in scene.furniture_joints:
+        scene.data.qpos[model.jnt_qposadr[joint]] = rng.uniform(*model.jnt_range[joint]) * rng.choice([0, 1])
+    for body in scene.furniture:
+        turn = np.zeros(4)
+        model.body_pos[body] = nominal.body_pos[body] + [rng.uniform(-0.2, 0.2), rng.uniform(-0.12, 0.04), 0]
+        angle = rng.normal(0, 0.1 if plain else rng.choice([0.2, 1.0]))
+        mujoco.mju_mulQuat(turn, quaternion_of(about_z(angle)), nominal.body_quat[body])
+        model.body_quat[body] = turn
+
+
+def _reshape(scene: Scene, rng: np.random.Generator) -> None:
+    """Draw the sizes of primitives that make up a procedural scene's own table and arm."""
+    nominal = scene.nominal
+    width, depth, leg = rng.uniform(0.65, 1.7), rng.uniform(0.7, 1.5), rng.uniform(0.6, 2.0)
+    thick = rng.uniform(0.6, 1.5)
+    for geom in scene.reshaped_geoms:
+        size = nominal.geom_size[geom].copy()
+        if scene.classes[geom] == SceneClass.TABLE:
+            spread = np.array([width, depth, 1.0])
+            scene.model.geom_pos[geom] = nominal.geom_pos[geom] * spread
+            size *= spread if nominal.geom_size[geom][0] > 0.1 else [leg, leg, 1.0]
+        else:
+            size[:2] *= [thick, thick if scene.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX else 1.0]
+        _set_size(scene, geom, size)
 
 
 def arrange(scene: Scene, rng: np.random.Generator, plain: bool) -> list[Movable]:
@@ -173,19 +207,16 @@ def arrange(scene: Scene, rng: np.random.Generator, plain: bool) -> list[Movable
     """
     model, data = scene.model, scene.data
     data.qpos[:] = scene.qpos
+    _reshape(scene, rng)
     for arm in scene.arms:
         surface = scene.surfaces[rng.integers(len(scene.surfaces))]
         _place_arm(scene, arm, surface, rng.choice([0.4, 0.9]), rng)
         data.qpos[arm.gripper_qpos] = arm.gripper_postures[rng.integers(len(arm.gripper_postures))]
-    # hinges and sliders of the task's own furniture, such as a door
-    owned = {j for arm in scene.arms for j in arm.joints}
-    for joint in range(model.njnt):
-        hinged = model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-        if hinged and joint not in owned and not model.joint(joint).name.startswith("gripper"):
-            data.qpos[model.jnt_qposadr[joint]] = rng.uniform(*model.jnt_range[joint]) * rng.choice([0, 1])
+    _move_furniture(scene, rng, plain)
     mujoco.mj_kinematics(model, data)
 
-    count = 0 if plain else int(rng.choice([0, 1, 2, 3, 5, 8]))
+    few = 0 if scene.objects or scene.furniture else 2
+    count = few if plain else few + int(rng.choice([0, 1, 2, 3, 5, 8]))
     chosen = set(rng.permutation(len(scene.distractors))[:count].tolist())
     for index, distractor in enumerate(scene.distractors):
         _show(scene, distractor, index in chosen)
@@ -194,7 +225,7 @@ def arrange(scene: Scene, rng: np.random.Generator, plain: bool) -> list[Movable
     shown = [scene.distractors[index] for index in sorted(chosen)]
     for movable in scene.objects:
         if movable.geom is not None:
-            model.geom_size[movable.geom] = scene.nominal.geom_size[movable.geom]
+            _set_size(scene, movable.geom, scene.nominal.geom_size[movable.geom])
             if not plain:
                 _resize(scene, movable, False, rng)
         if plain or rng.random() < 0.85:

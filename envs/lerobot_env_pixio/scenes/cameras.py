@@ -6,6 +6,7 @@ import numpy as np
 
 from lerobot_env_pixio.scenes.model import Movable, Scene
 from lerobot_env_pixio.scenes.rotations import about_z, small_rotation
+from lerobot_env_pixio.scenes.stock import ROOM
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def _task_view(scene: Scene, camera: int, shift: float, degrees: float, rng: np.
     )
 
 
+def _upright(view: View) -> View:
+    """Turn a view half about its axis if it stands on its head, as Meta-World's corner cameras do."""
+    return View(view.position, view.rotation @ about_z(np.pi), view.fovy) if view.rotation[2, 1] < -0.1 else view
+
+
 def _around(scene: Scene, view: View, rng: np.random.Generator) -> View:
     """Turn a view about the vertical through the workspace."""
     turn = about_z(np.radians(rng.uniform(-30, 30)))
@@ -59,25 +65,28 @@ def draw_view(scene: Scene, rng: np.random.Generator, plain: bool) -> View:
         rng: Source of every choice.
         plain: Keep to the task's own cameras, hardly moved.
     """
-    kind = rng.choice(["agentview", "wrist", "named", "orbit", "close"], p=[0.25, 0.23, 0.06, 0.28, 0.18])
+    kind = rng.choice(["usual", "wrist", "other", "orbit", "close"], p=[0.25, 0.23, 0.06, 0.28, 0.18])
     if plain:
-        kind = rng.choice(["agentview", "wrist"])
+        kind = rng.choice(["usual", "wrist"])
+    if kind == "wrist" and not scene.wrist_cameras:
+        kind = "usual" if plain else rng.choice(["usual", "orbit", "close"])
     still, shaken, moved = (0.0, 0.0), (0.02, 2.0), (0.08, 5.0)
     amount = (still, shaken)[rng.integers(2)] if plain else (still, shaken, moved)[rng.choice(3, p=[0.15, 0.35, 0.5])]
-    grip = scene.data.site_xpos[scene.arms[rng.integers(len(scene.arms))].site]
     match kind:
         case "wrist":
             camera = scene.wrist_cameras[rng.integers(len(scene.wrist_cameras))]
             return _task_view(scene, camera, 0.25 * amount[0], 1.8 * amount[1], rng)
-        case "agentview" | "named":
-            names = [n for n in scene.cameras if n != "agentview"]
-            name = "agentview" if kind == "agentview" else names[rng.integers(len(names))]
-            view = _task_view(scene, scene.cameras[name], *amount, rng)
+        case "usual" | "other":
+            cameras = scene.usual_cameras if kind == "usual" else scene.other_cameras
+            view = _upright(_task_view(scene, cameras[rng.integers(len(cameras))], *amount, rng))
             return _around(scene, view, rng) if amount is moved and rng.random() < 0.5 else view
         case "orbit":
-            return _orbit(scene.focus + rng.normal(0, 0.1, 3), rng.uniform(0.5, 1.6), rng)
+            return _orbit(scene.focus + scene.scale * rng.normal(0, 0.1, 3), scene.scale * rng.uniform(0.5, 1.6), rng)
         case _:
-            return _orbit(grip + rng.normal(0, 0.04, 3), rng.uniform(0.18, 0.6), rng)
+            centre = scene.focus + np.append(rng.uniform(-0.6, 0.6, 2) * scene.surfaces[0].half, 0.0)
+            if scene.arms:
+                centre = scene.data.site_xpos[scene.arms[rng.integers(len(scene.arms))].site]
+            return _orbit(centre + scene.scale * rng.normal(0, 0.04, 3), scene.scale * rng.uniform(0.18, 0.6), rng)
 
 
 def in_view(view: View, points: np.ndarray) -> np.ndarray:
@@ -89,12 +98,13 @@ def in_view(view: View, points: np.ndarray) -> np.ndarray:
 
 def shows_the_scene(scene: Scene, view: View, objects: list[Movable], rng: np.random.Generator) -> bool:
     """Judge from geometry whether a view is worth rendering: outside the robot, and on the workspace."""
-    robot_bodies = np.unique(scene.model.geom_bodyid[scene.robot_geoms])
-    wrist_distance = np.linalg.norm(scene.data.cam_xpos[list(scene.wrist_cameras)] - view.position, axis=1)
-    if wrist_distance.min() > 0.06:
-        links = scene.data.xipos[robot_bodies]
+    wrists = scene.data.cam_xpos[list(scene.wrist_cameras)].reshape(-1, 3)
+    if len(scene.robot_bodies) and (np.linalg.norm(wrists - view.position, axis=1) > 0.06).all():
+        links = scene.data.xipos[scene.robot_bodies]
         if np.linalg.norm(links - view.position, axis=1).min() < 0.14:
             return False
+    if (np.abs(view.position - scene.focus)[:2] > 0.95 * ROOM).any():
+        return False
     if view.position[2] < min(s.centre[2] for s in scene.surfaces) + 0.02:
         return False
     corners = np.array([[x, y, 0.0] for x in (-0.5, 0.0, 0.5) for y in (-0.5, 0.0, 0.5)])

@@ -108,12 +108,12 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     model.geom_rgba[:] = nominal.geom_rgba
     for geoms in (scene.wall_geoms, scene.floor_geoms):
         model.geom_group[geoms] = scene.nominal.geom_group[geoms]
-    shadows = bool(rng.random() < 0.08)
+    shadows = bool(rng.random() < 0.06)
     if plain:
         return Look((), True, shadows)
     painted = _repaint_materials(scene, rng)
     for geoms, share in ((scene.table_geoms, 0.75), (scene.floor_geoms, 0.75), (scene.wall_geoms, 0.75)):
-        if rng.random() < share:
+        if rng.random() < share or not scene.is_a_task:
             textured = rng.random() < 0.75
             material = rng.choice(scene.flat_materials) if textured else -1
             _dress(scene, geoms, material, WHITE if textured else random_colour(rng))

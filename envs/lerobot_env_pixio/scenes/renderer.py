@@ -1,20 +1,25 @@
-"""Frames of a randomised scene, each a function of seed and index alone."""
+"""Frames of a randomised MuJoCo scene, each a function of seed and index alone."""
 
+import zlib
 from collections.abc import Iterable, Iterator
 
 import mujoco
 import numpy as np
 
+from lerobot_env_pixio.rendering import no_gl_error, outside_view
 from lerobot_env_pixio.scenes.arrangement import arrange
-from lerobot_env_pixio.scenes.cameras import draw_view, shows_the_scene
+from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
+from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
 from lerobot_env_pixio.scenes.families import FAMILIES, check_families
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
-from lerobot_env_pixio.scenes.model import VISUAL_GROUP, build_scene
+from lerobot_env_pixio.scenes.model import Movable, build_scene
 from lerobot_env_pixio.scenes.simplify import simplify_meshes
 
-FRAMES_PER_LOOK = 4
-PLAIN_SHARE = 0.15
-_LOOK_STREAM, _FRAME_STREAM = 0, 1  # keep the random numbers of looks and of frames apart
+FRAMES_PER_LOOK = 8
+FRAMES_PER_ARRANGEMENT = 2
+VIEWS_PER_ARRANGEMENT = 10
+PLAIN_SHARE = 0.12
+_LOOK_STREAM, _FRAME_STREAM, _ARRANGEMENT_STREAM = 0, 1, 2  # keep their random numbers apart
 
 
 def is_worth_seeing(frame: np.ndarray) -> bool:
@@ -23,21 +28,22 @@ def is_worth_seeing(frame: np.ndarray) -> bool:
     Args:
         frame: uint8 (H, W, 3).
     """
-    grey = frame.mean(axis=2)
+    grey = frame.mean(axis=2, dtype=np.float32)
+    mean = grey.mean()
     edges = np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
-    burnt = (frame.min(axis=2) >= 250).mean()
     return bool(
-        grey.mean() > 9
-        and grey.std() > max(3.0, 0.1 * grey.mean())
-        and edges > max(0.8, 0.01 * grey.mean())
-        and burnt < 0.25
+        mean > 12
+        and grey.std() > max(3.0, 0.1 * mean)
+        and edges > max(0.8, 0.01 * mean)
+        and (mean < 60 or (frame.min(axis=2) >= 250).mean() < 0.25)
     )
 
 
 class SceneRenderer:
-    """Renders frames of one scene family; owns an OpenGL context until `close`.
+    """Renders frames of one MuJoCo scene family; owns an OpenGL context until `close`.
 
-    Textures and colours last `FRAMES_PER_LOOK` frames; arrangement, lights and camera change every frame.
+    Textures and colours last `FRAMES_PER_LOOK` frames and an arrangement of robot and objects lasts
+    `FRAMES_PER_ARRANGEMENT`; lights and camera change every frame.
     A frame depends on the family, the seed and its index only.
     """
 
@@ -45,15 +51,15 @@ class SceneRenderer:
         """Compile the family's scene and open an off-screen OpenGL context.
 
         Args:
-            family: A key of `FAMILIES`.
+            family: A key of `FAMILIES`, of a simulator that runs on MuJoCo.
             image_size: Side of the square frames in pixels.
             seed: Seed of all randomness.
 
         Raises:
-            ValueError: When the family is unknown.
+            ValueError: When the family is unknown, or the machine has no usable OpenGL.
         """
         check_families([family])
-        self._seed = seed
+        self._seed = [seed, zlib.crc32(family.encode())]  # families do not share their choices
         self._scene = build_scene(FAMILIES[family])
         simplify_meshes(self._scene)
         model = self._scene.model
@@ -62,9 +68,12 @@ class SceneRenderer:
         model.vis.global_.offwidth = model.vis.global_.offheight = image_size
         self._viewport = mujoco.MjrRect(0, 0, image_size, image_size)
         self._frame = np.zeros((image_size, image_size, 3), np.uint8)
-        self._gl = mujoco.GLContext(image_size, image_size)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._gl = mujoco.GLContext(image_size, image_size)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except Exception as error:  # each GL platform fails with types of its own
+            raise no_gl_error(error) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._drawn = mujoco.MjvScene(model, maxgeom=1000)
         self._options = mujoco.MjvOption()
@@ -74,19 +83,26 @@ class SceneRenderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = self._scene.camera
-        self._look_index = -1
+        self._look_index = self._arrangement_index = -1
         self._look = Look((), True, False)
+        self._objects: list[Movable] = []
 
     def frame(self, index: int) -> np.ndarray:
         """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
         self._gl.make_current()  # another renderer of this process may have taken its place
         if index // FRAMES_PER_LOOK != self._look_index:
             self._change_look(index // FRAMES_PER_LOOK)
-        rng = np.random.default_rng([self._seed, _FRAME_STREAM, index])
+        if index // FRAMES_PER_ARRANGEMENT != self._arrangement_index:
+            self._arrangement_index = index // FRAMES_PER_ARRANGEMENT
+            self._arrange(np.random.default_rng([*self._seed, _ARRANGEMENT_STREAM, self._arrangement_index]))
+        rng = np.random.default_rng([*self._seed, _FRAME_STREAM, index])
         while True:
-            frame = self._attempt(rng)
-            if frame is not None and is_worth_seeing(frame):
-                return frame
+            for _ in range(3):
+                frame = self._attempt(rng)
+                if frame is not None and is_worth_seeing(frame):
+                    return frame
+            self._arrange(rng)
+            self._arrangement_index = -1  # the next frame must not depend on this one's bad luck
 
     def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         """Yield the frames of the given indices; consecutive ones share the cost of a look."""
@@ -99,31 +115,40 @@ class SceneRenderer:
         self._gl.free()
 
     def _change_look(self, look_index: int) -> None:
-        rng = np.random.default_rng([self._seed, _LOOK_STREAM, look_index])
-        self._look = dress(self._scene, rng, plain=bool(rng.random() < PLAIN_SHARE))
-        self._look_index = look_index
+        rng = np.random.default_rng([*self._seed, _LOOK_STREAM, look_index])
+        self._look = dress(self._scene, rng, plain=bool(self._scene.is_a_task and rng.random() < PLAIN_SHARE))
+        self._look_index, self._arrangement_index = look_index, -1
         for texture in self._look.textures:
             mujoco.mjr_uploadTexture(self._scene.model, self._context, texture)
 
-    def _attempt(self, rng: np.random.Generator) -> np.ndarray | None:
-        scene, plain = self._scene, self._look.plain
-        objects = arrange(scene, rng, plain)
-        illuminate(scene, rng, plain and rng.random() < 0.75)
+    def _arrange(self, rng: np.random.Generator) -> None:
+        scene = self._scene
+        self._objects = arrange(scene, rng, self._look.plain)
         mujoco.mj_comPos(scene.model, scene.data)
+
+    def _attempt(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Draw lights and a camera and return what it sees, or None when no camera of many is on the scene."""
+        scene, plain = self._scene, self._look.plain
+        illuminate(scene, rng, bool(plain and rng.random() < 0.75))
         mujoco.mj_camlight(scene.model, scene.data)
-        for _ in range(10):
+        for _ in range(VIEWS_PER_ARRANGEMENT):
             view = draw_view(scene, rng, plain)
-            if shows_the_scene(scene, view, objects, rng):
-                break
-        else:
-            return None
+            if shows_the_scene(scene, view, self._objects, rng):
+                self._look_through(view)
+                return self._draw()
+        return None
+
+    def _look_through(self, view: View) -> None:
+        scene = self._scene
         scene.data.cam_xpos[scene.camera] = view.position
         scene.data.cam_xmat[scene.camera] = view.rotation.ravel()
         scene.model.cam_fovy[scene.camera] = np.clip(view.fovy, 20, 100)
-        return self._draw()
 
     def _draw(self) -> np.ndarray:
         scene = self._scene
+        groups = scene.model.geom_group.copy()
+        if not self._look.shadows:  # what is out of view could still cast a shadow into it
+            scene.model.geom_group[outside_view(scene.model, scene.data, "pixio_camera")] = HIDDEN_GROUP
         mujoco.mjv_updateScene(
             scene.model,
             scene.data,
@@ -133,6 +158,7 @@ class SceneRenderer:
             mujoco.mjtCatBit.mjCAT_ALL,
             self._drawn,
         )
+        scene.model.geom_group[:] = groups
         self._drawn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._look.shadows
         self._drawn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._look.shadows
         mujoco.mjr_render(self._viewport, self._drawn, self._context)

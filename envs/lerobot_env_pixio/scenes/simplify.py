@@ -3,10 +3,11 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.scenes.model import VISUAL_GROUP, Scene
+from lerobot_env_pixio.scenes.blueprint import VISUAL_GROUP
+from lerobot_env_pixio.scenes.model import Scene, SceneClass
 
-LINK_CELL = 0.004  # metres; below a pixel for cameras around the table
-GRIPPER_CELL = 0.0015  # the wrist camera sees the gripper from a hand's breadth
+LINK_CELL = 0.006  # metres; about a pixel for cameras around the table
+GRIPPER_CELL = 0.002  # the wrist camera sees the gripper from a hand's breadth
 
 
 def _merge_faces(vertices: np.ndarray, faces: np.ndarray, cell: float) -> np.ndarray:
@@ -34,7 +35,7 @@ def simplify_meshes(scene: Scene) -> None:
         users = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_dataid == mesh)
         if not users[geom] or (model.geom_group[users] != VISUAL_GROUP).any():
             continue
-        gripper = "gripper" in model.body(model.geom_bodyid[geom]).name
+        gripper = scene.classes[geom] == SceneClass.GRIPPER
         vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
         vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[mesh]]
         rows = slice(face, face + model.mesh_facenum[mesh])

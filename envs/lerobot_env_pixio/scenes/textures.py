@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from lerobot_env_pixio.scenes.model import ASSETS
+from lerobot_env_pixio.scenes.stock import ASSETS
 
 PHOTO_SIZE = 320
 

@@ -1,0 +1,186 @@
+"""Render tar shards of randomised frames with several worker processes, resumable at any shard."""
+
+import functools
+import io
+import json
+import multiprocessing
+import os
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+from PIL import Image
+
+from lerobot_env_pixio.scenes.families import (
+    FAMILIES,
+    FRAMES_PER_SHARD,
+    check_families,
+    family_shares,
+    shard_families,
+)
+from lerobot_env_pixio.scenes.live import open_renderer
+
+JPEG_QUALITY = 95
+_VERSIONED = ("mujoco", "robosuite", "metaworld", "gym-aloha", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class FrameShards:
+    """What a folder of shards holds; equal descriptions give equal files.
+
+    Attributes:
+        frames: Number of frames in all.
+        seed: Seed of every random choice.
+        image_size: Side of the square frames in pixels.
+        families: Scene families that take turns; keys of `FAMILIES`.
+    """
+
+    frames: int
+    seed: int = 0
+    image_size: int = 160
+    families: tuple[str, ...] = tuple(FAMILIES)
+
+    def __post_init__(self) -> None:
+        """Reject unknown families and empty selections."""
+        check_families(self.families)
+        if self.frames < 1 or not self.families:
+            raise ValueError("nothing to render: frames must be at least 1 and families must name at least one.")
+
+    @functools.cached_property
+    def shard_names(self) -> tuple[str, ...]:
+        """File name of each shard, `<family>-<shard>.tar`; the last one may be short."""
+        shards = -(-self.frames // FRAMES_PER_SHARD)
+        return tuple(f"{name}-{shard:05d}.tar" for shard, name in enumerate(shard_families(shards, self.families)))
+
+    def shard_indices(self, shard: int) -> range:
+        """Indices of the frames of a shard."""
+        return range(shard * FRAMES_PER_SHARD, min((shard + 1) * FRAMES_PER_SHARD, self.frames))
+
+
+_progress: Synchronized | None = None
+
+
+def _start_worker(progress: Synchronized) -> None:
+    global _progress
+    _progress = progress
+
+
+def _render_shard(description: FrameShards, shard: int, output: Path) -> None:
+    """Write a shard beside the folder's others and move it in when complete."""
+    name = description.shard_names[shard]
+    renderer = open_renderer(name.rsplit("-", 1)[0], description.image_size, description.seed)
+    partial = output / f".partial-{name}"
+    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for index in description.shard_indices(shard):
+            encoded = io.BytesIO()
+            Image.fromarray(renderer.frame(index)).save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+            member = tarfile.TarInfo(f"{index:07d}.jpg")
+            member.size = encoded.tell()
+            encoded.seek(0)
+            archive.addfile(member, encoded)
+            if _progress is not None:
+                with _progress.get_lock():
+                    _progress.value += 1
+    renderer.close()
+    os.replace(partial, output / name)
+
+
+def _is_complete(shard: Path, frames: int) -> bool:
+    """Tell whether a shard is there; the last one of an earlier, smaller rendering is shorter than it should be."""
+    if not shard.exists():
+        return False
+    try:
+        with tarfile.open(shard) as archive:
+            return len(archive.getnames()) >= frames
+    except tarfile.TarError:
+        return False
+
+
+def _pending(description: FrameShards, output: Path) -> list[int]:
+    return [
+        shard
+        for shard, name in enumerate(description.shard_names)
+        if not _is_complete(output / name, len(description.shard_indices(shard)))
+    ]
+
+
+def _describe(description: FrameShards, output: Path) -> None:
+    per_family = Counter[str]()
+    for shard, name in enumerate(description.shard_names):
+        per_family[name.rsplit("-", 1)[0]] += len(description.shard_indices(shard))
+    record = {
+        "command": " ".join(sys.argv),
+        "config": asdict(description),
+        "frames_per_family": dict(per_family),
+        "shares": family_shares(description.families),
+        "scenes": {name: asdict(FAMILIES[name]) for name in description.families},
+        "frames_per_shard": FRAMES_PER_SHARD,
+        "jpeg_quality": JPEG_QUALITY,
+        "versions": {name: version(name) for name in _VERSIONED},
+    }
+    temporary = output / ".description.json"
+    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(temporary, output / "description.json")
+
+
+def _check_same_frames(description: FrameShards, output: Path) -> None:
+    path = output / "description.json"
+    if not path.exists():
+        return
+    before = json.loads(path.read_text())["config"]
+    for name in ("seed", "image_size", "families"):
+        wanted = json.loads(json.dumps(getattr(description, name)))
+        if before[name] != wanted:
+            raise ValueError(
+                f"{output} holds frames rendered with {name}={before[name]}, not {wanted}: "
+                "choose another output folder, or the same settings to continue."
+            )
+
+
+def render_shards(
+    description: FrameShards, output: Path, workers: int, report: Callable[[int], None] = lambda frames: None
+) -> int:
+    """Render what is missing of a folder of webdataset shards, `<index>.jpg` in `<output>/<family>-<shard>.tar`.
+
+    Args:
+        description: Which frames.
+        output: The folder; complete shards already there are kept.
+        workers: Number of processes, each with an OpenGL context of its own. The frames do not depend on it.
+        report: Called a few times per second with the number of frames that are there.
+
+    Returns:
+        The number of frames that were there before.
+
+    Raises:
+        ValueError: When the folder holds frames of another seed, size or choice of families.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _check_same_frames(description, output)
+    _describe(description, output)
+    pending = _pending(description, output)
+    present = description.frames - sum(len(description.shard_indices(shard)) for shard in pending)
+    report(present)
+    if not pending:
+        return present
+    context = multiprocessing.get_context("spawn")
+    rendered = context.Value("q", 0)
+    work = functools.partial(_render_shard, description, output=output)
+    with ProcessPoolExecutor(workers, context, _start_worker, (rendered,)) as pool:
+        futures = [pool.submit(work, shard) for shard in pending]
+        try:
+            while (state := wait(futures, timeout=0.3, return_when=FIRST_EXCEPTION)).not_done:
+                report(present + rendered.value)
+                for future in state.done:
+                    future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    for future in futures:
+        future.result()
+    report(present + rendered.value)
+    return present
