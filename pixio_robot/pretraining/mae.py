@@ -213,10 +213,19 @@ class PixioMAE(nn.Module):
         if mask_BN is None:
             mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
         visible_BV, masked_BM = (index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN))
+        loss, prediction_BMX = self.compare(images_BCHW, visible_BV, masked_BM, grid)
+        return MAEOutput(loss, prediction_BMX, mask_BN)
+
+    def compare(
+        self, images_BCHW: Tensor, visible_BV: Tensor, masked_BM: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Encode visible patches, predict masked ones (B, M, X) and return the loss with the prediction.
+
+        The loss is the mean squared error against per-patch normalised pixels (arXiv 2512.15715, §3).
+        """
         patches_BNX = patchify(images_BCHW, self.patch)
         tokens_BLD = self.encode(patches_BNX, visible_BV, grid)
         prediction_BMX = self.decoder(tokens_BLD, visible_BV, masked_BM, grid)
         target_BMX = take_patches(patches_BNX, masked_BM).float()
         mean, deviation = patch_statistics(target_BMX)
-        loss = functional.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation)
-        return MAEOutput(loss, prediction_BMX, mask_BN)
+        return functional.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation), prediction_BMX
