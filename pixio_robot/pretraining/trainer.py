@@ -18,9 +18,13 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.record import software_versions, write_json
+from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
+from pixio_robot.pretraining.board import Board
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
+from pixio_robot.pretraining.compilation import compile_blocks
 from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
 from pixio_robot.pretraining.distributed import (
     Processes,
@@ -30,6 +34,7 @@ from pixio_robot.pretraining.distributed import (
     own_shard,
     shard,
 )
+from pixio_robot.pretraining.feature_pictures import feature_picture
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
 from pixio_robot.pretraining.pictures import save_loss_curve, save_picture
@@ -94,6 +99,8 @@ def train[C: TrainingConfig](
     if not resume and trainer.log.file.exists():
         raise UserError(f"{output_dir} already holds a run: resume it, or choose another folder.")
     first, images_state = trainer.resume_or_start()
+    if processes.main:
+        trainer.log.board = Board(output_dir / "tensorboard", first)
     trainer.train(first, images_state)
     trainer.objective.save(output_dir, getattr(torch, config.result_dtype), processes.main)
     return output_dir / "encoder.safetensors"
@@ -158,8 +165,10 @@ class _Trainer[C: TrainingConfig]:
                     layer.fused_attn = False
         if self.config.activation_checkpointing:
             checkpoint_activations(module)
+        if self.config.compile_blocks:
+            compile_blocks(module, device)
         if self.processes.sharded:
-            shard(module, device, self.config.precision)
+            shard(module, device)
             materialise(module, device, self.config.seed)
         else:
             module.to(device)
@@ -184,9 +193,11 @@ class _Trainer[C: TrainingConfig]:
 
     def start_afresh(self) -> None:
         """Write what the run is, and forget the log of one that ended before its first checkpoint."""
-        (self.folder / "reconstructions").mkdir(parents=True, exist_ok=True)
+        for pictures in (RECONSTRUCTIONS, FEATURES):
+            (self.folder / pictures).mkdir(parents=True, exist_ok=True)
         self.log.file.unlink(missing_ok=True)
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(self.config)), self.folder / "config.yaml")
+        write_json(self.folder / "environment.json", software_versions())
         self.log.write(
             {
                 "event": "started",
@@ -303,14 +314,22 @@ class _Trainer[C: TrainingConfig]:
                 self.draw(step)
 
     def draw(self, step: int) -> None:
-        """Save a picture of what the model does after `step` steps."""
+        """Save pictures of what the model does after `step` steps, and the report that shows them."""
         if self.shown_BHWC is None:
             self.shown_BHWC = preview(self.source, PICTURE_IMAGES, self.config.image_size)
         self.objective.module.eval()
-        picture = self.objective.picture(self.shown_BHWC, self.config.seed)
+        with torch.compiler.set_stance("force_eager"):  # a picture is not worth compiling the blocks again for
+            pictures = {
+                RECONSTRUCTIONS: self.objective.picture(self.shown_BHWC, self.config.seed),
+                FEATURES: feature_picture(self.objective.encoder, self.shown_BHWC),
+            }
         self.objective.module.train()
-        if picture is not None:
-            save_picture(picture, self.folder / "reconstructions" / f"{step:07d}.png")
+        for name, picture in pictures.items():
+            if picture is not None:
+                save_picture(picture, self.folder / name / f"{step:07d}.png")
+                if self.log.board:
+                    self.log.board.picture(name, picture, step)
+        write_report(self.folder)
 
     def _kept(self) -> str:
         kept = latest_checkpoint(self.checkpoints)

@@ -20,6 +20,7 @@ from pixio_robot.pretraining.speed.ladder import SIDE, Measurement, ladder, loss
 from pixio_robot.pretraining.speed.table import ladder_record
 from pixio_robot.pretraining.trainer import pretrain
 
+CPU = torch.device("cpu")
 STEPS, IMAGES = 6, 12
 TINY = PretrainConfig(
     variant="pixio_tiny16",
@@ -99,7 +100,7 @@ class _Pair(nn.Module):
 def test_compiled_blocks_compute_the_same(tmp_path: Path) -> None:
     torch.compiler.reset()
     plain, compiled = _Pair(), _Pair()
-    assert compile_blocks(compiled)
+    assert compile_blocks(compiled, CPU)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     x = torch.randn(2, 5, 16)
     for module in (plain, compiled):
@@ -118,7 +119,7 @@ def test_without_a_compiler_one_line_says_so(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     module = _Pair()
     with inductor.patch({"cpp.cxx": ("no-such-compiler",)}), caplog.at_level(logging.WARNING):
-        assert not compile_blocks(module)
+        assert not compile_blocks(module, CPU)
     (message,) = [record.message for record in caplog.records if record.name.startswith("pixio_robot")]
     assert "not compiled" in message
     assert "\n" not in message

@@ -141,7 +141,7 @@ class _Trainer:
             for layer in self.mae.modules():
                 if isinstance(layer, Attention):
                     layer.fused_attn = False
-        self.compiled = rung.compiled and compile_blocks(self.mae)
+        self.compiled = rung.compiled and compile_blocks(self.mae, torch.device(config.device))
         groups = param_groups_weight_decay(self.mae, config.weight_decay)
         fused, for_loop = rung.fused_optimizer, None if rung.fused_optimizer else False
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=fused, foreach=for_loop)
