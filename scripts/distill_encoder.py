@@ -13,6 +13,7 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.pretraining.config import config_from
     from pixio_robot.pretraining.distillation import Distillation, DistillConfig
     from pixio_robot.pretraining.job import run_job
+    from pixio_robot.pretraining.sources import open_source
 
     fields = OmegaConf.to_container(cfg)
     run_job(

@@ -25,13 +25,15 @@ from pixio_robot.pretraining.sources.shards import ShardStream
 
 CONFIG = PretrainConfig(variant="pixio_tiny16", image_size=16, batch_size=8, lanes=2, accumulation=1, steps=20, lr=1e-3)
 
+ONLY = Lane(seed=0, lane=0, lanes=1)
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("shards"), 5, 7)
 
 
-def first_samples(source: ImageSource, count: int, lane: Lane = Lane(0, 0, 1)) -> list[Sample]:
+def first_samples(source: ImageSource, count: int, lane: Lane = ONLY) -> list[Sample]:
     assert not isinstance(source, ImageCache)
     samples = source.samples(lane)
     found = list(islice(samples, count))
@@ -196,7 +198,7 @@ def test_damaged_images_are_named_and_the_next_ones_take_their_place(tmp_path: P
 def test_a_shard_that_was_cut_off_gives_what_is_left_of_it(tmp_path: Path) -> None:
     write_shards(tmp_path, 1, 6)
     file = tmp_path / "shard-000.tar"
-    file.write_bytes(file.read_bytes()[:3000])
+    file.write_bytes(file.read_bytes()[:3300])
     samples = first_samples(ShardStream(str(tmp_path)), 4)
     assert len({sample.name for sample in samples}) < 4
     assert any("rest of" in name for sample in samples for name in sample.skipped)
