@@ -167,11 +167,11 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     for some in batched(items, batch_size):
         decoded = list(pool.map(lambda item: _decode(item, judge.image_size), some))
-        good = [image for image in decoded if image.pixels_HWC is not None]
+        good = [(image.row, image.pixels_HWC) for image in decoded if image.pixels_HWC is not None]
         if good:
-            frames_BHWC = torch.from_numpy(np.stack([image.pixels_HWC for image in good]))
-            for image, loss in zip(good, image_losses(judge.mae, frames_BHWC, masks_KN).tolist(), strict=True):
-                image.row["loss"] = loss
+            frames_BHWC = torch.from_numpy(np.stack([pixels_HWC for _, pixels_HWC in good]))
+            for (row, _), loss in zip(good, image_losses(judge.mae, frames_BHWC, masks_KN).tolist(), strict=True):
+                row["loss"] = loss
         yield from (image.row for image in decoded)
 
 

@@ -236,7 +236,7 @@ def toy_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
 @pytest.mark.usefixtures("toy_frames")
 def test_live_frames_are_rendered_in_other_processes_and_resume(tmp_path: Path) -> None:
-    values = {"kind": "live", "generator": "toy", "side": 8, "seed": 3, "workers": 1, "units_in_memory": 2}
+    values = {"kind": "live", "generator": "toy", "side": 8, "seed": 3, "workers": 1, "units_in_memory": 1}
     source = open_source(values, tmp_path)
     whole = batches(source, 0, 12)
     names = [name for batch in whole for name in batch.names]

@@ -21,7 +21,8 @@ from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item
 from pixio_robot.pretraining.sources.stream import Lane
 
 ENTRY_POINTS = "pixio_robot.frames"
-FRAMES_PER_UNIT = 16  # consecutive frames may share what is slow to change, such as textures
+# Consecutive frames may share what is slow to change: here one process renders them.
+FRAMES_PER_UNIT = 256
 _frames: Any = None  # in a child process: the generator of frames
 
 
@@ -34,7 +35,7 @@ class LiveStream(GroupedStream):
         seed: Seed of the frames.
         families: Families of scenes to render; None takes all.
         workers: Processes that render; None takes one per core.
-        units_in_memory: Blocks of 16 consecutive frames that are shuffled together.
+        units_in_memory: Blocks of 256 consecutive frames that are shuffled together.
 
     Raises:
         UserError: There is no such entry point.
@@ -47,7 +48,7 @@ class LiveStream(GroupedStream):
         seed: int = 0,
         families: Sequence[str] | None = None,
         workers: int | None = None,
-        units_in_memory: int = 16,
+        units_in_memory: int = 4,
     ) -> None:
         known = entry_points(group=ENTRY_POINTS).names
         if generator not in known:
