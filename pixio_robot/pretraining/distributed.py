@@ -16,7 +16,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -159,19 +159,16 @@ def checkpoint_activations(module: nn.Module) -> None:
             block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def shard(module: nn.Module, device: torch.device, precision: str) -> None:
+def shard(module: nn.Module, device: torch.device) -> None:
     """Share a module out among all processes with FSDP2, one unit per transformer block.
 
-    A module on the meta device stays without values; see `materialise`. With bfloat16, blocks are gathered in
-    bfloat16 and gradients averaged in float32; the residual stream stays as autocast has it.
+    A module on the meta device stays without values; see `materialise`. Blocks are gathered in float32 and autocast
+    rounds them, so that losses are those of an unsharded module; gathering bfloat16 would halve the traffic.
     """
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
-    policy = MixedPrecisionPolicy()
-    if precision == "bfloat16":
-        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in module.modules():
         if isinstance(block, Block):
-            fully_shard(block, mesh=mesh, mp_policy=policy)
+            fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,16 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from timm.models.vision_transformer import Block
 
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.augment import Photometric
 from pixio_robot.pretraining.batches import image_indices
 from pixio_robot.pretraining.config import PretrainConfig, pretrain_config
+from pixio_robot.pretraining.objectives import Reconstruction
 from pixio_robot.pretraining.pictures import reconstruct
 from pixio_robot.pretraining.sources import ImageCache, folder_images
+from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.trainer import pretrain
 from pixio_robot.pretraining.weights import load_mae
 
@@ -116,12 +120,55 @@ def test_bfloat16_trains(source: ImageCache, tmp_path: Path) -> None:
     assert {value.dtype for value in load_file(encoder).values()} == {torch.float16}
 
 
+def test_float16_trains_with_a_scaled_loss_that_is_resumed(source: ImageCache, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, precision="float16", steps=3)
+    pretrain(config, source, tmp_path / "half")
+    pretrain(dataclasses.replace(config, precision="float32"), source, tmp_path / "full")
+    half, full = logged_losses(tmp_path / "half"), logged_losses(tmp_path / "full")
+    assert half != full
+    assert list(half.values()) == pytest.approx(list(full.values()), rel=0.03)
+    (state,) = (tmp_path / "half").glob("checkpoints/*/state.json")
+    assert json.loads(state.read_text())["scale"]["scale"] >= 1
+    pretrain(config, source, tmp_path / "half", resume=True)
+
+
+def test_activation_checkpointing_and_splitting_the_batch_change_no_loss(source: ImageCache, tmp_path: Path) -> None:
+    pretrain(TINY, source, tmp_path / "kept")
+    again = dataclasses.replace(TINY, activation_checkpointing=True)
+    pretrain(again, source, tmp_path / "again")
+    pretrain(dataclasses.replace(TINY, accumulation=8), source, tmp_path / "split")
+    kept = list(logged_losses(tmp_path / "kept").values())
+    assert list(logged_losses(tmp_path / "again").values()) == pytest.approx(kept, rel=1e-6)
+    # Masks, colours and dropped branches are drawn for the whole batch, so only the order of sums differs.
+    assert list(logged_losses(tmp_path / "split").values()) == pytest.approx(kept, rel=1e-5)
+
+
+def test_stochastic_depth_drops_branches_of_single_images_and_keeps_the_mean() -> None:
+    block = Block(8, 2, drop_path=0.5)
+    depth = StochasticDepth(block)
+    factors = depth.draw(4000, torch.Generator().manual_seed(0))
+    assert factors.shape == (2, 4000)
+    assert set(factors.unique().tolist()) == {0.0, 2.0}
+    assert factors.mean().item() == pytest.approx(1, abs=0.05)
+    x = torch.randn(3, 5, 8)
+    depth.set_factors(torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]))
+    block.train()
+    out = block(x)
+    assert torch.equal(out[0], x[0])
+    torch.testing.assert_close(out[1], x[1] + 2 * block.attn(block.norm1(x[1:2]))[0])
+    torch.testing.assert_close(out[2], x[2] + 2 * block.mlp(block.norm2(x[2:3]))[0])
+    block.eval()
+    attended = x + block.attn(block.norm1(x))
+    torch.testing.assert_close(block(x), attended + block.mlp(block.norm2(attended)))
+
+
 RUN = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.sources import folder_images
+from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.trainer import pretrain
 import json
 config = pretrain_config(json.loads(sys.argv[1]))
@@ -130,8 +177,9 @@ pretrain(config, source, Path(sys.argv[4]), resume=True)
 """
 
 
-def test_a_killed_run_resumes_bit_for_bit(image_folder: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, steps=25)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_resumes_bit_for_bit(optimizer: str, image_folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, steps=25, optimizer=optimizer)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
 
     def command(checkpoint_minutes: float) -> list[str]:
@@ -178,13 +226,48 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint(source
     run = tmp_path / "run"
     # The rate reaches its absurd peak at the end of a warm-up over the whole run.
     config = dataclasses.replace(TINY, steps=200, lr=1e30, warmup=1.0, checkpoint_minutes=0)
-    with pytest.raises(UserError, match=r"at step \d+"):
+    with pytest.raises(UserError, match=r"at step \d+") as caught:
         pretrain(config, source, run)
+    if "loss" in str(caught.value):  # or the weights stopped being numbers before it
+        assert ".png" in str(caught.value)
     kept = [folder.name for folder in run.glob("checkpoints/[0-9]*")]
     for folder in run.glob("checkpoints/[0-9]*"):
         assert all(value.isfinite().all() for value in load_file(folder / "encoder.safetensors").values())
     assert len(kept) <= 1
     assert not (run / "encoder.safetensors").exists()
+
+
+def test_a_bad_batch_is_named_and_the_last_good_checkpoint_stays(
+    source: ImageCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    loss = Reconstruction.loss
+    calls = []
+
+    def broken(self: Reconstruction, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        value = loss(self, *arguments)
+        return value * float("nan") if len(calls) == 3 else value
+
+    monkeypatch.setattr(Reconstruction, "loss", broken)
+    config = dataclasses.replace(TINY, accumulation=1, checkpoint_minutes=0)
+    with pytest.raises(UserError, match=r"at step 3 \(images .*\.png") as caught:
+        pretrain(config, source, run)
+    assert str(run / "checkpoints" / "0000002") in str(caught.value)
+    names = [source.names([index])[0] for index in image_indices(0, 2, 8, 13)]
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    (stopped,) = [record for record in records if record.get("event") == "stopped"]
+    assert stopped["images"] == names
+    assert [folder.name for folder in (run / "checkpoints").glob("[0-9]*")] == ["0000002"]
+    monkeypatch.undo()
+    pretrain(config, source, run, resume=True)
+    assert len(logged_losses(run)) == 4
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(source: ImageCache, tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints" / "0000001").mkdir(parents=True)
+    with pytest.raises(UserError, match="is no checkpoint of this version"):
+        pretrain(TINY, source, tmp_path / "run", resume=True)
 
 
 def test_every_epoch_shows_every_image_once_in_a_new_order() -> None:
@@ -210,6 +293,7 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
         ({"steps": None}, "exactly one of steps and epochs"),
         ({"base_lr": 1e-3}, "exactly one of lr and base_lr"),
         ({"accumulation": 3}, "cannot be split"),
+        ({"precision": "bfloat61"}, "Did you mean 'bfloat16'"),
         ({"variant": "resnet18"}, "Only Pixio encoders"),
         ({"variant": "pixio_tini16"}, "Did you mean 'pixio_tiny16'"),
         ({"image_size": 40}, "patches of 16"),
