@@ -15,6 +15,14 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["pixio_robot.encoders", "pixio_robot.pretraining.trainer"],
             ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
         ),
+        (
+            [f"pixio_robot.pretraining.{name}" for name in ("scoring", "sources.shards", "sources.lerobot_frames")],
+            ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
+        ),
+        (
+            ["pixio_robot.pretraining.job", "pixio_robot.pretraining.sources.live"],
+            ["lerobot", "lerobot_env_pixio", "webdataset", "pyarrow", "av", *SIMULATORS],
+        ),
         (["pixio_robot.demos.store", "pixio_robot.demos.windows"], ["lerobot", *SIMULATORS]),
         (["lerobot_env_pixio.robosuite_env", "lerobot_env_pixio.scenes"], ["pixio_robot", "lerobot_policy_pixio"]),
         (["lerobot_policy_pixio.modeling_pixio_act"], ["lerobot_env_pixio", "mujoco", "robosuite"]),

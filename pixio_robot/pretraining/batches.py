@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.augment import crop_and_resize, random_crops
-from pixio_robot.pretraining.config import PretrainConfig
+from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
 
 ORDER, CROPS, STEP = range(3)  # independent streams of random numbers
@@ -83,7 +83,7 @@ def image_indices(seed: int, step: int, batch_size: int, images: int) -> list[in
 
 
 def training_batches(
-    config: PretrainConfig,
+    config: TrainingConfig,
     source: ImageSource,
     first: int,
     last: int,
@@ -159,14 +159,14 @@ def _ahead(make: Callable[[int], Batch], first: int, last: int) -> Iterator[Batc
                 future.cancel()
 
 
-def _cached_batch(config: PretrainConfig, source: ImageCache, step: int, own: slice) -> Batch:
+def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice) -> Batch:
     indices = image_indices(config.seed, step, config.batch_size, len(source))[own]
     frames = list(source.read(indices))
     images_BCHW = _crop(config, frames, source.aspect_N[indices], step, own)
     return Batch(step, images_BCHW, source.names(indices))
 
 
-def _streamed_batch(config: PretrainConfig, streams: dict[int, Generator[Sample]], step: int, own: slice) -> Batch:
+def _streamed_batch(config: TrainingConfig, streams: dict[int, Generator[Sample]], step: int, own: slice) -> Batch:
     samples: list[Sample] = []
     state = {}
     for lane, stream in streams.items():
@@ -179,7 +179,7 @@ def _streamed_batch(config: PretrainConfig, streams: dict[int, Generator[Sample]
     return Batch(step, images_BCHW, [sample.name for sample in samples], state, skipped)
 
 
-def _crop(config: PretrainConfig, frames: Sequence[Tensor], aspect_B: Tensor, step: int, own: slice) -> Tensor:
+def _crop(config: TrainingConfig, frames: Sequence[Tensor], aspect_B: Tensor, step: int, own: slice) -> Tensor:
     """Cut random boxes out of this process's frames; boxes are drawn for the global batch."""
     aspect_all = torch.ones(config.batch_size)
     aspect_all[own] = aspect_B

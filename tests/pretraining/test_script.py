@@ -9,15 +9,19 @@ import pytest
 from omegaconf import OmegaConf
 
 from pixio_robot.entry_points import CONFIG_FOLDER
+from pixio_robot.errors import UserError
 from pixio_robot.pretraining.config import pretrain_config
+from pixio_robot.pretraining.sources import open_source
 
 SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"
 
 
-@pytest.mark.parametrize("images", ["folder", "demos"])
-def test_every_image_source_composes_into_settings(images: str) -> None:
+@pytest.mark.parametrize("images", sorted(file.stem for file in (CONFIG_FOLDER / "images").iterdir()))
+def test_every_image_source_composes_into_settings(images: str, tmp_path: Path) -> None:
+    missing = {"live": [], "mixture": ["images.sources=[{kind: nonsense, weight: 1}]"]}
+    overrides = missing.get(images, [f"images.path={tmp_path}/nothing"])
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        cfg = hydra.compose("pretrain_encoder", [f"images={images}", "images.path=somewhere"])
+        cfg = hydra.compose("pretrain_encoder", [f"images={images}", *overrides])
     fields = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(fields, dict)
     config = pretrain_config(fields["pretraining"])
@@ -25,6 +29,11 @@ def test_every_image_source_composes_into_settings(images: str) -> None:
     assert config.photometric
     assert config.photometric.brightness == (0.2, 1.6)
     assert fields["images"]["kind"] == images
+    if images == "live":
+        assert open_source(fields["images"], tmp_path).fingerprint
+    else:  # all settings are known, and only what they point to is missing
+        with pytest.raises(UserError, match="nothing|nonsense"):
+            open_source(fields["images"], tmp_path)
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
