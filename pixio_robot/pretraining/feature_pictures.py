@@ -3,6 +3,8 @@
 Shape letters: B images, H and W pixels, G class tokens, D width, h and w patch-grid size, L tokens, M heads.
 """
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import torch
@@ -27,7 +29,8 @@ def class_token_attention(encoder: PixioVisionTransformer, images_BCHW: Tensor) 
     Returns:
         Shares of a class token's attention; they sum to at most 1 over patches, the rest goes to class tokens.
     """
-    attention = encoder.blocks[-1].attn
+    blocks: Any = encoder.blocks
+    attention = blocks[-1].attn
     inputs: list[Tensor] = []
     hook = attention.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:

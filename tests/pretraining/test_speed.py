@@ -12,8 +12,8 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from pixio_robot.pretraining.augment import Photometric
-from pixio_robot.pretraining.compilation import compile_blocks
 from pixio_robot.pretraining.config import PretrainConfig
+from pixio_robot.pretraining.execution import compile_blocks
 from pixio_robot.pretraining.sources import folder_images
 from pixio_robot.pretraining.speed.ceiling import flops_per_image
 from pixio_robot.pretraining.speed.ladder import SIDE, Measurement, ladder, loss_deviation, measure, write_images

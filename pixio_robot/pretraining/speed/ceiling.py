@@ -3,11 +3,11 @@
 import time
 
 import torch
-from timm.layers.attention import Attention
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixio_robot.pretraining.config import Precision, PretrainConfig
+from pixio_robot.pretraining.execution import use_plain_attention
 from pixio_robot.pretraining.objectives import Reconstruction
 
 
@@ -18,9 +18,7 @@ def flops_per_image(config: PretrainConfig) -> float:
     """
     torch.manual_seed(config.seed)
     mae = Reconstruction(config).module
-    for layer in mae.modules():
-        if isinstance(layer, Attention):
-            layer.fused_attn = False
+    use_plain_attention(mae)
     with FlopCounterMode(display=False) as counter:
         mae(torch.randn(2, 3, config.image_size, config.image_size), torch.Generator().manual_seed(0)).loss.backward()
     return counter.get_total_flops() / 2

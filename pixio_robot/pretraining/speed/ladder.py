@@ -19,14 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import Progress
-from timm.layers.attention import Attention
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes, normalise
 from pixio_robot.pretraining.batches import STEP, generator_for, training_batches
-from pixio_robot.pretraining.compilation import compile_blocks
 from pixio_robot.pretraining.config import Precision, PretrainConfig
+from pixio_robot.pretraining.execution import compile_blocks, use_plain_attention
 from pixio_robot.pretraining.mae import MAEOutput
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Reconstruction
@@ -138,9 +137,7 @@ class _Trainer:
         self.mae = objective.module.to(config.device).train()
         self.module: nn.Module = self.mae if rung.linear_patches else PlainMAE(self.mae, rung.masked_only)
         if rung.small_parts:
-            for layer in self.mae.modules():
-                if isinstance(layer, Attention):
-                    layer.fused_attn = False
+            use_plain_attention(self.mae)
         self.compiled = rung.compiled and compile_blocks(self.mae, torch.device(config.device))
         groups = param_groups_weight_decay(self.mae, config.weight_decay)
         fused, for_loop = rung.fused_optimizer, None if rung.fused_optimizer else False

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pixio_robot.pretraining.config import PretrainConfig
+from pixio_robot.pretraining.config import Precision, PretrainConfig
 from pixio_robot.pretraining.speed.ceiling import flops_per_image, matmul_ceiling
 from pixio_robot.pretraining.speed.ladder import Measurement, loss_deviation
 
@@ -25,10 +25,8 @@ def ladder_record(
         workers: Worker processes of the plain trainer.
     """
     flops = flops_per_image(config)
-    ceilings = {
-        precision: matmul_ceiling(config, precision)
-        for precision in dict.fromkeys(measurement.rung.precision for measurement in measurements)
-    }
+    precisions: set[Precision] = {measurement.rung.precision for measurement in measurements}
+    ceilings = {precision: matmul_ceiling(config, precision) for precision in precisions}
     reference, low_reference = measurements[0], measurements[-1]
     rows = [
         {

