@@ -1,0 +1,51 @@
+"""Compare frozen encoders by linear probes on simulated scenes that they were not trained on."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from pixio_robot.entry_points import entry_point
+from pixio_robot.errors import UserError
+
+
+@entry_point("probe_encoder")
+def main(cfg: DictConfig) -> None:
+    """Render labelled scenes, probe every encoder, and print the table; see configs/probe_encoder.yaml."""
+    import torch
+    from lerobot_env_pixio.scenes import FAMILIES, SceneClass, SceneRenderer
+    from lerobot_env_pixio.scenes.renderer import FRAMES_PER_LOOK
+
+    from pixio_robot.evaluation.probes.comparison import compare_encoders, print_comparison, save_comparison
+    from pixio_robot.evaluation.probes.scenes import labelled_scenes
+    from pixio_robot.progress import progress_bar
+    from pixio_robot.training.encoder_benchmark import encoders_from
+
+    if cfg.scene_seed == 0:
+        raise UserError("Scenes of seed 0 are what encoders are pretrained on: give another scene_seed.")
+    torch.set_num_threads(cfg.threads)
+    fields = OmegaConf.to_container(cfg)
+    encoders = encoders_from(fields["encoders"])
+    console, families = Console(), cfg.families or list(FAMILIES)
+    samples, groups = [], []
+    share = cfg.frames // len(families)
+    try:
+        with progress_bar("rendering", share * len(families), console) as advance:
+            for number, family in enumerate(families):
+                renderer = SceneRenderer(family, cfg.image_size, cfg.scene_seed)
+                for index in range(share):
+                    samples.append(renderer.sample(index))
+                    groups.append(number * share + index // FRAMES_PER_LOOK)
+                    advance()
+                renderer.close()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    scenes = labelled_scenes(samples, groups, [kind.name.lower() for kind in SceneClass])
+    record = compare_encoders(encoders, scenes, cfg.seeds, console) | {"scenes": {"families": list(families)}}
+    print_comparison(record, console)
+    save_comparison(record, Path(cfg.output))
+    console.print(f"results {cfg.output}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
