@@ -1,34 +1,47 @@
 """Randomised frames for pretraining: reproducible, independent of the workers, resumable and truly varied."""
 
 import hashlib
+import io
+import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lerobot_env_pixio.scenes import FrameFolder, SceneRenderer, render_folder
+from lerobot_env_pixio.scenes import (
+    FAMILIES,
+    FrameShards,
+    SceneClass,
+    SceneRenderer,
+    open_renderer,
+    render_shards,
+    scene_frames,
+)
+from lerobot_env_pixio.scenes.families import FRAMES_PER_SHARD, SIMULATOR_SHARES, shard_families
+from lerobot_env_pixio.scenes.sample import metric_depth
 from PIL import Image
 
-DESCRIPTION = FrameFolder(frames=66, seed=3, image_size=48, families=("lift_panda", "stack_jaco"))
+DESCRIPTION = FrameShards(frames=FRAMES_PER_SHARD + 3, seed=3, image_size=32, families=("procedural_arm", "pusht"))
 
 
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(folder.rglob("*.jpg"))
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def members(shard: Path) -> dict[str, bytes]:
+    with tarfile.open(shard) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     renderer = SceneRenderer("lift_panda", image_size=64, seed=1)
-    rendered = np.stack(list(renderer.frames(range(24))))
+    rendered = np.stack(list(renderer.frames(range(40))))
     renderer.close()
     return rendered
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("frames")
-    render_folder(DESCRIPTION, output, workers=2)
+    render_shards(DESCRIPTION, output, workers=2)
     return output
 
 
@@ -37,7 +50,7 @@ def test_a_frame_depends_on_seed_and_index_only(frames: np.ndarray) -> None:
     other = SceneRenderer("lift_panda", image_size=64, seed=2)
     assert (other.frame(0) != frames[0]).mean() > 0.3
     # out of order and beside another renderer, so that anything left over from an earlier frame would show
-    shuffled = {index: again.frame(index) for index in (21, 2, 9, 10, 0)}
+    shuffled = {index: again.frame(index) for index in (21, 3, 9, 10, 0)}
     again.close()
     other.close()
     for index, frame in shuffled.items():
@@ -60,36 +73,97 @@ def test_every_frame_shows_something(frames: np.ndarray) -> None:
     assert (grey.mean(axis=1) > 8).all()
 
 
-def test_the_folder_holds_the_frames_of_one_renderer_whatever_the_workers(folder: Path) -> None:
-    files = {int(file.stem): file for file in folder.rglob("*.jpg")}
-    assert sorted(files) == list(range(66))
-    for family, indices in (("lift_panda", (63, 5)), ("stack_jaco", (65,))):
-        renderer = SceneRenderer(family, image_size=48, seed=3)
-        for index in indices:
-            assert files[index].parent.parent.name == family
-            stored = np.asarray(Image.open(files[index]), float)
-            # what JPEG loses of a frame at this quality; two frames differ by tens
-            assert np.abs(stored - renderer.frame(index)).mean() < 3
+@pytest.mark.parametrize("family", ["metaworld_drawer", "aloha_insertion", "procedural_room", "pusht"])
+def test_every_simulator_gives_varied_frames_that_do_not_depend_on_their_order(family: str) -> None:
+    renderer, again = open_renderer(family, 48, seed=5), open_renderer(family, 48, seed=5)
+    rendered = np.stack([renderer.frame(index) for index in range(0, 24, 3)])
+    np.testing.assert_array_equal(again.frame(9), rendered[3])
+    renderer.close()
+    again.close()
+    assert rendered.shape == (8, 48, 48, 3)
+    pairs = [(i, j) for i in range(8) for j in range(i)]
+    assert min(np.abs(rendered[i].astype(float) - rendered[j]).mean() for i, j in pairs) > 3
+
+
+def test_shards_hold_the_frames_of_one_renderer_whatever_the_workers(shards: Path) -> None:
+    names = sorted(path.name for path in shards.glob("*.tar"))
+    assert names == ["procedural_arm-00000.tar", "pusht-00001.tar"]
+    assert list(members(shards / names[0])) == [f"{index:07d}.jpg" for index in range(FRAMES_PER_SHARD)]
+    for name, index in ((names[0], 5), (names[1], FRAMES_PER_SHARD + 2)):
+        renderer = open_renderer(name.rsplit("-", 1)[0], 32, seed=3)
+        stored = np.asarray(Image.open(io.BytesIO(members(shards / name)[f"{index:07d}.jpg"])), float)
+        # what JPEG loses of a frame at this quality; two frames differ by tens
+        assert np.abs(stored - renderer.frame(index)).mean() < 4
         renderer.close()
 
 
-def test_a_second_run_renders_only_what_is_missing(folder: Path) -> None:
-    before = digests(folder)
-    kept, lost = folder / "lift_panda" / "00000", folder / "stack_jaco" / "00001"
-    stamps = {file: file.stat().st_mtime_ns for file in kept.iterdir()}
-    (lost / "0000064.jpg").unlink()
+def test_a_second_run_renders_only_what_is_missing(shards: Path) -> None:
+    before = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards.glob("*.tar")}
+    kept, lost = shards / "procedural_arm-00000.tar", shards / "pusht-00001.tar"
+    stamp = kept.stat().st_mtime_ns
+    lost.write_bytes(lost.read_bytes()[:100])
     counts: list[int] = []
-    assert render_folder(DESCRIPTION, folder, workers=1, report=counts.append) == 64
-    assert counts[-1] == 66
-    assert digests(folder) == before
-    assert {file: file.stat().st_mtime_ns for file in kept.iterdir()} == stamps
+    assert render_shards(DESCRIPTION, shards, workers=1, report=counts.append) == FRAMES_PER_SHARD
+    assert counts[-1] == DESCRIPTION.frames
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards.glob("*.tar")} == before
+    assert kept.stat().st_mtime_ns == stamp
 
 
-def test_other_settings_do_not_mix_into_a_folder(folder: Path) -> None:
+def test_other_settings_do_not_mix_into_a_folder(shards: Path) -> None:
     with pytest.raises(ValueError, match="seed=3, not 4: choose another output folder"):
-        render_folder(replace(DESCRIPTION, seed=4), folder, workers=1)
+        render_shards(replace(DESCRIPTION, seed=4), shards, workers=1)
 
 
 def test_an_unknown_family_is_answered_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match="unknown scene family 'lift_pnda': did you mean 'lift_panda'"):
-        FrameFolder(frames=1, families=("lift_pnda",))
+        FrameShards(frames=1, families=("lift_pnda",))
+
+
+def test_any_prefix_of_the_shards_holds_each_simulator_by_its_share() -> None:
+    turns = shard_families(400, FAMILIES)
+    assert turns[:60] == shard_families(60, FAMILIES)
+    for length in (100, 400):
+        counts = Counter(FAMILIES[name].simulator for name in turns[:length])
+        for simulator, share in SIMULATOR_SHARES.items():
+            assert counts[simulator] == pytest.approx(share * length, abs=8)
+
+
+def test_a_depth_buffer_becomes_metres_by_the_inverse_of_the_projection() -> None:
+    # OpenGL's reversed perspective: buffer = near (far - z) / (z (far - near))
+    near, far, metres = 0.01, 50.0, np.array([0.01, 0.1, 1.0, 7.0, 50.0])
+    buffer = (near * (far - metres) / (metres * (far - near))).astype(np.float32)
+    np.testing.assert_allclose(metric_depth(buffer, near, far), metres, rtol=1e-3)
+
+
+def test_a_sample_agrees_with_itself_about_where_things_are() -> None:
+    renderer = SceneRenderer("lift_panda", image_size=96, seed=1)
+    samples = [renderer.sample(index) for index in range(0, 32, 2)]
+    np.testing.assert_array_equal(samples[3].frame, renderer.frame(6))
+    renderer.close()
+    found = 0
+    for sample in samples:
+        x, y, z = sample.object_positions[0]
+        column, row = (int(48 + sample.focal_length * value / z) for value in (x, y))
+        seen = z > 0.15 and 2 <= column < 94 and 2 <= row < 94
+        if seen and sample.segmentation[row, column] == SceneClass.OBJECT:
+            # the cube's face lies in front of its middle by half a side to half a diagonal
+            assert 0.005 < z - sample.depth[row, column] < 0.07
+            found += 1
+        assert np.isinf(sample.depth[sample.segmentation == SceneClass.BACKGROUND]).all()
+        rotation = sample.gripper_poses[0, :3, :3]
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+        assert np.linalg.det(rotation) > 0.99
+    assert found >= 2
+    assert {int(value) for s in samples for value in np.unique(s.segmentation)} >= {3, 4, 5, 6}
+
+
+def test_live_frames_depend_on_seed_and_index_alone() -> None:
+    families = ("pusht", "procedural_table")
+    live, again = (scene_frames(32, 4, families) for _ in range(2))
+    indices = [index for block in range(0, 640, 64) for index in (block, block + 1)]
+    rendered = {index: live.frame(index) for index in indices}
+    assert {live.family(index) for index in indices} == set(families)
+    for index in reversed(indices[::5]):
+        np.testing.assert_array_equal(again.frame(index), rendered[index])
+    live.close()
+    again.close()

@@ -12,7 +12,8 @@ from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
 from lerobot_env_pixio.scenes.families import FAMILIES, check_families
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
-from lerobot_env_pixio.scenes.model import Movable, build_scene
+from lerobot_env_pixio.scenes.model import FAR, NEAR, Movable, SceneClass, build_scene
+from lerobot_env_pixio.scenes.sample import SceneSample, class_image, gripper_poses, metric_depth, object_positions
 from lerobot_env_pixio.scenes.simplify import simplify_meshes
 
 FRAMES_PER_LOOK = 8
@@ -74,6 +75,7 @@ class SceneRenderer:
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except Exception as error:  # each GL platform fails with types of its own
             raise no_gl_error(error) from error
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._drawn = mujoco.MjvScene(model, maxgeom=1000)
         self._options = mujoco.MjvOption()
@@ -103,6 +105,30 @@ class SceneRenderer:
                     return frame
             self._arrange(rng)
             self._arrangement_index = -1  # the next frame must not depend on this one's bad luck
+
+    def sample(self, index: int) -> SceneSample:
+        """Return frame `index` with its labels; see `SceneSample` for units and the camera's axes."""
+        frame, scene = self.frame(index), self._scene
+        depth = np.zeros(frame.shape[:2], np.float32)
+        pixels = np.zeros_like(frame)
+        segmented = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        for flag in segmented:
+            self._drawn.flags[flag] = True
+        mujoco.mjr_render(self._viewport, self._drawn, self._context)
+        mujoco.mjr_readPixels(pixels, depth, self._viewport, self._context)
+        for flag in segmented:
+            self._drawn.flags[flag] = False
+        segmentation = class_image(scene, self._drawn, pixels[::-1])
+        metres = metric_depth(depth[::-1], NEAR, FAR)
+        half_view = np.radians(scene.model.cam_fovy[scene.camera]) / 2
+        return SceneSample(
+            frame=frame,
+            depth=np.where(segmentation == SceneClass.BACKGROUND, np.float32(np.inf), metres),
+            segmentation=segmentation,
+            gripper_poses=gripper_poses(scene),
+            object_positions=object_positions(scene),
+            focal_length=float(len(frame) / 2 / np.tan(half_view)),
+        )
 
     def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         """Yield the frames of the given indices; consecutive ones share the cost of a look."""
