@@ -22,7 +22,7 @@ from pixio_robot.pretraining.sources.stream import Lane
 
 ENTRY_POINTS = "pixio_robot.frames"
 # Consecutive frames may share what is slow to change: here one process renders them.
-FRAMES_PER_UNIT = 256
+FRAMES_PER_UNIT = 64
 _frames: Any = None  # in a child process: the generator of frames
 
 
@@ -35,7 +35,7 @@ class LiveStream(GroupedStream):
         seed: Seed of the frames.
         families: Families of scenes to render; None takes all.
         workers: Processes that render; None takes one per core.
-        units_in_memory: Blocks of 256 consecutive frames that are shuffled together.
+        units_in_memory: Blocks of 64 consecutive frames that are shuffled together.
 
     Raises:
         UserError: There is no such entry point.
@@ -48,7 +48,7 @@ class LiveStream(GroupedStream):
         seed: int = 0,
         families: Sequence[str] | None = None,
         workers: int | None = None,
-        units_in_memory: int = 4,
+        units_in_memory: int = 16,
     ) -> None:
         known = entry_points(group=ENTRY_POINTS).names
         if generator not in known:

@@ -79,7 +79,7 @@ def _live(
     seed: int = 0,
     families: Sequence[str] | None = None,
     workers: int | None = None,
-    units_in_memory: int = 4,
+    units_in_memory: int = 16,
 ) -> ImageStream:
     from pixio_robot.pretraining.sources.live import LiveStream
 
