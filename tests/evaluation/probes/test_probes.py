@@ -1,7 +1,9 @@
 """Probes find what tokens hold, and measure it by the usual definitions."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -11,7 +13,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.evaluation.probes.comparison import compare_encoders, comparison_picture, print_comparison
 from pixio_robot.evaluation.probes.features import ProbeFeatures
 from pixio_robot.evaluation.probes.ridge import ridge_path
-from pixio_robot.evaluation.probes.scenes import ProbeScenes, split_groups
+from pixio_robot.evaluation.probes.scenes import ProbeScenes, labelled_scenes, split_groups
 from pixio_robot.evaluation.probes.tasks import delta1, mean_iou, nearest_rotation, probe, rotation_error_deg
 
 FRAMES, SIDE, GRID = 240, 32, 4
@@ -128,3 +130,46 @@ def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes) -> 
     assert f"{100 * depth['pixels']['mean']:.1f} ± " in text
     assert "–" in text
     assert comparison_picture(record).startswith(b"\x89PNG")
+
+
+@dataclasses.dataclass
+class Frame:
+    frame: np.ndarray
+    depth: np.ndarray
+    segmentation: np.ndarray
+    gripper_poses: np.ndarray
+    object_positions: np.ndarray
+    focal_length: float
+
+
+def labelled_frame(gripper: list[float], objects: list[list[float]]) -> Frame:
+    pose = np.eye(4)
+    pose[:3, 3] = gripper
+    picture = np.zeros((32, 32, 3), np.uint8)
+    return Frame(picture, picture[..., 0] + np.inf, picture[..., 0], pose[None], np.array(objects), focal_length=16.0)
+
+
+def test_only_what_the_camera_sees_has_a_place() -> None:
+    # With 16 px of focal length, 32 px see as far to each side as ahead.
+    frames = [
+        labelled_frame([0.9, 0.0, 1.0], [[0.0, -0.5, 1.0], [0.0, 0.0, 9.0]]),
+        labelled_frame([1.1, 0.0, 1.0], [[0.0, 0.0, -1.0]]),
+        labelled_frame([0.0, 0.0, 2.0], [[math.nan] * 3]),
+    ]
+    scenes = labelled_scenes(frames, [0, 0, 1], ["nothing"])
+    torch.testing.assert_close(scenes.object_position_N3[0], torch.tensor([0.0, -0.5, 1.0]))
+    assert scenes.object_position_N3[1:].isnan().all()
+    assert scenes.gripper_position_N3.isnan().any(dim=1).tolist() == [False, True, False]
+    torch.testing.assert_close(scenes.gripper_rotation_N33[2], torch.eye(3))
+    assert scenes.classes_NHW.dtype == torch.long
+
+
+def test_frames_that_the_label_grid_does_not_divide_are_refused() -> None:
+    frame = labelled_frame([0.0, 0.0, 1.0], [[0.0, 0.0, 1.0]])
+    frame.frame, frame.depth, frame.segmentation = (
+        np.zeros((40, 40, 3), np.uint8),
+        np.ones((40, 40), np.float32),
+        np.zeros((40, 40), np.uint8),
+    )
+    with pytest.raises(UserError, match="multiple of 32"):
+        labelled_scenes([frame], [0], ["nothing"])
