@@ -12,7 +12,6 @@ is part of every batch.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -25,10 +24,10 @@ from pixio_robot.errors import UserError
 from pixio_robot.pretraining.augment import crop_and_resize, random_crops
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
+from pixio_robot.pretraining.sources.mixture import CacheStream
 
 ORDER, CROPS, STEP = range(3)  # independent streams of random numbers
 STEPS_AHEAD = 3
-_PREVIEW = Lane(seed=0, lane=0, lanes=1)
 
 
 @dataclass(frozen=True)
@@ -132,14 +131,11 @@ def training_batches(
 def preview(source: ImageSource, count: int, size: int) -> Tensor:
     """Return images that show what a source holds, squashed to squares: uint8 (count, size, size, 3).
 
-    They are spread over a cache, or the first of a stream; fewer than `count` if a cache has no more.
+    They are spread over a cache, or the first of a stream; a stream may have fewer than `count`.
     """
     if isinstance(source, ImageCache):
-        frames = list(source.read(torch.linspace(0, len(source) - 1, count).long().tolist()))
-    else:
-        source.check(_PREVIEW.lanes)
-        with closing(source.samples(_PREVIEW)) as samples:
-            frames = [torch.from_numpy(sample.pixels) for sample in islice(samples, count)]
+        source = CacheStream(source)
+    frames = [torch.from_numpy(pixels) for pixels in source.preview(count)]
     boxes_B4 = torch.tensor([(0, 0, *frame.shape[:2]) for frame in frames])
     return crop_and_resize(frames, boxes_B4, size).permute(0, 2, 3, 1)
 

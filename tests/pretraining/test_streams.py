@@ -20,7 +20,7 @@ from pixio_robot.demos.lerobot_format import export_lerobot
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.batches import Batch, merge_states, preview, training_batches
 from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample, folder_images, open_source
+from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample, open_source
 from pixio_robot.pretraining.sources.shards import ShardStream
 
 CONFIG = PretrainConfig(variant="pixio_tiny16", image_size=16, batch_size=8, lanes=2, accumulation=1, steps=20, lr=1e-3)
@@ -215,11 +215,12 @@ def test_mixtures_keep_their_proportions(shards: Path, image_folder: Path, tmp_p
     assert counts["folder0"] == pytest.approx(1500, abs=5 * (2000 * 0.75 * 0.25) ** 0.5)
 
 
-def test_previews_show_streams_and_caches(shards: Path, image_folder: Path, tmp_path: Path) -> None:
-    for source in (ShardStream(str(shards)), folder_images(image_folder, tmp_path, 20)):
-        shown = preview(source, 5, 32)
-        assert shown.shape == (5, 32, 32, 3)
-        assert torch.equal(shown, preview(source, 5, 32))
+def test_previews_show_images_of_the_source(opener: Opener) -> None:
+    source = opener()
+    shown = preview(source, 5, 32)
+    assert shown.shape == (5, 32, 32, 3)
+    assert len(shown.flatten(1).unique(dim=0)) > 1
+    assert torch.equal(shown, preview(source, 5, 32))
 
 
 @pytest.fixture
@@ -238,10 +239,11 @@ def toy_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 def test_live_frames_are_rendered_in_other_processes_and_resume(tmp_path: Path) -> None:
     values = {"kind": "live", "generator": "toy", "side": 8, "seed": 3, "workers": 1, "units_in_memory": 1}
     source = open_source(values, tmp_path)
-    whole = batches(source, 0, 12)
+    whole = batches(source, 0, 36)
     names = [name for batch in whole for name in batch.names]
-    assert len(set(names)) == 96  # frames never repeat
-    assert_same(batches(source, 5, 12, state=whole[4].state), whole[5:])
+    assert len(set(names)) == 36 * 8  # frames never repeat
+    for first in (5, 20):
+        assert_same(batches(source, first, 36, state=whole[first - 1].state), whole[first:])
     (sample,) = first_samples(source, 1)
     index = int(sample.name.split()[-1])
     expected = np.random.default_rng([3, index]).integers(0, 256, (8, 8, 3), dtype=np.uint8)

@@ -138,6 +138,18 @@ class GroupedStream(ABC):
         finally:
             items.close()
 
+    def preview(self, count: int) -> list[np.ndarray]:
+        """Return up to `count` images, uint8 (H, W, 3), of as few units as hold them."""
+        shown: list[np.ndarray] = []
+        for unit in self.lane_units(0, Lane(seed=0, lane=0, lanes=1)):
+            for item in self.read([unit], np.random.default_rng(0)).items:
+                pixels = _pixels(item.content, self.side)
+                if not isinstance(pixels, Exception):
+                    shown.append(pixels)
+                if len(shown) == count:
+                    return shown
+        return shown
+
     def _check_pass(self, finished: _Pass, good: int, skipped: list[str]) -> None:
         if not finished.eligible:
             raise UserError(f"{self.label} holds no images{self.filters()}: check images.path.")

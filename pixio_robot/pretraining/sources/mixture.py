@@ -50,6 +50,10 @@ class CacheStream:
                 )
             epoch, offset = epoch + 1, 0
 
+    def preview(self, count: int) -> list[np.ndarray]:
+        """Return up to `count` images, spread over the cache."""
+        return list(self._cache.read(np.linspace(0, len(self._cache) - 1, count).astype(int).tolist()).numpy())
+
 
 class Mixture:
     """Draws the source of every image by weight.
@@ -110,3 +114,8 @@ class Mixture:
         finally:
             for samples in lanes.values():
                 samples.close()
+
+    def preview(self, count: int) -> list[np.ndarray]:
+        """Return up to `count` images, equally many of each source."""
+        share = -(-count // len(self._streams))
+        return [pixels for stream in self._streams.values() for pixels in stream.preview(share)][:count]

@@ -65,3 +65,7 @@ class ImageStream(Protocol):
             UserError: A whole pass over the lane gave no image, or the source cannot be read.
         """
         ...
+
+    def preview(self, count: int) -> list[np.ndarray]:
+        """Return up to `count` of its images, uint8 (H, W, 3), without opening a lane."""
+        ...
