@@ -19,6 +19,10 @@ class LinearMap(NamedTuple):
     weight_DK: Tensor
     bias_K: Tensor
 
+    def columns(self, first: int, last: int) -> "LinearMap":
+        """Keep the targets first…last-1."""
+        return LinearMap(self.weight_DK[:, first:last], self.bias_K[first:last])
+
     def __call__(self, features: Tensor) -> Tensor:
         """Apply the map."""
         return features @ self.weight_DK + self.bias_K

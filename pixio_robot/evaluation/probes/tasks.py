@@ -35,12 +35,21 @@ HIGHER_IS_BETTER = {"depth_delta1", "segmentation_miou"}
 def probe(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> ProbeResult:
     """Fit and test all probes; without features, what guessing the training frames' mean or commonest class gives."""
     position, orientation = _pose(features, scenes, split)
+    object_position = _position(features, scenes.object_position_N3, split)
+    if features is None:
+        return ProbeResult(object_position, position, orientation, *_guess_labels(scenes, split))
+    # One decomposition of the tokens serves depth and classes.
+    inputs, grid = _dense(features, split.training)
+    depth_MK = _to_patches(_log_depth(scenes)[split.training], *grid)
+    classes_MK = _one_hot_patches(scenes, split.training, *grid)
+    maps = ridge_path(inputs, torch.cat([depth_MK, classes_MK], dim=1))
+    cells, every = depth_MK.shape[1], depth_MK.shape[1] + classes_MK.shape[1]
     return ProbeResult(
-        _position(features, scenes.object_position_N3, split),
+        object_position,
         position,
         orientation,
-        _depth(features, scenes, split),
-        _segmentation(features, scenes, split),
+        _depth(features, scenes, split, [fit.columns(0, cells) for fit in maps]),
+        _segmentation(features, scenes, split, [fit.columns(cells, every) for fit in maps]),
     )
 
 
@@ -139,41 +148,54 @@ def _dense(features: ProbeFeatures, rows: Tensor) -> tuple[Tensor, tuple[int, in
     return tokens_nhwD.flatten(0, 2), (tokens_nhwD.shape[1], tokens_nhwD.shape[2])
 
 
-def _depth(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> float:
-    depth_NRR = scenes.on_grid(scenes.depth_NHW).clamp_min(MIN_DEPTH)
-    logarithm_NRR = depth_NRR.clamp_max(MAX_DEPTH).log()
-
-    def accuracy(prediction_nRR: Tensor, rows: Tensor) -> float:
-        near = depth_NRR[rows] < MAX_DEPTH
-        return delta1(prediction_nRR.exp()[near], depth_NRR[rows][near])
-
-    if features is None:
-        # The mean of each place in the picture, which is more than one number for all.
-        guess_RR = logarithm_NRR[split.training].mean(dim=0)
-        return accuracy(guess_RR.expand(len(split.test), -1, -1), split.test)
-    inputs, grid = _dense(features, split.training)
-    maps = ridge_path(inputs, _to_patches(logarithm_NRR[split.training], *grid))
-    inputs, _ = _dense(features, split.validation)
-    chosen = best_map(maps, lambda fit: -accuracy(_from_patches(fit(inputs), *grid), split.validation))
-    return accuracy(_from_patches(chosen(_dense(features, split.test)[0]), *grid), split.test)
+def _log_depth(scenes: ProbeScenes) -> Tensor:
+    return scenes.on_grid(scenes.depth_NHW).clamp(MIN_DEPTH, MAX_DEPTH).log()
 
 
-def _segmentation(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> float:
+def _depth_accuracy(scenes: ProbeScenes, prediction_nRR: Tensor, rows: Tensor) -> float:
+    depth_nRR = scenes.on_grid(scenes.depth_NHW)[rows].clamp_min(MIN_DEPTH)
+    near = depth_nRR < MAX_DEPTH
+    return delta1(prediction_nRR.exp()[near], depth_nRR[near])
+
+
+def _one_hot(scenes: ProbeScenes, rows: Tensor) -> Tensor:
+    labels_nRR = scenes.on_grid(scenes.classes_NHW)[rows]
+    return torch.nn.functional.one_hot(labels_nRR, len(scenes.class_names)).float()
+
+
+def _one_hot_patches(scenes: ProbeScenes, rows: Tensor, h: int, w: int) -> Tensor:
+    """Return every patch's labels, cell by cell and class by class: (n·h·w, K·C)."""
+    one_hot_nRRC = _one_hot(scenes, rows)
+    return torch.stack([_to_patches(one, h, w) for one in one_hot_nRRC.unbind(-1)], dim=-1).flatten(1)
+
+
+def _guess_labels(scenes: ProbeScenes, split: Split) -> tuple[float, float]:
+    """Guess, at each place of the picture, the mean depth and the commonest class of the training frames there."""
+    depth_RR = _log_depth(scenes)[split.training].mean(dim=0)
+    class_RR = _one_hot(scenes, split.training).mean(dim=0).argmax(dim=-1)
+    actual = scenes.on_grid(scenes.classes_NHW)[split.test]
+    return (
+        _depth_accuracy(scenes, depth_RR.expand_as(actual), split.test),
+        mean_iou(class_RR.expand_as(actual), actual, len(scenes.class_names)),
+    )
+
+
+def _depth(features: ProbeFeatures, scenes: ProbeScenes, split: Split, maps: list[LinearMap]) -> float:
+    inputs, grid = _dense(features, split.validation)
+    chosen = best_map(maps, lambda fit: -_depth_accuracy(scenes, _from_patches(fit(inputs), *grid), split.validation))
+    prediction = _from_patches(chosen(_dense(features, split.test)[0]), *grid)
+    return _depth_accuracy(scenes, prediction, split.test)
+
+
+def _segmentation(features: ProbeFeatures, scenes: ProbeScenes, split: Split, maps: list[LinearMap]) -> float:
     labels_NRR, classes = scenes.on_grid(scenes.classes_NHW), len(scenes.class_names)
-    training = torch.nn.functional.one_hot(labels_NRR[split.training], classes).float()
-    if features is None:
-        guess_RR = training.mean(dim=0).argmax(dim=-1)
-        return mean_iou(guess_RR.expand(len(split.test), -1, -1), labels_NRR[split.test], classes)
-    inputs, grid = _dense(features, split.training)
-    targets = torch.stack([_to_patches(one, *grid) for one in training.unbind(-1)], dim=-1)
-    maps = ridge_path(inputs, targets.flatten(1))
-    share_C = training.mean(dim=(0, 1, 2)).clamp_min(1e-6)
+    share_C = _one_hot(scenes, split.training).mean(dim=(0, 1, 2)).clamp_min(1e-6)
+    inputs, grid = _dense(features, split.validation)
 
     def predict(fit: LinearMap, power: float, tokens: Tensor) -> Tensor:
         scores = fit(tokens).unflatten(1, (-1, classes)).clamp_min(0) / share_C**power
         return _from_patches(scores.argmax(dim=-1), *grid)
 
-    inputs, _ = _dense(features, split.validation)
     candidates = [(fit, power) for fit in maps for power in PRIOR_POWERS]
     actual = labels_NRR[split.validation]
     fit, power = max(candidates, key=lambda pair: mean_iou(predict(*pair, inputs), actual, classes))
