@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
-from timm.layers.attention import Attention
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -24,7 +23,6 @@ from pixio_robot.pretraining.augment import ColourChanges, change_photometricall
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
 from pixio_robot.pretraining.board import Board
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
-from pixio_robot.pretraining.compilation import compile_blocks
 from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
 from pixio_robot.pretraining.distributed import (
     Processes,
@@ -34,6 +32,7 @@ from pixio_robot.pretraining.distributed import (
     own_shard,
     shard,
 )
+from pixio_robot.pretraining.execution import compile_blocks, use_plain_attention
 from pixio_robot.pretraining.feature_pictures import feature_picture
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
@@ -158,11 +157,7 @@ class _Trainer[C: TrainingConfig]:
         module, device = self.objective.module, self.processes.device
         self.depth = StochasticDepth(module)
         if device.type == "cpu":
-            # On CPUs the backward pass of torch's fused attention takes 43 % of a bfloat16 step (torch 2.11);
-            # plain products are 1.8 times as fast over the whole step, and as fast as fused in float32.
-            for layer in module.modules():
-                if isinstance(layer, Attention):
-                    layer.fused_attn = False
+            use_plain_attention(module)
         if self.config.activation_checkpointing:
             checkpoint_activations(module)
         if self.config.compile_blocks:
