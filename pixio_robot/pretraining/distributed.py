@@ -156,7 +156,8 @@ def checkpoint_activations(module: nn.Module) -> None:
     for block in module.modules():
         if isinstance(block, Block):
             # Blocks draw nothing themselves (see stochastic_depth), so no random state has to be kept.
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            recomputed = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            setattr(block, "forward", recomputed)  # noqa: B010 (its type is wider than the method's)
 
 
 def shard(module: nn.Module, device: torch.device) -> None:

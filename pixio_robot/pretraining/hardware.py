@@ -13,6 +13,7 @@ GPU's memory is set aside for them.
 """
 
 import argparse
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -93,8 +94,8 @@ class KeptTensors:
         hooks = []
         for name, block in self._module.named_modules():
             if isinstance(block, Block):
-                hooks.append(block.register_forward_pre_hook(lambda _, inputs, name=name: self._enter(name, inputs)))
-                hooks.append(block.register_forward_hook(lambda *_: self._enter(_OUTSIDE)))
+                hooks.append(block.register_forward_pre_hook(functools.partial(self._enter_block, name)))
+                hooks.append(block.register_forward_hook(self._leave_block))
         try:
             with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
                 yield
@@ -102,10 +103,12 @@ class KeptTensors:
             for hook in hooks:
                 hook.remove()
 
-    def _enter(self, block: str, inputs: tuple[Any, ...] = ()) -> None:
-        self._block = block
-        if inputs:
-            self.inputs[block] = inputs[0].untyped_storage().nbytes()
+    def _enter_block(self, name: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._block = name
+        self.inputs[name] = inputs[0].untyped_storage().nbytes()
+
+    def _leave_block(self, *_: object) -> None:
+        self._block = _OUTSIDE
 
     def _keep(self, kept: Tensor) -> Tensor:
         storage = kept.untyped_storage()
@@ -155,8 +158,10 @@ def needs(variant: str, size: int, decoder: tuple[int, int, int], mask_ratio: fl
     """
     kept = []
     for images in (1, 2):
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("meta"):
             mae = PixioMAE(create_encoder(variant, size), *decoder, mask_ratio, mask_block)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            mae.to_empty(device="cpu")
             kept.append(kept_bytes(mae.train(), images, size, bfloat16=True))
     blocks = [sum(value.numel() for value in block.parameters()) for block in mae.modules() if isinstance(block, Block)]
     parameters = sum(value.numel() for value in mae.parameters())

@@ -22,10 +22,16 @@ class Objective(Protocol):
     """Name in log and progress bar."""
     loss_name: str
     """What the loss measures, for the picture of its curve."""
-    module: nn.Module
-    """Everything that is trained, and nothing else; has `initialise()`, which sets all its parameters."""
-    encoder: PixioVisionTransformer
-    """The part of `module` that the run is for."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that is trained, and nothing else; has `initialise()`, which sets all its parameters."""
+        ...
+
+    @property
+    def encoder(self) -> PixioVisionTransformer:
+        """The part of `module` that the run is for."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Return plain values, beyond the settings, that a resumed run must share."""
