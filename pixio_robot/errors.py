@@ -54,7 +54,7 @@ def _fails_first() -> bool:
     """Whether no process started together with this one has failed before; their launcher's store keeps count."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return True
-    from torch.distributed import DistNetworkError, TCPStore
+    from torch.distributed import DistNetworkError, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
