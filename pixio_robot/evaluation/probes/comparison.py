@@ -80,9 +80,11 @@ def _summary(results: list[ProbeResult]) -> dict[str, dict[str, Any]]:
 def print_comparison(record: dict[str, Any], console: Console) -> None:
     """Print mean ± standard deviation over seeds, the best of a column in bold."""
     table = Table(title=f"Frozen linear probes, {record['frames']} frames, {len(record['seeds'])} splits")
-    table.add_column("encoder")
+    table.add_column("encoder", no_wrap=True)
     for name, heading, unit, _ in _COLUMNS:
-        table.add_column(f"{heading}\n{unit} {'↑' if name in HIGHER_IS_BETTER else '↓'}", justify="right")
+        arrow = "↑" if name in HIGHER_IS_BETTER else "↓"
+        title = "\n".join([*heading.split(), f"{unit} {arrow}"])
+        table.add_column(title, justify="right", no_wrap=True)
     best = {name: _best(record, name) for name, *_ in _COLUMNS}
     for row in record["rows"]:
         cells = [_cell(row["probes"][name], factor, row["label"] == best[name]) for name, _, _, factor in _COLUMNS]
