@@ -1,6 +1,7 @@
 """What a count of successes says about the success rate behind it."""
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 
@@ -28,3 +29,24 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     low = 0.0 if successes == 0 else centre - half_width
     high = 1.0 if successes == trials else centre + half_width
     return low, high
+
+
+def paired_p_value(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> float:
+    """Return the two-sided exact McNemar p-value that two policies succeed equally often on the same episodes.
+
+    Only the episodes on which the two differ count: if neither policy is better, each of them is won by either
+    with probability 1/2.
+
+    Args:
+        successes_a: Outcome of every episode under one policy.
+        successes_b: Outcomes of the same episodes (same seeds, same order) under the other.
+
+    Source: Q. McNemar (1947), "Note on the sampling error of the difference between correlated proportions",
+    Psychometrika 12, 153-157, with the binomial distribution in place of its approximation.
+    """
+    assert len(successes_a) == len(successes_b)
+    only_a = sum(a and not b for a, b in zip(successes_a, successes_b, strict=True))
+    only_b = sum(b and not a for a, b in zip(successes_a, successes_b, strict=True))
+    differing = only_a + only_b
+    tail = sum(math.comb(differing, wins) for wins in range(min(only_a, only_b) + 1)) / 2**differing
+    return min(1.0, 2 * tail)

@@ -1,6 +1,6 @@
 """Checkpoints of a run: a folder per step that exists whole or not at all, and resuming from it.
 
-    <step>/state/*.safetensors       weights and Adam's moments, each process writing its share
+    <step>/state/*.safetensors       weights and the optimiser's moments, each process writing its share
     <step>/state.json                step, settings, loss scale
     <step>/images-<rank>.json        from where streams of images go on
     <step>/encoder.safetensors …     loadable results so far (not under FSDP, where no process holds them whole)
@@ -19,14 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import checkpoint as sharded_files
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
+from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.batches import merge_states
 from pixio_robot.pretraining.distributed import Processes
+from pixio_robot.pretraining.optimizers import initial_state
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE_FILE = "state.json"
 
 
@@ -47,7 +48,7 @@ def save_checkpoint(
         folder: The run's `checkpoints` folder.
         step: Optimiser steps done.
         module: Saved in float32. Random numbers need no state: every step seeds its own.
-        optimizer: Adam over the module's parameters.
+        optimizer: Over the module's parameters.
         identity: Plain values that a resumed run must share, `variant` among them.
         images: `Batch.state` of this process.
         scale: State of the loss scaling.
@@ -62,14 +63,14 @@ def save_checkpoint(
     tensors = _tensors(module, optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a single process has no others to save with
-        sharded_files.save(
+        save_sharded(
             tensors,
             storage_writer=HuggingFaceStorageWriter(str(unfinished / "state"), save_distributed=True),
             no_dist=processes.count == 1,
         )
     (unfinished / f"images-{processes.rank:05d}.json").write_text(json.dumps(images))
     if processes.main:
-        adam_steps = [int(state["step"]) for state in optimizer.state.values()]
+        adam_steps = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
         state = {"step": step, "adam_step": max(adam_steps), "scale": scale, "identity": identity}
         (unfinished / _STATE_FILE).write_text(json.dumps(state, indent=1))
         if save_results:
@@ -113,13 +114,14 @@ def restore_checkpoint(
     tensors = _tensors(module, optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sharded_files.load(
+        load_sharded(
             tensors,
             storage_reader=HuggingFaceStorageReader(str(checkpoint / "state")),
             no_dist=processes.count == 1,
         )
-    for adam in optimizer.state.values():
-        adam["step"].fill_(state["adam_step"])
+    for kept in optimizer.state.values():
+        if "step" in kept:
+            kept["step"].fill_(state["adam_step"])
     return state["step"], images, state["scale"]
 
 
@@ -139,13 +141,10 @@ def _compare(checkpoint: Path, saved: dict[str, Any], identity: dict[str, Any]) 
 
 
 def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Name all tensors of a run, sharded or whole; Adam's moments are made where no step has been done."""
+    """Name all tensors of a run, sharded or whole; the optimiser's are made where no step has been done."""
     tensors: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
-        adam = optimizer.state[parameter]
-        if not adam:
-            adam["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            adam.update({moment: torch.zeros_like(parameter.detach()) for moment in _MOMENTS})
         tensors[f"model.{name}"] = parameter.detach()
-        tensors.update({f"{moment}.{name}": adam[moment] for moment in _MOMENTS})
+        kept = initial_state(optimizer, parameter)
+        tensors.update({f"{moment}.{name}": values for moment, values in kept.items() if moment != "step"})
     return tensors

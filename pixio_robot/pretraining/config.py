@@ -8,6 +8,7 @@ from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.augment import Photometric, Range
 
 Precision = Literal["float32", "bfloat16", "float16"]
+OptimizerName = Literal["adamw", "muon"]
 Distribution = Literal["auto", "none", "ddp", "fsdp"]
 
 
@@ -32,7 +33,9 @@ class TrainingConfig:
         lr: Peak learning rate.
         base_lr: Peak learning rate per 256 images of the batch.
         warmup: Fraction of the steps over which the rate rises linearly; it then falls as a cosine to zero.
-        weight_decay: AdamW's, on matrices and embeddings, not on vectors.
+        optimizer: `adamw`, the paper's, or `muon` on the matrices of the blocks and AdamW on the rest; Muon learns
+            more from each image, which decides what short runs come to, and is not sharded.
+        weight_decay: Decoupled, on matrices and embeddings, not on vectors.
         drop_path: Stochastic depth of the encoder's last block; it rises linearly from 0 at the first, as in timm.
         crop_scale: Area of crops as a fraction of the image.
         crop_ratio: Width / height of crops.
@@ -62,6 +65,7 @@ class TrainingConfig:
     lr: float | None = None
     base_lr: float | None = None
     warmup: float = 0.05
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.05
     drop_path: float = 0.0
     crop_scale: Range = (0.2, 1.0)
@@ -85,15 +89,14 @@ class TrainingConfig:
         for one, other in (("steps", "epochs"), ("lr", "base_lr")):
             if (getattr(self, one) is None) == (getattr(self, other) is None):
                 raise UserError(f"Give exactly one of {one} and {other}, the other as null.")
-        for name, choices in (("precision", get_args(Precision)), ("distribution", get_args(Distribution))):
+        choices_of = {"precision": Precision, "distribution": Distribution, "optimizer": OptimizerName}
+        for name, choices in ((name, get_args(kind)) for name, kind in choices_of.items()):
             if getattr(self, name) not in choices:
                 raise UserError(f"Unknown {name} {getattr(self, name)!r}. {nearest_name(getattr(self, name), choices)}")
         if self.batch_size % self.accumulation:
             raise UserError(f"A batch of {self.batch_size} cannot be split into {self.accumulation} equal parts.")
         if self.lanes < 1 or self.batch_size % self.lanes:
-            raise UserError(
-                f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor."
-            )
+            raise UserError(f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor.")
 
     def total_steps(self, images: int | None) -> int:
         """Optimiser steps of the run over that many images.

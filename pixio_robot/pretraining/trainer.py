@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from pixio_robot.errors import UserError
@@ -36,6 +36,7 @@ from pixio_robot.pretraining.execution import compile_blocks, use_plain_attentio
 from pixio_robot.pretraining.feature_pictures import feature_picture
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
+from pixio_robot.pretraining.optimizers import build_optimizer
 from pixio_robot.pretraining.pictures import save_loss_curve, save_picture
 from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
@@ -146,11 +147,11 @@ class _Trainer[C: TrainingConfig]:
         # A mask that does not fit the images must end here, before anything is written.
         block_mask(1, self.grid, config.mask_ratio, config.mask_block)
         self.module = self._prepared()
-        groups = param_groups_weight_decay(self.objective.module, config.weight_decay)
-        # Betas and the groups without weight decay as in arXiv 2512.15715, appendix.
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        if processes.sharded and config.optimizer == "muon":
+            raise UserError("Muon needs whole matrices: with distribution=fsdp choose optimizer=adamw.")
+        self.optimizer = build_optimizer(config.optimizer, self.objective.module, config.weight_decay)
         device_type = processes.device.type
-        self.scaler = torch.amp.GradScaler(device_type, enabled=config.precision == "float16")
+        self.scaler = GradScaler(device_type, enabled=config.precision == "float16")
 
     def _prepared(self) -> torch.nn.Module:
         """Place the module on its device or devices and return what the forward pass goes through."""

@@ -1,0 +1,196 @@
+"""Encoders compared by the policies that stand on them: few and many demonstrations, nominal and perturbed looks.
+
+Every cell of the table is one policy trained by `run_policy_job` and rolled out on the same evaluation seeds under
+every perturbation of the environment, so that two encoders are compared episode by episode.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.evaluation.environments import env_config_from
+from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
+from pixio_robot.evaluation.rollouts import evaluate_policy
+from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
+from pixio_robot.training.job import PolicyJob, run_policy_job
+from pixio_robot.training.robustness_picture import save_robustness_picture
+
+NOMINAL = "none"
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """What is compared.
+
+    Attributes:
+        encoders: Rows of the table: a label and the encoder that the policy stands on.
+        demonstrations: Numbers of demonstrations to train from, the first of one store.
+        perturbations: Values of the environment's `perturbation`; `none` is always measured.
+        seeds: Seeds of training; evaluation seeds are the job's, the same for all.
+        job: Policy, environment, trainer and evaluation that all cells share.
+        folder: Results; cells that are there already are kept, so an interrupted benchmark goes on.
+    """
+
+    encoders: Mapping[str, EncoderConfig]
+    demonstrations: Sequence[int]
+    perturbations: Sequence[str]
+    seeds: Sequence[int]
+    job: PolicyJob
+    folder: Path
+
+    @property
+    def conditions(self) -> list[str]:
+        """Nominal first, then the perturbations."""
+        return [NOMINAL, *(name for name in self.perturbations if name != NOMINAL)]
+
+    def cells(self) -> Iterator[tuple[str, int, int]]:
+        """Yield (label, demonstrations, seed), all encoders of a setting before the next setting."""
+        for count in self.demonstrations:
+            for seed in self.seeds:
+                for label in self.encoders:
+                    yield label, count, seed
+
+    def file(self, label: str, count: int, seed: int, condition: str) -> Path:
+        """Where the evaluation of a cell under a condition is kept."""
+        return self.folder / label / f"{count}_demonstrations" / f"seed_{seed}" / f"{condition}.json"
+
+
+def benchmark_encoders(plan: BenchmarkPlan, console: Console) -> dict[str, Any]:
+    """Train and evaluate every cell that is missing, and summarise them all.
+
+    Returns:
+        What `results.json` in the plan's folder holds: one row for each encoder and number of demonstrations.
+
+    Raises:
+        UserError: A name is unknown, or anything that a policy run refuses.
+    """
+    if not plan.encoders or not plan.demonstrations or not plan.seeds:
+        raise UserError("Nothing to compare: give at least one encoder, one number of demonstrations and one seed.")
+    for condition in plan.conditions:  # a misspelt name must not cost a training
+        env_config_from({**plan.job.env, "perturbation": condition})
+    for label, count, seed in plan.cells():
+        _run_cell(plan, label, count, seed, console)
+    results = summarise(plan)
+    write_json(plan.folder / "results.json", results)
+    (plan.folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
+    save_robustness_picture(results, plan.folder / "results.png")
+    return results
+
+
+def _run_cell(plan: BenchmarkPlan, label: str, count: int, seed: int, console: Console) -> None:
+    nominal_file = plan.file(label, count, seed, NOMINAL)
+    if nominal_file.exists():
+        nominal = EvaluationRecord.load(nominal_file)
+    else:
+        console.rule(f"{label}, {count} demonstrations, seed {seed}", align="left", style="dim")
+        job = dataclasses.replace(
+            plan.job,
+            encoder=plan.encoders[label],
+            demos=dataclasses.replace(plan.job.demos, episodes=count),
+            seed=seed,
+        )
+        nominal = run_policy_job(job, console=console)
+        nominal.save(nominal_file)
+    for condition in plan.conditions[1:]:
+        file = plan.file(label, count, seed, condition)
+        if file.exists():
+            continue
+        record = evaluate_policy(
+            Path(nominal.checkpoint),
+            env_config_from({**plan.job.env, "perturbation": condition}),
+            [episode.seed for episode in nominal.episodes],
+            workers=plan.job.evaluation.workers,
+            console=console,
+        )
+        record.save(file)
+        console.print(f"{condition}: {record.summary()}", highlight=False)
+
+
+def summarise(plan: BenchmarkPlan) -> dict[str, Any]:
+    """Count successes per cell and compare every encoder with the first, episode by episode."""
+    rows = []
+    reference = next(iter(plan.encoders))
+    for count in plan.demonstrations:
+        for label in plan.encoders:
+            row: dict[str, Any] = {"encoder": label, "demonstrations": count, "conditions": {}}
+            for condition in plan.conditions:
+                successes = _successes(plan, label, count, condition)
+                low, high = wilson_interval(sum(successes), len(successes))
+                row["conditions"][condition] = {
+                    "successes": sum(successes),
+                    "episodes": len(successes),
+                    "ci95": [low, high],
+                }
+                if label != reference:
+                    other = _successes(plan, reference, count, condition)
+                    row["conditions"][condition]["p_against_first"] = paired_p_value(other, successes)
+            perturbed = [_rate(row, condition) for condition in plan.conditions[1:]]
+            row["mean_perturbed"] = statistics.mean(perturbed) if perturbed else None
+            rows.append(row)
+    return {
+        "rows": rows,
+        "encoders": {label: dataclasses.asdict(encoder) for label, encoder in plan.encoders.items()},
+        "seeds": list(plan.seeds),
+        "trainer": dataclasses.asdict(plan.job.trainer),
+        "policy": plan.job.policy,
+        "env": plan.job.env,
+        "versions": software_versions(),
+    }
+
+
+def _successes(plan: BenchmarkPlan, label: str, count: int, condition: str) -> list[bool]:
+    records = [EvaluationRecord.load(plan.file(label, count, seed, condition)) for seed in plan.seeds]
+    return [episode.success for record in records for episode in record.episodes]
+
+
+def _rate(row: Mapping[str, Any], condition: str) -> float:
+    cell = row["conditions"][condition]
+    return cell["successes"] / cell["episodes"]
+
+
+def as_table(results: Mapping[str, Any]) -> Table:
+    """Lay the results out for a terminal: per cent of episodes that succeeded."""
+    table = Table("encoder", "demonstrations", *_headings(results), title="success, % of episodes")
+    for row in results["rows"]:
+        table.add_row(*_texts(row))
+    return table
+
+
+def as_markdown(results: Mapping[str, Any]) -> str:
+    """Write the same table in Markdown."""
+    headings = ["encoder", "demonstrations", *_headings(results)]
+    lines = [headings, ["---"] * len(headings), *(_texts(row) for row in results["rows"])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _headings(results: Mapping[str, Any]) -> list[str]:
+    conditions = list(results["rows"][0]["conditions"])
+    return ["nominal", *(name.replace("_", " ") for name in conditions[1:]), "mean perturbed"]
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    rates = [f"{100 * _rate(row, condition):.0f}" for condition in row["conditions"]]
+    mean = "–" if row["mean_perturbed"] is None else f"{100 * row['mean_perturbed']:.0f}"
+    return [row["encoder"], str(row["demonstrations"]), *rates, mean]
+
+
+def encoders_from(descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderConfig]:
+    """Read the rows of the table from plain values, as a YAML file holds them.
+
+    Raises:
+        UserError: A field is unknown.
+    """
+    known = [field.name for field in dataclasses.fields(EncoderConfig)]
+    for label, fields in descriptions.items():
+        for name in fields:
+            if name not in known:
+                raise UserError(f"Encoder {label!r} has an unknown field {name!r}. {nearest_name(name, known)}")
+    return {label: EncoderConfig(**fields) for label, fields in descriptions.items()}
