@@ -43,9 +43,7 @@ class Photometric:
     grey: float = 0.1
 
 
-def random_crops(
-    aspect_B: Tensor, sides_B2: Tensor, scale: Range, ratio: Range, generator: torch.Generator
-) -> Tensor:
+def random_crops(aspect_B: Tensor, sides_B2: Tensor, scale: Range, ratio: Range, generator: torch.Generator) -> Tensor:
     """Draw RandomResizedCrop boxes for images that may have been squashed.
 
     Args:

@@ -1,7 +1,5 @@
 """Optimisers of pretraining behind one interface: AdamW, the paper's, and Muon for short runs on small machines."""
 
-from typing import Any
-
 import torch
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
@@ -40,7 +38,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Whether a parameter is one of the matrices."""
         return id(parameter) in self._matrices
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Do one step of both."""
         assert closure is None
         self._muon.step()

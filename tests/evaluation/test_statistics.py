@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from pixio_robot.evaluation.statistics import wilson_interval
+from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_ends_are_exact_where_nothing_or_everything_succeeds() -> None:
     for trials in range(1, 200):
         assert wilson_interval(0, trials)[0] == 0.0
         assert wilson_interval(trials, trials)[1] == 1.0
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "both"), [(0, 0, 5), (5, 0, 3), (8, 2, 10), (2, 8, 0), (10, 12, 28)])
+def test_paired_test_agrees_with_scipys_binomial_test(only_a: int, only_b: int, both: int) -> None:
+    successes_a = [True] * only_a + [False] * only_b + [True] * both
+    successes_b = [False] * only_a + [True] * only_b + [True] * both
+    differing = only_a + only_b
+    expected = binomtest(only_a, differing).pvalue if differing else 1.0
+    assert paired_p_value(successes_a, successes_b) == pytest.approx(expected, rel=1e-12)

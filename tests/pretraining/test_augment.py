@@ -34,7 +34,9 @@ def generator() -> torch.Generator:
 @pytest.mark.parametrize("aspect", [1.0, 2.0, 0.5])
 def test_crops_have_area_and_ratio_in_range_in_the_original_geometry(aspect: float) -> None:
     side = 1000
-    boxes = random_crops(torch.full((3000,), aspect), torch.full((3000, 2), side), (0.2, 1.0), (3 / 4, 4 / 3), generator())
+    boxes = random_crops(
+        torch.full((3000,), aspect), torch.full((3000, 2), side), (0.2, 1.0), (3 / 4, 4 / 3), generator()
+    )
     top, left, height, width = boxes.unbind(1)
     assert (boxes >= 0).all()
     assert (top + height <= side).all()
