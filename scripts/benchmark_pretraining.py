@@ -32,7 +32,9 @@ def main(cfg: DictConfig) -> None:
     )
     console = Console()
     with phase_progress(console) as progress:
-        measurements = measure(config, ladder(cfg.device), cfg.steps, cfg.rounds, cfg.image_files, cfg.workers, progress)
+        measurements = measure(
+            config, ladder(cfg.device), cfg.steps, cfg.rounds, cfg.image_files, cfg.workers, progress
+        )
     record = ladder_record(config, measurements, cfg.threads, cfg.workers)
     print_ladder(record, console)
     if cfg.output:
