@@ -5,16 +5,21 @@ names transformers 5 uses in memory.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from pixio_robot.errors import UserError
+
+if TYPE_CHECKING:
+    from pixio_robot.encoders.pixio import PixioVisionTransformer
 
 # Applied in order to every key; both transformers layouts become timm's.
 _RENAMES = (
@@ -120,6 +125,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     """Load a weights file into a timm model, demanding every key with its exact shape.
 
+    Only the position embedding of a Pixio model may be of another image size: it is resampled once to the model's own
+    grid, bicubically without antialiasing, as `PixioVisionTransformer.positions` does for each image.
+
     Args:
         model: A timm model; Pixio models accept all Pixio layouts, others timm's own keys.
         path: The weights file or folder; float16 and bfloat16 weights are widened to the model's dtype.
@@ -133,6 +141,7 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     weights = read_weights(path)
     if isinstance(model, PixioVisionTransformer):
         weights = pixio_checkpoint_filter(weights, model)
+        weights = _positions_for_grid(weights, model)
     else:  # timm's peers are published with the classification head that we build them without
         source: Any = model.pretrained_cfg
         head = f"{source['classifier']}."
@@ -158,6 +167,24 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant."
         )
     model.load_state_dict(weights)
+
+
+def _positions_for_grid(weights: dict[str, Tensor], model: "PixioVisionTransformer") -> dict[str, Tensor]:
+    """Resample a square position embedding of another image size than the model's."""
+    positions, prefix = weights.get("pos_embed"), model.num_prefix_tokens
+    if positions is None or positions.ndim != 3 or positions.shape[-1] != model.embed_dim:
+        return weights
+    side = math.isqrt(max(0, positions.shape[1] - prefix))
+    if positions.shape == model.pos_embed.shape or side == 0 or side**2 + prefix != positions.shape[1]:
+        return weights
+    resampled = resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
+        positions.float(),
+        new_size=list(model.patch_embed.grid_size),
+        old_size=[side, side],
+        num_prefix_tokens=prefix,
+        antialias=False,
+    )
+    return {**weights, "pos_embed": resampled}
 
 
 def weights_hash(model: nn.Module) -> str:

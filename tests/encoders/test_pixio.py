@@ -1,5 +1,7 @@
 """The Pixio family: sizes against the paper, forward values against transformers' implementation."""
 
+from pathlib import Path
+
 import timm
 import torch
 from pytest import fixture, mark, raises
@@ -147,3 +149,16 @@ def test_hash_follows_the_weights() -> None:
     with torch.no_grad():
         again.pos_embed[0, 0, 0] += 1e-3
     assert weights_hash(first) != weights_hash(again)
+
+
+def test_weights_of_another_image_size_load_with_resampled_positions(tmp_path: Path) -> None:
+    """Pretrained or distilled at 64 px, loaded into the model of 128 px: both see a 64 px image the same way."""
+    torch.manual_seed(0)
+    small = timm.create_model("pixio_tiny16", img_size=64, dynamic_img_size=True).eval()
+    save_file(small.state_dict(), tmp_path / "encoder.safetensors")
+    large = timm.create_model("pixio_tiny16", dynamic_img_size=True).eval()
+    load_encoder_weights(large, tmp_path / "encoder.safetensors", "pixio_tiny16")
+    assert large.patch_embed.grid_size == (8, 8)
+    torch.testing.assert_close(large.pos_embed[:, :8], small.pos_embed[:, :8])
+    torch.testing.assert_close(large.positions(8, 8), small.positions(8, 8))
+    torch.testing.assert_close(large.blocks[0].mlp.fc1.weight, small.blocks[0].mlp.fc1.weight)
