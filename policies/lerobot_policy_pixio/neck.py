@@ -1,45 +1,198 @@
-"""The neck between encoder and policy: shrink every token, keep where it was.
+"""The neck between encoder and policy: shrink an image's tokens, keep where they were.
 
-Shape letters: B batch, G global tokens, D encoder width, h and w patch grid, T neck tokens, M policy width.
+Shape letters: B batch, G global tokens, D encoder width, h and w patch grid, N = 1 + h·w, K neck width,
+Q queries, F features of one image, T neck tokens, M policy width.
 """
 
+import math
+from abc import ABC, abstractmethod
+
 import torch
+from lerobot.policies.diffusion.modeling_diffusion import SpatialSoftmax
 from torch import Tensor, nn
 
-from pixio_robot.encoders import EncoderTokens
+from pixio_robot.encoders import EncoderTokens, readout
+from pixio_robot.errors import UserError, nearest_name
+
+_cls_mean = readout("cls_mean")
 
 
-class FlattenNeck(nn.Module):
+class Neck(nn.Module, ABC):
+    """What all necks share: the tokens of one camera become features, and those the policy's tokens."""
+
+    num_features: int
+    """Length F of one image's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_tokens = 1
+        self.mix: nn.Sequential | None = None
+
+    def _mix_into(self, num_tokens: int, output_width: int | None) -> None:
+        """Append the layers from features to policy tokens, which `output_width=None` leaves out."""
+        self.num_tokens = num_tokens
+        if output_width is not None:
+            self.mix = nn.Sequential(
+                nn.Linear(self.num_features, output_width),
+                nn.GELU(),
+                nn.Linear(output_width, num_tokens * output_width),
+            )
+
+    @abstractmethod
+    def features(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, F)."""
+
+    def forward(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, T, M), or (B, 1, F) of a neck without output width."""
+        features_BF = self.features(tokens)
+        if self.mix is None:
+            return features_BF.unsqueeze(1)
+        return self.mix(features_BF).unflatten(1, (self.num_tokens, -1))
+
+
+class FlattenNeck(Neck):
     """Reduce each encoder token to a few numbers and flatten them, so that positions survive.
 
     Attention learnt from nothing over all tokens reaches far less in a short training.
     """
 
     def __init__(
-        self, encoder_width: int, num_patches: int, neck_width: int, num_tokens: int, output_width: int
+        self,
+        encoder_width: int,
+        grid: tuple[int, int],
+        neck_width: int,
+        num_tokens: int = 1,
+        output_width: int | None = None,
     ) -> None:
         """Create the neck of one camera.
 
         Args:
             encoder_width: Width D of the encoder's tokens.
-            num_patches: Number h·w of patch tokens.
-            neck_width: Numbers that remain of each token.
+            grid: Patch grid (h, w).
+            neck_width: Numbers K that remain of each token.
             num_tokens: Tokens T handed to the policy.
-            output_width: Width M of the policy's tokens.
+            output_width: Width M of the policy's tokens; None hands out the features themselves.
         """
         super().__init__()
-        self.num_tokens = num_tokens
         self.normalise = nn.LayerNorm(encoder_width)
         self.shrink_patches = nn.Linear(encoder_width, neck_width)
         self.shrink_global = nn.Linear(encoder_width, neck_width)
-        self.mix = nn.Sequential(
-            nn.Linear((num_patches + 1) * neck_width, output_width),
-            nn.GELU(),
-            nn.Linear(output_width, num_tokens * output_width),
-        )
+        self.num_features = (grid[0] * grid[1] + 1) * neck_width
+        self._mix_into(num_tokens, output_width)
 
-    def forward(self, tokens: EncoderTokens) -> Tensor:
-        """Return (B, T, M)."""
+    def features(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, (h·w + 1)·K)."""
         patches = self.shrink_patches(self.normalise(tokens.patch_tokens)).flatten(1)
-        mean_global = self.shrink_global(self.normalise(tokens.global_tokens.mean(dim=1)))
-        return self.mix(torch.cat([patches, mean_global], dim=1)).unflatten(1, (self.num_tokens, -1))
+        mean_global = self.shrink_global(self.normalise(_cls_mean(tokens)))
+        return torch.cat([patches, mean_global], dim=1)
+
+
+class SpatialSoftmaxNeck(Neck):
+    """Reduce the patch tokens to keypoints: for each of K learned channels, where in the image it is strong.
+
+    The expected coordinates run from −1 (left, top) to 1 (Finn et al., arXiv 1509.06113; LeRobot's layer).
+    """
+
+    def __init__(
+        self,
+        encoder_width: int,
+        grid: tuple[int, int],
+        neck_width: int,
+        num_tokens: int = 1,
+        output_width: int | None = None,
+    ) -> None:
+        """Create the neck of one camera; the arguments are those of `FlattenNeck`, with K keypoints."""
+        super().__init__()
+        self.normalise = nn.LayerNorm(encoder_width)
+        self.keypoints = SpatialSoftmax((encoder_width, *grid), num_kp=neck_width)
+        self.shrink_global = nn.Linear(encoder_width, neck_width)
+        self.num_features = 3 * neck_width
+        self._mix_into(num_tokens, output_width)
+
+    def features(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, 2·K + K): the keypoints' x and y, and the shrunk mean of the global tokens."""
+        patches_BDhw = self.normalise(tokens.patch_tokens).permute(0, 3, 1, 2)
+        keypoints = self.keypoints(patches_BDhw).flatten(1)
+        mean_global = self.shrink_global(self.normalise(_cls_mean(tokens)))
+        return torch.cat([keypoints, mean_global], dim=1)
+
+
+class AttentionPoolNeck(Neck):
+    """Let learned queries attend to all tokens, each with the learned embedding of its position."""
+
+    NUM_QUERIES = 8
+    """As many as Pixio has class tokens."""
+    WIDENING = 4
+    """Attention runs at this multiple of the neck width, in heads of the neck width."""
+
+    def __init__(
+        self,
+        encoder_width: int,
+        grid: tuple[int, int],
+        neck_width: int,
+        num_tokens: int = 1,
+        output_width: int | None = None,
+    ) -> None:
+        """Create the neck of one camera; the arguments are those of `FlattenNeck`, with K numbers per query."""
+        super().__init__()
+        inner_width = self.WIDENING * neck_width
+        self.normalise = nn.LayerNorm(encoder_width)
+        self.project = nn.Linear(encoder_width, inner_width)
+        # As large as the projected tokens, so that positions are told apart from the first step on.
+        self.positions_ND = nn.Parameter(torch.randn(grid[0] * grid[1] + 1, inner_width) / math.sqrt(3))
+        self.queries_QD = nn.Parameter(torch.randn(self.NUM_QUERIES, inner_width))
+        self.attend = nn.MultiheadAttention(inner_width, self.WIDENING, batch_first=True)
+        self.shrink = nn.Linear(inner_width, neck_width)
+        self.num_features = self.NUM_QUERIES * neck_width
+        self._mix_into(num_tokens, output_width)
+
+    def features(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, Q·K)."""
+        tokens_BND = torch.cat([tokens.patch_tokens.flatten(1, 2), _cls_mean(tokens).unsqueeze(1)], dim=1)
+        values_BND = self.project(self.normalise(tokens_BND)) + self.positions_ND
+        queries_BQD = self.queries_QD.expand(len(values_BND), -1, -1)
+        pooled_BQD, _ = self.attend(queries_BQD, values_BND, values_BND, need_weights=False)
+        return self.shrink(pooled_BQD).flatten(1)
+
+
+class ClsMeanNeck(Neck):
+    """Take the mean of the global tokens: the paper's readout for robot learning (table 5), without positions."""
+
+    def __init__(
+        self,
+        encoder_width: int,
+        grid: tuple[int, int],
+        neck_width: int,
+        num_tokens: int = 1,
+        output_width: int | None = None,
+    ) -> None:
+        """Create the neck of one camera; the arguments are those of `FlattenNeck`, without a use for its width."""
+        del grid, neck_width
+        super().__init__()
+        self.num_features = encoder_width
+        self._mix_into(num_tokens, output_width)
+
+    def features(self, tokens: EncoderTokens) -> Tensor:
+        """Return (B, D)."""
+        return _cls_mean(tokens)
+
+
+AnyNeck = FlattenNeck | SpatialSoftmaxNeck | AttentionPoolNeck | ClsMeanNeck
+
+NECKS: dict[str, type[AnyNeck]] = {
+    "flatten": FlattenNeck,
+    "spatial_softmax": SpatialSoftmaxNeck,
+    "attention_pool": AttentionPoolNeck,
+    "cls_mean": ClsMeanNeck,
+}
+
+
+def neck_class(name: str) -> type[AnyNeck]:
+    """Return a neck by name.
+
+    Raises:
+        UserError: Unknown name.
+    """
+    if name not in NECKS:
+        raise UserError(f"Unknown neck {name!r}. {nearest_name(name, NECKS)}")
+    return NECKS[name]

@@ -1,0 +1,53 @@
+"""What the configurations of all our policies share: encoder, neck, and the names of cached tokens."""
+
+from dataclasses import dataclass
+
+from lerobot.configs import NormalizationMode
+from lerobot.utils.constants import OBS_IMAGES
+
+from pixio_robot.errors import UserError
+
+TOKENS_PREFIX = "observation.tokens."
+"""Prefix of cached encoder tokens in a batch: `observation.tokens.<camera>`, (B, G + h·w, D)."""
+
+
+def tokens_key(image_key: str) -> str:
+    """Return the batch key of the cached tokens of a camera, given its image key."""
+    return TOKENS_PREFIX + image_key.removeprefix(f"{OBS_IMAGES}.")
+
+
+def normalised_by(mode: NormalizationMode) -> dict[str, NormalizationMode]:
+    """Return a normalisation of state and action; the encoder normalises images, so that nothing does it twice."""
+    return {"VISUAL": NormalizationMode.IDENTITY, "STATE": mode, "ACTION": mode}
+
+
+@dataclass
+class VisionConfig:
+    """Fields and checks of every policy on one encoder shared by its cameras; stands before LeRobot's config."""
+
+    push_to_hub: bool = False
+
+    encoder_name: str = "pixio_tiny16"
+    """A timm model name; the Pixio variants are registered by pixio-robot."""
+    encoder_weights: str = "pretrained"
+    """`pretrained`, `random`, or the path of a weights file; a saved policy carries its own."""
+    encoder_mode: str = "frozen"
+    """`frozen` or `finetune`."""
+    encoder_image_size: int | None = None
+    """Side in pixels to which camera frames are resized; None keeps the camera's size."""
+    neck: str = "flatten"
+    """`flatten`, `spatial_softmax`, `attention_pool` or `cls_mean`."""
+    neck_width: int = 32
+    """Numbers that remain of each encoder token (`flatten`) or query; keypoints of `spatial_softmax`."""
+
+    def validate_features(self) -> None:
+        """Check the features.
+
+        Raises:
+            UserError: There is no camera.
+        """
+        if not self.image_features:  # type: ignore[attr-defined]
+            raise UserError(
+                f"{self.type} needs at least one camera (observation.images.*), "  # type: ignore[attr-defined]
+                f"but the data has none."
+            )

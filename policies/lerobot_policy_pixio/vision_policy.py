@@ -1,0 +1,125 @@
+"""What all our policies share: one encoder for all cameras, a neck per camera, and strict loading.
+
+Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, T neck tokens, M neck output width.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from lerobot.policies import PreTrainedPolicy
+from lerobot.utils.constants import OBS_IMAGES
+from torch import Tensor, nn
+
+from lerobot_policy_pixio.neck import neck_class
+from lerobot_policy_pixio.vision_config import tokens_key
+from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.errors import UserError
+
+# A mixin must not itself be a policy: LeRobot asks every subclass of its base for a name and a config.
+_Policy = PreTrainedPolicy if TYPE_CHECKING else object
+
+
+class VisionPolicy(_Policy):
+    """Stands before LeRobot's policy class among the bases of each of our policies.
+
+    A batch brings, for each camera, images in [0, 1] (B, 3, H, W) or cached encoder tokens
+    `observation.tokens.<camera>` (B, N, D), each with an axis of observation steps after B where there are
+    several; cached tokens win.
+    """
+
+    config: Any
+    encoder: VisionEncoder
+    necks: nn.ModuleDict
+
+    def _build_vision(self, num_tokens: int, output_width: int | None, *, encoder_from_checkpoint: bool) -> None:
+        """Build the encoder and the necks, for the features and fields of `self.config`.
+
+        Args:
+            num_tokens: Tokens T of each camera.
+            output_width: Their width M; None hands out the neck's features.
+            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
+
+        Raises:
+            UserError: Unknown encoder or neck; weights unreachable; image size not divisible by the patch.
+        """
+        config = self.config
+        make_neck = neck_class(config.neck)
+        self.encoder = VisionEncoder(
+            EncoderConfig(
+                name=config.encoder_name,
+                weights="random" if encoder_from_checkpoint else config.encoder_weights,
+                mode=config.encoder_mode,
+                image_size=config.encoder_image_size,
+            )
+        )
+        self._grids = {key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()}
+        self.necks = nn.ModuleDict(
+            {
+                key.removeprefix(f"{OBS_IMAGES}.").replace(".", "_"): make_neck(
+                    self.encoder.width, grid, config.neck_width, num_tokens, output_width
+                )
+                for key, grid in self._grids.items()
+            }
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
+        """Load a saved policy; its encoder weights come from the checkpoint, never from the hub."""
+        return super().from_pretrained(pretrained_name_or_path, encoder_from_checkpoint=True, **kwargs)
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:  # noqa: ANN401
+        """Load strictly: LeRobot's default would leave missing weights at their random values."""
+        del strict
+        try:
+            return super()._load_as_safetensor(model, model_file, map_location, True)
+        except RuntimeError as error:
+            raise UserError(
+                f"{model_file} does not fit its own config.json ({str(error).splitlines()[0]}); the checkpoint "
+                f"is incomplete or was edited."
+            ) from error
+
+    def get_optim_params(self) -> list[Tensor]:  # type: ignore[override]
+        """Return the trainable parameters: without the encoder's while it is frozen."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def camera_tokens(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return each camera's neck tokens, (B, T, M) or (B, O, T, M), by image key.
+
+        Raises:
+            UserError: A camera is missing, or of another size than the policy was made for.
+        """
+        return {
+            image_key: self._neck_tokens(batch, image_key, neck)
+            for image_key, neck in zip(self._grids, self.necks.values(), strict=True)
+        }
+
+    def _neck_tokens(self, batch: dict[str, Tensor], image_key: str, neck: nn.Module) -> Tensor:
+        cached = batch.get(tokens_key(image_key))
+        source = batch.get(image_key) if cached is None else cached
+        if source is None:
+            raise UserError(f"The policy sees {image_key}, but the batch has neither it nor {tokens_key(image_key)}.")
+        steps = source.shape[: source.ndim - (3 if cached is None else 2)]
+        rows = source.flatten(0, len(steps) - 1)
+        tokens = self._encode(rows, image_key) if cached is None else self._uncache(rows, image_key)
+        return neck(tokens).unflatten(0, steps)
+
+    def _encode(self, images_BCHW: Tensor, image_key: str) -> EncoderTokens:
+        height, width = int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1])
+        if self.encoder.grid(height, width) != self._grids[image_key]:
+            expected_height, expected_width = self.config.image_features[image_key].shape[-2:]
+            raise UserError(
+                f"{image_key} brings images of {height}×{width} px, but the policy was made for "
+                f"{expected_height}×{expected_width} px; cameras may differ from each other, but each keeps its size."
+            )
+        return self.encoder(images_BCHW)
+
+    def _uncache(self, tokens_BND: Tensor, image_key: str) -> EncoderTokens:
+        h, w = self._grids[image_key]
+        expected = (self.encoder.num_global + h * w, self.encoder.width)
+        if tuple(tokens_BND.shape[1:]) != expected:
+            raise UserError(
+                f"{tokens_key(image_key)} brings {tuple(tokens_BND.shape[1:])} (tokens, width), but the policy's "
+                f"encoder gives {expected}: the cache was made by another encoder or image size."
+            )
+        return EncoderTokens.unflatten(tokens_BND, self.encoder.num_global, (h, w))
