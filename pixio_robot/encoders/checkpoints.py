@@ -189,8 +189,13 @@ def _positions_for_grid(weights: dict[str, Tensor], model: "PixioVisionTransform
 
 def weights_hash(model: nn.Module) -> str:
     """Return a SHA-256 (hex, first 16 digits) over all parameters and buffers, names included."""
+    return tensors_hash(model.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return what `weights_hash` gives for a model with this state."""
     digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
+    for key, value in sorted(tensors.items()):
         digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -3,9 +3,10 @@
 Shape letters: B batch, G global tokens, D width, H and W image size, h and w patch-grid size, N = G + h·w.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import timm
 import torch
@@ -13,12 +14,15 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pixio_robot.encoders import pixio
-from pixio_robot.encoders.checkpoints import load_encoder_weights
+from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
+from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.preprocessing import ImagePreprocessor
+from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
+from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
 from pixio_robot.errors import UserError, nearest_name
 
-Mode = Literal["frozen", "finetune"]
+Mode = Literal["frozen", "finetune", "lora"]
 
 
 class EncoderTokens(NamedTuple):
@@ -44,13 +48,28 @@ class EncoderConfig:
     """Which encoder, with which weights, in which mode."""
 
     name: str = "pixio_tiny16"
-    """A timm model name; the Pixio variants are registered on import."""
+    """A timm model name (the Pixio variants are registered on import), or `torchscript`."""
     weights: str = "pretrained"
-    """`pretrained` (shipped, or from the hub), `random`, or the path of a weights file."""
+    """`pretrained` (shipped, or from the hub), `random`, or the path of a weights (or TorchScript) file."""
     mode: Mode = "frozen"
-    """`frozen`: evaluation mode and no gradients, whatever the policy's `train()` says."""
+    """`frozen`: evaluation mode and no gradients, whatever the policy's `train()` says; `finetune`: all weights
+    train; `lora`: frozen, with low-rank adapters that train."""
     image_size: int | None = None
     """Side in pixels to resize camera frames to; None keeps the camera's size."""
+    lora_rank: int = 8
+    """Rank of the adapters."""
+    lora_alpha: float = 16.0
+    """The adapters' scale is alpha / rank."""
+    lora_targets: Sequence[str] = ("attn.qkv", "attn.proj")
+    """Ends of the names of the layers that get an adapter."""
+    self_contained: bool = False
+    """Keep the frozen weights of a weights file in every checkpoint, instead of their name and hash."""
+
+    @classmethod
+    def from_prefixed(cls, fields: object) -> "EncoderConfig":
+        """Read the attributes `encoder_name`, `encoder_weights`, … of a policy's config; those absent keep defaults."""
+        names = [name for name in cls.__dataclass_fields__ if hasattr(fields, f"encoder_{name}")]
+        return cls(**{name: getattr(fields, f"encoder_{name}") for name in names})
 
 
 def build_backbone(name: str, weights: str) -> nn.Module:
@@ -89,24 +108,114 @@ class VisionEncoder(nn.Module):
     """A timm backbone behind one call: images (B, 3, H, W) in [0, 1] → `EncoderTokens`.
 
     Preprocessing (resize, normalisation) is part of the call, so that no caller can get it wrong.
+
+    Its state dict names frozen weights that came from a file by `WeightsReference` instead of holding them; loading
+    such a state reads the file and checks the hash. States that hold all weights load as ever, and are what random
+    weights (no file to refer to), fine-tuned ones and `self_contained` ones give.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, *, from_checkpoint: bool = False) -> None:
         """Build the backbone and load its weights.
 
+        Args:
+            config: Which encoder.
+            from_checkpoint: Leave the weights to a state about to be loaded; `config.weights` then only says where
+                to look for weights that it refers to.
+
         Raises:
-            UserError: See `build_backbone`.
+            UserError: See `build_backbone`; an unknown mode, or one that does not suit the encoder.
         """
         super().__init__()
+        if config.mode not in get_args(Mode):
+            raise UserError(f"Unknown encoder mode {config.mode!r}. {nearest_name(config.mode, get_args(Mode))}")
         self.config = config
+        self.held = False
+        """Whether the backbone is treated as frozen for the time being, for the first steps of a fine-tuning."""
         # Any: timm's models share these attributes but no type.
-        self.backbone: Any = build_backbone(config.name, config.weights)
+        self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
         size = (config.image_size, config.image_size) if config.image_size else None
         self.preprocess = ImagePreprocessor(source["mean"], source["std"], size)
-        if self.frozen:
+        if config.mode != "finetune":
             self.backbone.requires_grad_(False)
             self.backbone.eval()
+        if config.mode == "lora":
+            add_adapters(self.backbone, config.lora_rank, config.lora_alpha, config.lora_targets)
+        self._source: str | None = None
+        """Where the present frozen weights can be read again: `pretrained` or a path; None where nowhere."""
+        self._hash: str | None = None
+        is_script = config.name == TORCHSCRIPT
+        if config.mode != "finetune" and (is_script or (config.weights != "random" and not from_checkpoint)):
+            self._source = _absolute(config.weights)
+        self.register_state_dict_post_hook(VisionEncoder._refer_to_weights)
+        self.register_load_state_dict_pre_hook(VisionEncoder._find_weights)
+
+    def _build_backbone(self, from_checkpoint: bool) -> nn.Module:
+        config = self.config
+        if config.name != TORCHSCRIPT:
+            return build_backbone(config.name, "random" if from_checkpoint else config.weights)
+        if config.mode != "frozen":
+            raise UserError(f"A TorchScript encoder can only be frozen: set encoder.mode=frozen, not {config.mode}.")
+        if config.self_contained:
+            raise UserError(
+                "A TorchScript encoder is code, which a checkpoint cannot hold: set encoder.self_contained=false and "
+                "keep the file beside the checkpoint."
+            )
+        return TorchScriptBackbone(Path(config.weights).expanduser(), config.image_size)
+
+    def reference(self) -> WeightsReference | None:
+        """Return the reference that stands for the frozen weights in the state dict; None where they stand in it."""
+        if self._source is None or self.config.self_contained:
+            return None
+        if self._hash is None:
+            self._hash = tensors_hash(base_weights(self.backbone))
+        return WeightsReference(self.config.name, self._source, self._hash)
+
+    def _refer_to_weights(self, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+        """Put the reference in the place of the frozen weights of a state dict."""
+        del local_metadata
+        reference = self.reference()
+        if reference is not None:
+            for key in base_keys(self.backbone).values():
+                del state[f"{prefix}backbone.{key}"]
+            state[prefix + REFERENCE_KEY] = reference.pack()
+
+    def _find_weights(self, state: dict[str, Any], prefix: str, *_: object) -> None:
+        """Put the weights that a state dict refers to into it."""
+        keys = base_keys(self.backbone)
+        packed = state.pop(prefix + REFERENCE_KEY, None)
+        if packed is None:
+            if any(f"{prefix}backbone.{key}" in state for key in keys.values()):
+                self._source = self._hash = None  # weights of a checkpoint, which no file need hold
+            return
+        wanted = WeightsReference.unpack(packed)
+        if wanted.name != self.config.name:
+            raise UserError(
+                f"The checkpoint refers to the weights of {wanted.name}, but its config names {self.config.name}; "
+                f"it is incomplete or was edited."
+            )
+        if self._source is not None:  # read before, and never trained
+            weights = base_weights(self.backbone)
+            wanted.check(tensors_hash(weights), self._source)
+        else:
+            place = wanted.find(self.config.weights)
+            # Without adapters, as the file has it.
+            plain = build_backbone(wanted.name, "random") if self.config.mode == "lora" else self.backbone
+            load_encoder_weights(plain, place, wanted.name)
+            weights = plain.state_dict()
+            wanted.check(tensors_hash(weights), place)
+            if self.config.mode != "finetune":
+                self._source = wanted.weights if wanted.weights == "pretrained" else _absolute(str(place))
+                self._hash = wanted.hash
+        state.update({f"{prefix}backbone.{key}": weights[name] for name, key in keys.items()})
+
+    def merge_adapters(self) -> None:
+        """Add the adapters of mode `lora` to the weights, for export; the encoder is frozen afterwards."""
+        if self.config.mode == "lora":
+            merge_adapters(self.backbone)
+            self.backbone.requires_grad_(False)
+            self._source = self._hash = None
+            self.config = replace(self.config, mode="frozen")
 
     @property
     def frozen(self) -> bool:
@@ -119,9 +228,9 @@ class VisionEncoder(nn.Module):
         return int(self.backbone.num_features)
 
     def train(self, mode: bool = True) -> "VisionEncoder":
-        """Set the training mode; a frozen backbone stays in evaluation mode."""
+        """Set the training mode; a backbone whose own weights do not train stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
+        if self.config.mode != "finetune" or self.held:
             self.backbone.eval()
         return self
 
@@ -133,6 +242,8 @@ class VisionEncoder(nn.Module):
         """
         if self.preprocess.image_size is not None:
             height, width = self.preprocess.image_size
+        if isinstance(self.backbone, TorchScriptBackbone):
+            return self.backbone.grid(height, width)
         reduction = self._reduction()
         if height % reduction or width % reduction:
             smaller = max(height // reduction, 1) * reduction
@@ -150,12 +261,14 @@ class VisionEncoder(nn.Module):
 
     @property
     def num_global(self) -> int:
-        """Number G of global tokens: eight for Pixio, one for other backbones."""
+        """Number G of global tokens: eight for Pixio, one for other timm models, its own for a TorchScript file."""
+        if isinstance(self.backbone, TorchScriptBackbone):
+            return max(1, self.backbone.num_prefix_tokens)
         return pixio.NUM_CLASS_TOKENS if isinstance(self.backbone, pixio.PixioVisionTransformer) else 1
 
     def forward(self, images_BCHW: Tensor) -> EncoderTokens:
         """Encode images in [0, 1], of any size divisible by the patch size."""
-        if self.frozen:
+        if self.frozen or self.held:
             with torch.no_grad():
                 return self._encode(images_BCHW)
         return self._encode(images_BCHW)
@@ -171,3 +284,7 @@ class VisionEncoder(nn.Module):
         if num_prefix == 0:
             return EncoderTokens(patches_BhwD.mean(dim=(1, 2)).unsqueeze(1), patches_BhwD)
         return EncoderTokens(features[:, : self.num_global], patches_BhwD)
+
+
+def _absolute(weights: str) -> str:
+    return weights if weights == "pretrained" else str(Path(weights).expanduser().resolve())
