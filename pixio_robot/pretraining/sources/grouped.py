@@ -6,6 +6,7 @@ Repeating a lane from any sample reads one group again, not the epoch.
 """
 
 import functools
+import itertools
 import os
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,6 +22,7 @@ from pixio_robot.pretraining.sources.decoding import decode, shrink
 from pixio_robot.pretraining.sources.stream import Lane, Sample, State
 
 DECODED_AHEAD = 32  # images per lane
+PREVIEW_UNITS = 4  # neighbours within a unit often show the same scene
 _UNITS, _GROUP = range(2)  # independent streams of random numbers
 
 
@@ -139,15 +141,15 @@ class GroupedStream(ABC):
             items.close()
 
     def preview(self, count: int) -> list[np.ndarray]:
-        """Return up to `count` images, uint8 (H, W, 3), of as few units as hold them."""
+        """Return up to `count` images, uint8 (H, W, 3), spread over the first few units."""
+        units = list(itertools.islice(self.lane_units(0, Lane(seed=0, lane=0, lanes=1)), PREVIEW_UNITS))
         shown: list[np.ndarray] = []
-        for unit in self.lane_units(0, Lane(seed=0, lane=0, lanes=1)):
-            for item in self.read([unit], np.random.default_rng(0)).items:
-                pixels = _pixels(item.content, self.side)
-                if not isinstance(pixels, Exception):
-                    shown.append(pixels)
-                if len(shown) == count:
-                    return shown
+        for number, unit in enumerate(units):
+            share = -(-(count - len(shown)) // (len(units) - number))
+            contents = [item.content for item in self.read([unit], np.random.default_rng(0)).items]
+            places = np.unique(np.linspace(0, len(contents) - 1, share).astype(int)) if contents else []
+            pixels = (_pixels(contents[place], self.side) for place in places)
+            shown += [image for image in pixels if not isinstance(image, Exception)]
         return shown
 
     def _check_pass(self, finished: _Pass, good: int, skipped: list[str]) -> None:
