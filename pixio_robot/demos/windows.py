@@ -19,8 +19,8 @@ class WindowDataset(torch.utils.data.Dataset):
 
     An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a
     leading axis of observation steps, oldest first, where there are several; ``action`` (action_horizon,
-    actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true past the episode's
-    end; and ``index``, the step's number in the store, int64. Beyond an episode's ends its first or last step
+    actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true outside the episode;
+    and ``index``, the step's number in the store, int64. Beyond an episode's ends its first or last step
     is repeated.
 
     States and actions stay in memory; frames are read when asked for, as many as there are observation steps.
@@ -31,6 +31,7 @@ class WindowDataset(torch.utils.data.Dataset):
         action_horizon: Number of actions of an item.
         n_obs_steps: Number of observation steps of an item.
         image_keys: Cameras to read: all by default.
+        first_action: Step of the first action, relative to the item's own: zero or less.
 
     Raises:
         UserError: The store is empty or lacks a camera.
@@ -42,12 +43,14 @@ class WindowDataset(torch.utils.data.Dataset):
         action_horizon: int,
         n_obs_steps: int = 1,
         image_keys: Sequence[str] | None = None,
+        first_action: int = 0,
     ) -> None:
         if store.num_episodes == 0:
             raise UserError(f"{store.path} has no finished episode: record some first.")
         self.store = store
         self.action_horizon = action_horizon
         self.n_obs_steps = n_obs_steps
+        self.first_action = first_action
         self.image_keys = list(store.image_keys if image_keys is None else image_keys)
         for key in self.image_keys:
             if key not in store.image_keys:
@@ -66,7 +69,7 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the data."""
-        return type(self), (self.store, self.action_horizon, self.n_obs_steps, self.image_keys)
+        return type(self), (self.store, self.action_horizon, self.n_obs_steps, self.image_keys, self.first_action)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return one item."""
@@ -77,14 +80,11 @@ class WindowDataset(torch.utils.data.Dataset):
         steps_B = np.asarray(indices, np.int64)
         if len(steps_B) and not (steps_B.min() >= 0 and steps_B.max() < len(self)):
             raise IndexError(f"steps {steps_B.min()} to {steps_B.max()} of a dataset with {len(self)}")
-        episodes_B = np.searchsorted(self._ends, steps_B, side="right")
-        starts_B, ends_B = self._starts[episodes_B], self._ends[episodes_B]
-
-        observed_BO = steps_B[:, None] + np.arange(1 - self.n_obs_steps, 1)
-        observed_BO = np.maximum(observed_BO, starts_B[:, None])
-        acted_BA = steps_B[:, None] + np.arange(self.action_horizon)
-        padded_BA = acted_BA >= ends_B[:, None]
-        acted_BA = np.minimum(acted_BA, ends_B[:, None] - 1)
+        observed_BO = self.observed_steps(steps_B)
+        starts_B, ends_B = self._episode_bounds(steps_B)
+        acted_BA = steps_B[:, None] + self.first_action + np.arange(self.action_horizon)
+        padded_BA = (acted_BA < starts_B[:, None]) | (acted_BA >= ends_B[:, None])
+        acted_BA = acted_BA.clip(starts_B[:, None], ends_B[:, None] - 1)
 
         batch = {
             key: values[acted_BA if key == _ACTION else self._observed(observed_BO)]
@@ -97,6 +97,15 @@ class WindowDataset(torch.utils.data.Dataset):
         batch["index"] = steps_B
         tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
         return [{key: values[i] for key, values in tensors.items()} for i in range(len(steps_B))]
+
+    def observed_steps(self, steps_B: np.ndarray) -> np.ndarray:
+        """Return the store's steps that items observe, (B, O), oldest first."""
+        observed_BO = steps_B[:, None] + np.arange(1 - self.n_obs_steps, 1)
+        return np.maximum(observed_BO, self._episode_bounds(steps_B)[0][:, None])
+
+    def _episode_bounds(self, steps_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        episodes_B = np.searchsorted(self._ends, steps_B, side="right")
+        return self._starts[episodes_B], self._ends[episodes_B]
 
     def _observed(self, observed_BO: np.ndarray) -> np.ndarray:
         return observed_BO[:, 0] if self.n_obs_steps == 1 else observed_BO

@@ -40,8 +40,8 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
         """
         super().__init__(config, **kwargs)
         self._build_vision(config.neck_tokens, config.dim_model, encoder_from_checkpoint=encoder_from_checkpoint)
-        self.model.backbone = _FeatureMapBackbone()
-        self.model.encoder_img_feat_input_proj = nn.Identity()
+        self.model.backbone = _FeatureMapBackbone()  # type: ignore[assignment]
+        self.model.encoder_img_feat_input_proj = nn.Identity()  # type: ignore[assignment]
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Return the training loss (scalar) and its parts, for images or cached tokens."""

@@ -28,13 +28,21 @@ class VisionConfig:
     push_to_hub: bool = False
 
     encoder_name: str = "pixio_tiny16"
-    """A timm model name; the Pixio variants are registered by pixio-robot."""
+    """A timm model name (the Pixio variants are registered by pixio-robot), or `torchscript`."""
     encoder_weights: str = "pretrained"
-    """`pretrained`, `random`, or the path of a weights file; a saved policy carries its own."""
+    """`pretrained`, `random`, or the path of a weights (or TorchScript) file."""
     encoder_mode: str = "frozen"
-    """`frozen` or `finetune`."""
+    """`frozen`, `finetune` or `lora`."""
     encoder_image_size: int | None = None
     """Side in pixels to which camera frames are resized; None keeps the camera's size."""
+    encoder_lora_rank: int = 8
+    """Rank of the adapters of mode `lora`."""
+    encoder_lora_alpha: float = 16.0
+    """The adapters' scale is alpha / rank."""
+    encoder_lora_targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
+    """Ends of the names of the layers that get an adapter."""
+    encoder_self_contained: bool = False
+    """Keep the frozen weights of a weights file in every checkpoint, instead of their name and hash."""
     neck: str = "flatten"
     """`flatten`, `spatial_softmax`, `attention_pool` or `cls_mean`."""
     neck_width: int = 32

@@ -44,14 +44,7 @@ class VisionPolicy(_Policy):
         """
         config = self.config
         make_neck = neck_class(config.neck)
-        self.encoder = VisionEncoder(
-            EncoderConfig(
-                name=config.encoder_name,
-                weights="random" if encoder_from_checkpoint else config.encoder_weights,
-                mode=config.encoder_mode,
-                image_size=config.encoder_image_size,
-            )
-        )
+        self.encoder = VisionEncoder(EncoderConfig.from_prefixed(config), from_checkpoint=encoder_from_checkpoint)
         self._grids = {key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()}
         self.necks = nn.ModuleDict(
             {
@@ -64,7 +57,7 @@ class VisionPolicy(_Policy):
 
     @classmethod
     def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
-        """Load a saved policy; its encoder weights come from the checkpoint, never from the hub."""
+        """Load a saved policy; its encoder weights come from the checkpoint, or from the file that it refers to."""
         return super().from_pretrained(pretrained_name_or_path, encoder_from_checkpoint=True, **kwargs)
 
     @classmethod
@@ -102,7 +95,8 @@ class VisionPolicy(_Policy):
         steps = source.shape[: source.ndim - (3 if cached is None else 2)]
         rows = source.flatten(0, len(steps) - 1)
         tokens = self._encode(rows, image_key) if cached is None else self._uncache(rows, image_key)
-        return neck(tokens).unflatten(0, steps)
+        neck_tokens = neck(tokens)
+        return neck_tokens if len(steps) == 1 else neck_tokens.unflatten(0, steps)
 
     def _encode(self, images_BCHW: Tensor, image_key: str) -> EncoderTokens:
         height, width = int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1])

@@ -1,0 +1,83 @@
+"""Configuration of behaviour cloning with CortexBench's head on a Pixio (or any timm) encoder."""
+
+from dataclasses import dataclass, field
+
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.optim import AdamConfig
+from lerobot.utils.constants import ACTION, OBS_STATE
+
+from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
+from pixio_robot.errors import UserError
+
+
+@PreTrainedConfig.register_subclass("pixio_bc")
+@dataclass
+class PixioBCConfig(VisionConfig, PreTrainedConfig):
+    """CortexBench's policy: fused embeddings of the last frames, then an MLP that regresses actions.
+
+    The defaults are CortexBench's protocol for its MuJoCo suites (arXiv 2303.18240, also used by arXiv 2512.15715,
+    table 5). A longer `chunk_size` and the `flatten` neck suit short trainings on manipulation better.
+    """
+
+    n_obs_steps: int = 3
+    """Frames O, of which the last embedding and the O − 1 differences between neighbours are used."""
+    chunk_size: int = 1
+    """Actions predicted at once."""
+    n_action_steps: int = 1
+    """Actions executed before the next prediction."""
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: normalised_by(NormalizationMode.MEAN_STD)
+    )
+    neck: str = "cls_mean"
+    hidden_width: int = 256
+    """Width of the hidden layers."""
+    hidden_layers: int = 3
+    """Number of hidden layers."""
+    optimizer_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the numbers of steps.
+
+        Raises:
+            UserError: More actions are executed than predicted, or there is no observation.
+        """
+        super().__post_init__()
+        if not 1 <= self.n_action_steps <= self.chunk_size:
+            raise UserError(
+                f"policy.n_action_steps={self.n_action_steps} must lie between 1 and policy.chunk_size={self.chunk_size}."
+            )
+        if self.n_obs_steps < 1:
+            raise UserError(f"policy.n_obs_steps={self.n_obs_steps} must be at least 1.")
+
+    def validate_features(self) -> None:
+        """Check the features.
+
+        Raises:
+            UserError: There is no camera, no observation.state or no action.
+        """
+        super().validate_features()
+        if self.robot_state_feature is None or self.action_feature is None:
+            raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")
+
+    def get_optimizer_preset(self) -> AdamConfig:
+        """Return CortexBench's optimiser, which lerobot-train uses."""
+        return AdamConfig(lr=self.optimizer_lr, weight_decay=0.0)
+
+    def get_scheduler_preset(self) -> None:
+        """Return no schedule."""
+        return
+
+    @property
+    def observation_delta_indices(self) -> list[int]:
+        """Steps of the observations, relative to the present."""
+        return list(range(1 - self.n_obs_steps, 1))
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        """Steps of the actions, relative to the present."""
+        return list(range(self.chunk_size))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        """Rewards are not used."""
+        return

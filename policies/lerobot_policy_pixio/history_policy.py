@@ -1,0 +1,88 @@
+"""Policies that condition on a history of observations as one vector per step, and emit chunks of actions.
+
+Shape letters: B batch, O observation steps, F features of all cameras at a step, S state size, H action horizon,
+A action size.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+import torch
+from lerobot.policies.utils import populate_queues
+from lerobot.utils.constants import OBS_STATE
+from torch import Tensor
+
+from lerobot_policy_pixio.vision_config import tokens_key
+from lerobot_policy_pixio.vision_policy import VisionPolicy
+from pixio_robot.errors import UserError
+
+
+class HistoryPolicy(VisionPolicy):
+    """Stands before LeRobot's policy class among the bases of a policy with a history of observations.
+
+    Where `n_obs_steps` is 1, a batch may leave out the axis of observation steps.
+    """
+
+    _observations: dict[str, deque[Tensor]]
+    _actions: deque[Tensor]
+    _num_chunks: int
+
+    def reset(self) -> None:
+        """Forget the past; called at the start of every episode."""
+        keys = [OBS_STATE, *self._grids, *(tokens_key(key) for key in self._grids)]
+        self._observations = {key: deque(maxlen=self.config.n_obs_steps) for key in keys}
+        self._actions = deque(maxlen=self.config.n_action_steps)
+        self._num_chunks = 0
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """Return the next normalised action (B, A) for one observation, without an axis of steps.
+
+        The first observation of an episode stands for the ones before it; frames are encoded only when a new
+        chunk of actions is due.
+
+        Args:
+            batch: The observation.
+            noise: What sampling starts from, (B, H, A), if a new chunk is due and the policy samples.
+        """
+        self.eval()
+        populate_queues(self._observations, batch)
+        if not self._actions:
+            history = {key: torch.stack(list(queue), dim=1) for key, queue in self._observations.items() if queue}
+            chunk_BHA = self._next_chunk(history, noise)
+            self._actions.extend(chunk_BHA[:, : self.config.n_action_steps].transpose(0, 1))
+            self._num_chunks += 1
+        return self._actions.popleft()
+
+    def _next_chunk(self, history: dict[str, Tensor], noise: Tensor | None) -> Tensor:
+        """Return the actions (B, ≥ n_action_steps, A) from now on; a policy that samples uses the noise."""
+        del noise
+        return self.predict_action_chunk(history)
+
+    def _observed(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the cameras' features (B, O, F) and the states (B, O, S).
+
+        Raises:
+            UserError: A camera is missing, or the history is shorter or longer than the policy's.
+        """
+        stepped = self._with_step_axis(batch)
+        cameras = [tokens.flatten(2) for tokens in self.camera_tokens(stepped).values()]
+        return torch.cat(cameras, dim=-1), stepped[OBS_STATE]
+
+    def _with_step_axis(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give every observation (B, …) an axis of steps if it has none, and check its length."""
+        item_dimensions = {OBS_STATE: 1, **dict.fromkeys(self._grids, 3)}
+        item_dimensions.update({tokens_key(key): 2 for key in self._grids})
+        stepped = dict(batch)
+        for key, dimensions in item_dimensions.items():
+            value = batch.get(key)
+            if value is None:
+                continue
+            stepped[key] = value.unsqueeze(1) if value.ndim == 1 + dimensions else value
+            found = stepped[key].shape[1]
+            if found != self.config.n_obs_steps:
+                raise UserError(
+                    f"{key} brings {found} observation step(s), but {self.config.type} was made for "
+                    f"{self.config.n_obs_steps}; set policy.n_obs_steps={found}, or bring the history along."
+                )
+        return stepped

@@ -1,0 +1,82 @@
+"""Behaviour cloning with CortexBench's head, as a LeRobot policy.
+
+Shape letters: B batch, O observation steps, F features of all cameras at a step, S state size, H chunk size,
+A action size.
+"""
+
+from typing import Any
+
+import torch
+from lerobot.policies import PreTrainedPolicy
+from lerobot.utils.constants import ACTION
+from torch import Tensor, nn
+
+from lerobot_policy_pixio.configuration_pixio_bc import PixioBCConfig
+from lerobot_policy_pixio.history_policy import HistoryPolicy
+from pixio_robot.errors import UserError
+
+
+def fuse_history(features_BOF: Tensor) -> Tensor:
+    """Return the differences between neighbouring steps, oldest first, then the last step: (B, O·F).
+
+    With three steps this is CortexBench's concat(e1 − e0, e2 − e1, e2); with one, the step itself.
+    """
+    return torch.cat([features_BOF.diff(dim=1).flatten(1), features_BOF[:, -1]], dim=1)
+
+
+class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
+    """Fused embeddings and proprioception → BatchNorm → MLP → a chunk of actions; mean squared error."""
+
+    config_class = PixioBCConfig  # type: ignore[assignment]
+    name = "pixio_bc"  # type: ignore[assignment]
+    config: PixioBCConfig
+
+    def __init__(self, config: PixioBCConfig, *, encoder_from_checkpoint: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+        """Build the policy.
+
+        Args:
+            config: The configuration, with input and output features filled in.
+            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
+            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
+
+        Raises:
+            UserError: See `VisionPolicy`; no state or action.
+        """
+        super().__init__(config, **kwargs)
+        config.validate_features()
+        assert config.robot_state_feature is not None and config.action_feature is not None
+        self._build_vision(1, None, encoder_from_checkpoint=encoder_from_checkpoint)
+        features = sum(neck.num_features for neck in self.necks.values())  # type: ignore[misc]
+        width = config.n_obs_steps * features + config.robot_state_feature.shape[0]
+        layers: list[nn.Module] = [nn.BatchNorm1d(width)]
+        for _ in range(config.hidden_layers):
+            layers += [nn.Linear(width, config.hidden_width), nn.ReLU()]
+            width = config.hidden_width
+        self._action_size = config.action_feature.shape[0]
+        self.head = nn.Sequential(*layers, nn.Linear(width, config.chunk_size * self._action_size))
+        self.reset()
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Return the training loss (scalar) over the actions within their episodes, and its parts.
+
+        Raises:
+            UserError: One window only, over which the batch cannot be normalised.
+        """
+        if self.training and len(batch[ACTION]) == 1:
+            raise UserError("pixio_bc normalises over the batch, which needs a batch size of at least 2, not 1.")
+        errors_BHA = (self._predict(batch) - batch[ACTION]).square()
+        valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
+        loss = (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * self._action_size).clamp_min(1)
+        return loss, {"mse_loss": loss.item()}
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Return normalised actions (B, chunk_size, A)."""
+        del kwargs
+        self.eval()
+        return self._predict(batch)
+
+    def _predict(self, batch: dict[str, Tensor]) -> Tensor:
+        features_BOF, states_BOS = self._observed(batch)
+        fused = torch.cat([fuse_history(features_BOF), states_BOS[:, -1]], dim=1)
+        return self.head(fused).unflatten(1, (-1, self._action_size))

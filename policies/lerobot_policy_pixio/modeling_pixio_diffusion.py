@@ -1,0 +1,97 @@
+"""Diffusion policy on a Pixio (or any timm) encoder, as a LeRobot policy.
+
+Shape letters: B batch, O observation steps, F features of all cameras at a step, H horizon, A action size.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.policies import PreTrainedPolicy
+from lerobot.policies.diffusion.modeling_diffusion import DiffusionModel
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from torch import Tensor
+
+from lerobot_policy_pixio.configuration_pixio_diffusion import PixioDiffusionConfig
+from lerobot_policy_pixio.history_policy import HistoryPolicy
+
+
+class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
+    """LeRobot's diffusion model, conditioned on states and on the neck tokens of all cameras.
+
+    To LeRobot's model the cameras' features are an `observation.environment_state`, so that it builds no image
+    encoder of its own and needs no change.
+    """
+
+    config_class = PixioDiffusionConfig  # type: ignore[assignment]
+    name = "pixio_diffusion"  # type: ignore[assignment]
+    config: PixioDiffusionConfig
+
+    def __init__(
+        self,
+        config: PixioDiffusionConfig,
+        *,
+        encoder_from_checkpoint: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Build the policy.
+
+        Args:
+            config: The configuration, with input and output features filled in.
+            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
+            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
+
+        Raises:
+            UserError: See `VisionPolicy`; no state or action.
+        """
+        super().__init__(config, **kwargs)
+        config.validate_features()
+        assert config.robot_state_feature is not None and config.action_feature is not None
+        self._build_vision(
+            config.neck_tokens, config.neck_output_width, encoder_from_checkpoint=encoder_from_checkpoint
+        )
+        width = len(self.necks) * config.neck_tokens * config.neck_output_width
+        features = {
+            OBS_STATE: config.robot_state_feature,
+            OBS_ENV_STATE: PolicyFeature(FeatureType.ENV, (width,)),
+        }
+        self.diffusion = DiffusionModel(dataclasses.replace(config, input_features=features))
+        self._noise_shape = (config.horizon, config.action_feature.shape[0])
+        self.reset()
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Return the training loss (scalar) and its parts, for images or cached tokens."""
+        conditions = self._conditions(batch)
+        loss = self.diffusion.compute_loss(
+            {**conditions, ACTION: batch[ACTION], "action_is_pad": batch["action_is_pad"]}
+        )
+        return loss, {"mse_loss": loss.item()}
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Return normalised actions (B, n_action_steps, A) from the present step on.
+
+        Args:
+            batch: Observations.
+            noise: What sampling starts from, (B, H, A) standard normal; None draws it.
+            **kwargs: What LeRobot passes to other policies.
+        """
+        del kwargs
+        self.eval()
+        return self.diffusion.generate_actions(self._conditions(batch), noise=noise)
+
+    def _next_chunk(self, history: dict[str, Tensor], noise: Tensor | None) -> Tensor:
+        """Sample from noise that depends on the number of chunks since the reset alone.
+
+        Then an episode is the same whatever ran before it, and whatever else is in its batch.
+        """
+        states_BOS = history[OBS_STATE]
+        if noise is None:
+            noise = torch.randn(self._noise_shape, generator=torch.Generator().manual_seed(self._num_chunks))
+            noise = noise.to(states_BOS).expand(len(states_BOS), -1, -1)
+        return self.predict_action_chunk(history, noise=noise)
+
+    def _conditions(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        features_BOF, states_BOS = self._observed(batch)
+        return {OBS_STATE: states_BOS, OBS_ENV_STATE: features_BOF}
