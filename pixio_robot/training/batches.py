@@ -1,6 +1,6 @@
 """Training batches in an order that follows from the seed alone, so that a resumed run repeats it.
 
-Shape letters: B batch, S state size, A action size, H action horizon.
+Shape letters: B batch, O observation steps, S state size, A action size, H action horizon.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from pixio_robot.demos import DemoStore, WindowDataset
 from pixio_robot.encoders import frames_to_images
+from pixio_robot.errors import UserError
 from pixio_robot.training.feature_cache import FeatureCache
 
 
@@ -26,6 +27,9 @@ class TrainingBatches:
         seed: int,
         cache: FeatureCache | None,
         num_episodes: int | None = None,
+        n_obs_steps: int = 1,
+        first_action: int = 0,
+        drop_n_last_frames: int = 0,
     ) -> None:
         """Prepare the windows of a store.
 
@@ -37,12 +41,23 @@ class TrainingBatches:
             seed: Decides the order.
             cache: Tokens of a frozen encoder, or None to load images.
             num_episodes: Use the first so many episodes; None uses all.
+            n_obs_steps: Number O of observation steps.
+            first_action: Step of the first action, relative to the last observation.
+            drop_n_last_frames: Steps at the end of each episode at which no window starts.
+
+        Raises:
+            UserError: The horizon is longer than every episode, or no window is left.
         """
-        self._windows = WindowDataset(store, action_horizon, image_keys=() if cache is not None else tuple(image_keys))
+        self._windows = WindowDataset(
+            store,
+            action_horizon,
+            n_obs_steps,
+            image_keys=() if cache is not None else tuple(image_keys),
+            first_action=first_action,
+        )
         self._image_keys = tuple(image_keys)
-        ends = store.episode_ends
-        self._num_windows = int(ends[-1 if num_episodes is None else min(num_episodes, len(ends)) - 1])
-        self._batch_size = min(batch_size, self._num_windows)
+        self._starts = _window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
+        self._batch_size = min(batch_size, len(self._starts))
         self._seed = seed
         self._cache = cache
         self._epoch = -1
@@ -51,19 +66,42 @@ class TrainingBatches:
     def batch(self, step: int) -> dict[str, Tensor]:
         """Return the batch of a training step: state (B, S), action (B, H, A), its padding mask, and cameras.
 
-        Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`.
+        Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`. Of several
+        observation steps, states and cameras have an axis O after B.
         """
-        per_epoch = self._num_windows // self._batch_size
+        per_epoch = len(self._starts) // self._batch_size
         epoch, position = divmod(step, per_epoch)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._num_windows)
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._starts)
             self._epoch = epoch
         steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
         batch: dict[str, Tensor] = default_collate(self._windows.__getitems__(steps.tolist()))
         for key in self._image_keys:
             if self._cache is None:
-                batch[key] = frames_to_images(batch[key])
+                frames = batch[key]
+                images = frames_to_images(frames.flatten(0, -4))
+                batch[key] = images.unflatten(0, frames.shape[:-3])
             else:
                 tokens_key = key.replace("observation.images.", "observation.tokens.")
-                batch[tokens_key] = self._cache.read(key, steps)
+                observed_BO = self._windows.observed_steps(steps)
+                tokens = self._cache.read(key, observed_BO.ravel())
+                batch[tokens_key] = tokens if self._windows.n_obs_steps == 1 else tokens.unflatten(0, observed_BO.shape)
         return batch
+
+
+def _window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_frames: int) -> np.ndarray:
+    """Return the steps at which windows start."""
+    lengths = np.diff(episode_ends, prepend=0)
+    if action_horizon > lengths.max():
+        raise UserError(
+            f"The policy's action horizon of {action_horizon} steps is longer than every demonstration (the longest "
+            f"has {lengths.max()}): set policy.chunk_size or policy.horizon lower."
+        )
+    starts = [np.arange(end - length, end - drop_n_last_frames) for end, length in zip(episode_ends, lengths)]
+    steps = np.concatenate(starts)
+    if not len(steps):
+        raise UserError(
+            f"policy.drop_n_last_frames={drop_n_last_frames} leaves nothing of demonstrations of at most "
+            f"{lengths.max()} steps: set it lower."
+        )
+    return steps
