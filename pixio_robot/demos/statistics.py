@@ -14,21 +14,23 @@ MAX_FRAMES = 256
 _FRAMES_AT_ONCE = 32
 
 
-def compute_statistics(store: "DemoStore") -> Statistics:
+def compute_statistics(store: "DemoStore", num_episodes: int | None = None) -> Statistics:
     """Return mean, std, min, max and count of each key, as LeRobot's ``stats.json`` has them.
 
-    Low-dimensional keys: over all steps, each (features,). Cameras: over pixels of at most 256 frames spread
-    evenly, each (3, 1, 1) for values in [0, 1]. The standard deviation is the population's. ``count`` (1,)
-    counts steps or frames.
+    They are of the first ``num_episodes`` episodes, or of all. Low-dimensional keys: over all steps, each
+    (features,). Cameras: over pixels of at most 256 frames spread evenly, each (3, 1, 1) for values in [0, 1]. The
+    standard deviation is the population's. ``count`` (1,) counts steps or frames.
     """
+    ends = store.episode_ends[:num_episodes]
+    steps = int(ends[-1]) if len(ends) else 0
     return {
-        key: _frame_statistics(store, key) if feature.is_image else _step_statistics(store, key)
+        key: _frame_statistics(store, key, steps) if feature.is_image else _step_statistics(store, key, steps)
         for key, feature in store.features.items()
     }
 
 
-def _step_statistics(store: "DemoStore", key: str) -> dict[str, np.ndarray]:
-    values = store.read(key, 0, store.num_steps)
+def _step_statistics(store: "DemoStore", key: str, steps: int) -> dict[str, np.ndarray]:
+    values = store.read(key, 0, steps)
     return {
         "mean": values.mean(axis=0, dtype=np.float64),
         "std": values.std(axis=0, dtype=np.float64),
@@ -38,9 +40,9 @@ def _step_statistics(store: "DemoStore", key: str) -> dict[str, np.ndarray]:
     }
 
 
-def _frame_statistics(store: "DemoStore", key: str) -> dict[str, np.ndarray]:
-    n_frames = min(store.num_steps, MAX_FRAMES)
-    frames = np.linspace(0, store.num_steps - 1, n_frames).round().astype(np.int64)
+def _frame_statistics(store: "DemoStore", key: str, steps: int) -> dict[str, np.ndarray]:
+    n_frames = min(steps, MAX_FRAMES)
+    frames = np.linspace(0, steps - 1, n_frames).round().astype(np.int64)
     # How often each value of a byte occurs, per channel, says all that is asked for, exactly.
     channels = store.features[key].shape[-1]
     occurrences = np.zeros((channels, 256), np.int64)

@@ -182,9 +182,9 @@ class DemoStore:
         rows = read_rows(self.path, data_name(key), self._arrays[key], unique)
         return rows if len(unique) == len(steps) and (unique == steps).all() else rows[position]
 
-    def statistics(self) -> Statistics:
+    def statistics(self, num_episodes: int | None = None) -> Statistics:
         """Return mean, std, min, max and count of each key in LeRobot's format, see `compute_statistics`."""
-        return compute_statistics(self)
+        return compute_statistics(self, num_episodes)
 
     def fingerprint(self) -> str:
         """Return a short text that differs where the data differ, and is the same for a copy."""

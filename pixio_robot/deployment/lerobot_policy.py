@@ -17,7 +17,7 @@ from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, 
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor
 
-from pixio_robot.encoders import weights_hash
+from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.checkpoints import open_checkpoint
 from pixio_robot.evaluation.record import software_versions
@@ -94,7 +94,7 @@ class OpenedPolicy:
 
 
 def open_policy(checkpoint: Path) -> OpenedPolicy:
-    """Load a policy and its processors on the CPU.
+    """Load a policy and its processors on the CPU; adapters of its encoder are merged into the weights.
 
     Raises:
         UserError: The folder is no checkpoint, or its normalisation cannot be exported.
@@ -102,6 +102,9 @@ def open_policy(checkpoint: Path) -> OpenedPolicy:
     config = open_checkpoint(checkpoint)
     config.device = "cpu"
     policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
+    encoder = getattr(policy, "encoder", None)
+    if isinstance(encoder, VisionEncoder):
+        encoder.merge_adapters()
     processors = make_pre_post_processors(
         config, pretrained_path=str(checkpoint), preprocessor_overrides={"device_processor": {"device": "cpu"}}
     )

@@ -130,7 +130,6 @@ class VisionEncoder(nn.Module):
             raise UserError(f"Unknown encoder mode {config.mode!r}. {nearest_name(config.mode, get_args(Mode))}")
         self.config = config
         self.held = False
-        """Whether the backbone is treated as frozen for the time being, for the first steps of a fine-tuning."""
         # Any: timm's models share these attributes but no type.
         self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
@@ -233,6 +232,12 @@ class VisionEncoder(nn.Module):
         if self.config.mode != "finetune" or self.held:
             self.backbone.eval()
         return self
+
+    def hold(self, held: bool) -> None:
+        """Treat the backbone as frozen for the time being (the first steps of a fine-tuning), or no longer."""
+        if held != self.held:
+            self.held = held
+            self.train(self.training)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the patch grid (h, w) for camera frames of the given size in pixels.

@@ -84,9 +84,16 @@ class TrainingBatches:
             else:
                 tokens_key = key.replace("observation.images.", "observation.tokens.")
                 observed_BO = self._windows.observed_steps(steps)
-                tokens = self._cache.read(key, observed_BO.ravel())
+                tokens = self._cache.read(key, observed_BO.ravel(), self._copies(step, observed_BO))
                 batch[tokens_key] = tokens if self._windows.n_obs_steps == 1 else tokens.unflatten(0, observed_BO.shape)
         return batch
+
+    def _copies(self, step: int, observed_BO: np.ndarray) -> np.ndarray | None:
+        """Draw which copy each window sees, the same for its cameras and observation steps: (B · O,)."""
+        if self._cache is None or self._cache.num_copies == 1:
+            return None
+        generator = np.random.default_rng([self._seed, step, 1])  # another stream than the order's
+        return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
 
 
 def _window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_frames: int) -> np.ndarray:

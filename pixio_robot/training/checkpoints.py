@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pixio_robot.encoders.references import REFERENCE_KEY
 from pixio_robot.errors import UserError
 from pixio_robot.training.average import WeightAverage
 
@@ -83,7 +84,7 @@ def load_checkpoint(
     """Restore the last checkpoint of a run and return its step; 0 if there is none yet.
 
     Raises:
-        UserError: The checkpoint was made by another policy.
+        UserError: The checkpoint was made by another policy, or on other weights of the encoder.
     """
     last = run_dir / "checkpoints" / "last"
     if not last.exists():
@@ -97,7 +98,10 @@ def load_checkpoint(
             f"{last.resolve()} was made by another policy or encoder than the config describes; "
             f"resume with the run's own config."
         )
-    policy.load_state_dict(raw, strict=False)
+    # Running statistics are of the raw weights anyway; a reference to frozen weights is checked when it is loaded.
+    others = {name for name, _ in policy.named_buffers()}
+    state = {key: value for key, value in averaged.items() if key in others or key.endswith(REFERENCE_KEY)}
+    policy.load_state_dict({**state, **raw}, strict=False)
     average.load({key: averaged[key] for key in raw})
     step, _, _ = load_training_state(last.resolve(), optimizer, scheduler)
     average.updates = step

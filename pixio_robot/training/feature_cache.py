@@ -1,4 +1,4 @@
-"""Tokens of a frozen encoder, computed once for every frame of a demonstration store.
+"""Tokens of a frozen encoder, computed once for every frame of a demonstration store and for augmented copies of it.
 
 Shape letters: T steps of the store, B batch, N encoder tokens (global first, then patches), D width.
 """
@@ -6,7 +6,9 @@ Shape letters: T steps of the store, B batch, N encoder tokens (global first, th
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import VisionEncoder, frames_to_images, weights_hash
+from pixio_robot.training.augmentation import AUGMENTATION, augment
 
 _FRAMES_PER_CHUNK = 32
 _IN_MEMORY_LIMIT = 1 << 30
@@ -22,20 +25,35 @@ _IN_MEMORY_LIMIT = 1 << 30
 
 
 class FeatureCache:
-    """Encoder tokens (T, N, D) in float16 for each camera, read by step index."""
+    """Encoder tokens (T, N, D) in float16 for each camera and copy, read by step index; copy 0 is the frame itself."""
 
-    def __init__(self, group: zarr.Group, image_keys: Sequence[str]) -> None:
-        """Open a complete cache; use `cache_features` to make one."""
-        self._arrays: dict[str, zarr.Array | np.ndarray] = {key: group[key] for key in image_keys}  # type: ignore[misc]
-        self.num_bytes = sum(array.nbytes for array in self._arrays.values())
+    def __init__(self, groups: Sequence[zarr.Group], image_keys: Sequence[str]) -> None:
+        """Open a complete cache, a group for each copy; use `cache_features` to make one."""
+        self._arrays: dict[str, list[Any]] = {key: [group[key] for group in groups] for key in image_keys}
+        self.num_copies = len(groups)
+        self.num_bytes = sum(array.nbytes for arrays in self._arrays.values() for array in arrays)
         if self.num_bytes <= _IN_MEMORY_LIMIT:
-            self._arrays = {key: np.asarray(array[:]) for key, array in self._arrays.items()}
+            self._arrays = {key: [np.asarray(array[:]) for array in arrays] for key, arrays in self._arrays.items()}
 
-    def read(self, image_key: str, steps: np.ndarray) -> Tensor:
-        """Return the tokens of a camera at global step indices, float32 (B, N, D)."""
-        array = self._arrays[image_key]
-        rows = array[steps] if isinstance(array, np.ndarray) else array.oindex[steps]
-        return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+    def read(self, image_key: str, steps: np.ndarray, copies: np.ndarray | None = None) -> Tensor:
+        """Return the tokens of a camera at global step indices, float32 (B, N, D).
+
+        Args:
+            image_key: The camera.
+            steps: Step indices (B,).
+            copies: Which copy of each, (B,) in [0, num_copies); None reads the frames themselves.
+        """
+        if copies is None:
+            return torch.from_numpy(_rows(self._arrays[image_key][0], steps))
+        tokens = np.empty((len(steps), *self._arrays[image_key][0].shape[1:]), np.float32)
+        for copy in np.unique(copies):
+            tokens[copies == copy] = _rows(self._arrays[image_key][copy], steps[copies == copy])
+        return torch.from_numpy(tokens)
+
+
+def _rows(array: zarr.Array | np.ndarray, steps: np.ndarray) -> np.ndarray:
+    rows = array[steps] if isinstance(array, np.ndarray) else array.oindex[steps]
+    return np.asarray(rows, dtype=np.float32)
 
 
 def cache_features(
@@ -44,6 +62,7 @@ def cache_features(
     image_keys: Sequence[str],
     cache_root: Path,
     *,
+    augmented_copies: int = 0,
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureCache:
@@ -51,12 +70,14 @@ def cache_features(
 
     The cache's folder name follows from the encoder's weights and preprocessing and the store's content, so
     that a changed encoder or dataset never meets old tokens. An interrupted run continues where it stopped.
+    Augmented copies have folders of their own: a run that wants more of them adds to what is there.
 
     Args:
         store: Demonstrations.
         encoder: A frozen encoder.
         image_keys: The cameras to encode.
         cache_root: Folder that holds all caches.
+        augmented_copies: Copies of each frame, changed by `augment`, to encode as well.
         batch_size: Frames encoded together.
         on_progress: Called with the number of frames done and in all; the first call tells what was there.
 
@@ -71,19 +92,27 @@ def cache_features(
         "store": store.fingerprint(),
         "cameras": sorted(image_keys),
     }
+    groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
+    arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
+    total = len(groups) * len(image_keys) * store.num_steps
+    done = sum(_frames_done(array) for of_copy in arrays for array in of_copy)
+    on_progress(done, total)
+    for copy, of_copy in enumerate(arrays):
+        for key, array in zip(image_keys, of_copy, strict=True):
+            for frames in _encode_missing(array, store, encoder, key, copy, batch_size):
+                done += frames
+                on_progress(done, total)
+    return FeatureCache(groups, image_keys)
+
+
+def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], copy: int) -> zarr.Group:
+    if copy:
+        identity = {**identity, "augmentation": asdict(AUGMENTATION), "copy": copy}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    group = zarr.open_group(str(cache_root / f"{encoder.config.name}_{name}.zarr"), mode="a")
+    group = zarr.open_group(str(cache_root / f"{encoder_name}_{name}.zarr"), mode="a")
     if "identity" not in group.attrs:
         group.attrs["identity"] = identity
-    arrays = {key: _token_array(group, store, encoder, key) for key in image_keys}
-    total = len(image_keys) * store.num_steps
-    done = sum(_frames_done(array) for array in arrays.values())
-    on_progress(done, total)
-    for key, array in arrays.items():
-        for frames in _encode_missing(array, store, encoder, key, batch_size):
-            done += frames
-            on_progress(done, total)
-    return FeatureCache(group, image_keys)
+    return group
 
 
 def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str) -> zarr.Array:
@@ -108,16 +137,20 @@ def _frames_done(array: zarr.Array) -> int:
 
 
 def _encode_missing(
-    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, batch_size: int
+    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, batch_size: int
 ) -> Iterator[int]:
-    """Encode a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
+    """Encode a copy of a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
     device = next(encoder.parameters()).device
     # Multiples of the chunk length, so that no chunk is written twice.
     step = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
     for first in range(_frames_done(array), store.num_steps, step):
         last = min(first + step, store.num_steps)
         frames_BHWC = torch.from_numpy(store.read(key, first, last)).to(device)
-        tokens_BND = encoder(frames_to_images(frames_BHWC)).flatten()
+        images_BCHW = frames_to_images(frames_BHWC)
+        if copy:
+            episodes = np.searchsorted(store.episode_ends, np.arange(first, last), side="right")
+            images_BCHW = augment(images_BCHW, episodes.tolist(), f"{key} {copy}")
+        tokens_BND = encoder(images_BCHW).flatten()
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
         array.attrs["frames_done"] = last
         yield last - first

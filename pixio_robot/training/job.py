@@ -27,12 +27,13 @@ from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.progress import phase_progress
 from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.feature_cache import FeatureCache, cache_features
 from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.run_log import RunLog
-from pixio_robot.training.trainer import TrainerConfig, train
+from pixio_robot.training.trainer import train
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,12 @@ def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console |
 
 
 def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) -> EvaluationRecord:
+    uses_cache = job.encoder.mode == "frozen" and job.trainer.cache_features
+    if job.trainer.augmented_copies and not uses_cache:
+        raise UserError(
+            "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
+            "set trainer.augmented_copies=0 or change those."
+        )
     seed_everything(job.seed)
     env_config = env_config_from(job.env)
     evaluation_seeds = range(job.evaluation.first_seed, job.evaluation.first_seed + job.evaluation.episodes)
@@ -144,16 +151,18 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     seed_everything(job.seed)
     policy_config: Any = policy_config_from(job.policy, job.encoder, store)
     check_fit(policy_config, env_config)
-    policy, processors = build_policy(policy_config, store)
+    used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
+    policy, processors = build_policy(policy_config, store, used_episodes)
     encoder = policy.get_submodule("encoder")
     assert isinstance(encoder, VisionEncoder)
     trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in policy.parameters())
     console.print(f"{policy_config.type} on {job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
+    log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
 
     image_keys = list(policy_config.image_features)
     cache = None
-    if job.encoder.mode == "frozen" and job.trainer.cache_features:
+    if uses_cache:
         with log.phase("features", "Encoder features"):
             cache = _features(job, encoder, store, image_keys, console)
     information = {
@@ -174,7 +183,7 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
                 job.trainer.batch_size,
                 job.seed,
                 cache,
-                num_episodes=job.demos.episodes if job.demos.source == "scripted" else None,
+                num_episodes=used_episodes,
                 n_obs_steps=policy_config.n_obs_steps,
                 first_action=policy_config.action_delta_indices[0],
                 drop_n_last_frames=getattr(policy_config, "drop_n_last_frames", 0),
@@ -256,15 +265,22 @@ def _features(
 ) -> FeatureCache:
     reused: list[int] = []
     with phase_progress(console) as progress:
-        task = progress.add_task("encoding frames", total=len(image_keys) * store.num_steps, note="")
+        task = progress.add_task("encoding frames", total=None, note="")
 
         def show(done: int, total: int) -> None:
             if not reused:
-                reused.append(done)
+                reused.extend((done, total))
             progress.update(task, completed=done, total=total)
 
-        cache = cache_features(store, encoder, image_keys, Path(job.output_root) / "features", on_progress=show)
-    share = reused[0] / (len(image_keys) * store.num_steps)
+        cache = cache_features(
+            store,
+            encoder,
+            image_keys,
+            Path(job.output_root) / "features",
+            augmented_copies=job.trainer.augmented_copies,
+            on_progress=show,
+        )
+    share = reused[0] / reused[1]
     console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames were there before")
     return cache
 

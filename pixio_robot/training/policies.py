@@ -39,6 +39,7 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
     for name in fields:
         if name not in known_fields:
             raise UserError(f"Policy {policy_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
+    encoder_fields = {f"encoder_{name}": value for name, value in dataclasses.asdict(encoder).items()}
     inputs = {key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys}
     inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))
     try:
@@ -47,10 +48,7 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
             input_features=inputs,
             output_features={ACTION: PolicyFeature(FeatureType.ACTION, tuple(store.features[ACTION].shape))},
             device="cuda" if torch.cuda.is_available() else "cpu",
-            encoder_name=encoder.name,
-            encoder_weights=encoder.weights,
-            encoder_mode=encoder.mode,
-            encoder_image_size=encoder.image_size,
+            **{name: value for name, value in encoder_fields.items() if name in known_fields},
             **fields,
         )
     except (ValueError, NotImplementedError) as error:
@@ -58,9 +56,14 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
 
 
 def build_policy(
-    config: PreTrainedConfig, store: DemoStore
+    config: PreTrainedConfig, store: DemoStore, num_episodes: int | None = None
 ) -> tuple[PreTrainedPolicy, tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]]:
     """Return a new policy on its device, and its processors with the store's normalisation statistics.
+
+    Args:
+        config: The policy's config.
+        store: The demonstrations.
+        num_episodes: How many of them, from the first, the policy is trained on; None for all.
 
     Raises:
         UserError: See `pixio_robot.encoders.VisionEncoder`.
@@ -68,6 +71,6 @@ def build_policy(
     policy = get_policy_class(config.type)(config).to(config.device)
     statistics = {
         key: {name: torch.as_tensor(value) for name, value in values.items()}
-        for key, values in store.statistics().items()
+        for key, values in store.statistics(num_episodes).items()
     }
     return policy, make_pre_post_processors(config, dataset_stats=statistics)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,9 @@ from pixio_robot.errors import UserError
 from pixio_robot.training.average import WeightAverage
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.checkpoints import load_checkpoint, save_checkpoint
+from pixio_robot.training.config import TrainerConfig
+from pixio_robot.training.parameter_groups import find_encoder, parameter_groups, schedules
 from pixio_robot.training.run_log import RunLog
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How long and how fast to train."""
-
-    steps: int = 2500
-    """Optimiser steps."""
-    batch_size: int = 64
-    """Windows per step."""
-    learning_rate: float = 1e-3
-    """Peak of the cosine schedule."""
-    weight_decay: float = 1e-4
-    """AdamW's decoupled decay."""
-    warmup_steps: int = 100
-    """Steps of linear warm-up."""
-    gradient_clip: float = 10.0
-    """Largest gradient norm."""
-    average_decay: float = 0.995
-    """Decay of the moving average of weights that is evaluated and saved."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
-    log_every: int = 20
-    """Steps between log lines; the loss is averaged over them."""
-    cache_features: bool = True
-    """Encode each frame once before training; only a frozen encoder can."""
 
 
 def train(
@@ -73,10 +48,10 @@ def train(
     Raises:
         UserError: The loss is no longer finite; the last good checkpoint stays.
     """
-    optimizer = torch.optim.AdamW(
-        policy.get_optim_params(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+    groups = parameter_groups(policy, config)
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    scheduler = LambdaLR(optimizer, schedules(groups, config))
+    encoder = find_encoder(policy)
     average = WeightAverage(policy, config.average_decay)
     start = load_checkpoint(run_dir, policy, average, optimizer, scheduler)
     log.discard_after("training", start)
@@ -86,6 +61,8 @@ def train(
     checkpoint = run_dir / "checkpoints" / "last" / "pretrained_model"
     clock = time.perf_counter()
     for step in range(start + 1, config.steps + 1):
+        if encoder is not None:
+            encoder.hold(step <= config.encoder_frozen_steps)
         loss, _ = policy(processors[0](batches.batch(step - 1)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), config.gradient_clip)
@@ -117,11 +94,3 @@ def train(
                 run_dir, step, config.steps, policy, average, optimizer, scheduler, processors, information
             )
     return checkpoint
-
-
-def learning_rate_factor(step: int, config: TrainerConfig) -> float:
-    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to zero."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

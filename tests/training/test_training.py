@@ -15,9 +15,10 @@ from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
 from pixio_robot.errors import UserError
 from pixio_robot.training.average import WeightAverage
 from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.training.parameter_groups import learning_rate_factor
 from pixio_robot.training.policies import policy_config_from
-from pixio_robot.training.trainer import TrainerConfig, learning_rate_factor
 
 
 @fixture

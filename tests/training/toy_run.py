@@ -12,11 +12,12 @@ from rich.console import Console
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.feature_cache import cache_features
 from pixio_robot.training.job import seed_everything
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.run_log import RunLog
-from pixio_robot.training.trainer import TrainerConfig, train
+from pixio_robot.training.trainer import train
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 CONFIG = TrainerConfig(steps=12, batch_size=4, warmup_steps=2, checkpoint_every=5, log_every=1)
@@ -49,21 +50,35 @@ def make_store(path: Path, episodes: int = 3, seed: int = 0) -> DemoStore:
     return DemoStore.open(path)
 
 
-def run_training(store_path: Path, run_dir: Path, *, cached: bool = True, kill_at: int | None = None) -> Path:
-    """Train on a store, and kill the process at a step if told so."""
+def run_training(
+    store_path: Path,
+    run_dir: Path,
+    *,
+    cached: bool = True,
+    kill_at: int | None = None,
+    interrupt_at: int | None = None,
+    encoder: EncoderConfig = ENCODER,
+    config: TrainerConfig = CONFIG,
+) -> Path:
+    """Train on a store, and kill or interrupt the process at a step if told so."""
     torch.set_num_threads(1)
     store = DemoStore.open(store_path)
     seed_everything(0)
-    policy, processors = build_policy(policy_config_from(POLICY, ENCODER, store), store)
-    cache = cache_features(store, policy.encoder, CAMERAS, run_dir.parent / "features") if cached else None
+    policy, processors = build_policy(policy_config_from(POLICY, encoder, store), store)
+    cache = None
+    if cached:
+        folder = run_dir.parent / "features"
+        cache = cache_features(store, policy.encoder, CAMERAS, folder, augmented_copies=config.augmented_copies)
 
     def maybe_die(step: int, loss: float) -> None:
         if step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == interrupt_at:
+            raise KeyboardInterrupt
 
-    batches = TrainingBatches(store, CAMERAS, POLICY["chunk_size"], CONFIG.batch_size, seed=0, cache=cache)
+    batches = TrainingBatches(store, CAMERAS, POLICY["chunk_size"], config.batch_size, seed=0, cache=cache)
     log = RunLog(run_dir, Console(quiet=True))
-    return train(policy, processors, batches, CONFIG, run_dir, log, {"env": {}}, on_step=maybe_die)
+    return train(policy, processors, batches, config, run_dir, log, {"env": {}}, on_step=maybe_die)
 
 
 def losses(run_dir: Path) -> dict[int, float]:
