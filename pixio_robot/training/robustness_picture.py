@@ -1,7 +1,7 @@
 """Success bars with intervals: encoders side by side, one panel for each number of demonstrations."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ def save_robustness_picture(results: Mapping[str, Any], file: Path) -> None:
         width = 0.8 / len(rows)
         for index, row in enumerate(rows):
             cells = [row["conditions"][condition] for condition in conditions]
-            rates = [cell["successes"] / cell["episodes"] for cell in cells]
-            below = [rate - cell["ci95"][0] for rate, cell in zip(rates, cells, strict=True)]
-            above = [cell["ci95"][1] - rate for rate, cell in zip(rates, cells, strict=True)]
+            rates, errors = whiskers(cells)
             places = [place + (index - (len(rows) - 1) / 2) * width for place in range(len(conditions))]
-            axes.bar(places, rates, width * 0.92, yerr=[below, above], capsize=2, label=row["encoder"])
+            axes.bar(places, rates, width * 0.92, yerr=errors, capsize=2, label=row["encoder"])
         names = ["nominal", *(name.replace("_", " ") for name in conditions[1:])]
         axes.set_xticks(range(len(conditions)), names)
         axes.set_ylim(0, 1.05)
@@ -31,6 +29,19 @@ def save_robustness_picture(results: Mapping[str, Any], file: Path) -> None:
         axes.set_title(f"{count} demonstrations", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(ncols=4, fontsize=8, loc="upper right", bbox_to_anchor=(1, 1.25), frameon=False)
+    save_figure(figure, file)
+
+
+def whiskers(cells: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """Return success rates, and how far their intervals reach below and above, of cells of a table."""
+    rates = [cell["successes"] / cell["episodes"] for cell in cells]
+    below = [rate - cell["ci95"][0] for rate, cell in zip(rates, cells, strict=True)]
+    above = [cell["ci95"][1] - rate for rate, cell in zip(rates, cells, strict=True)]
+    return rates, (below, above)
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     file.write_bytes(buffer.getvalue())

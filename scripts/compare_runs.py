@@ -1,0 +1,35 @@
+"""One table and one figure of finished runs of train_policy.py: success, a paired test, and the cost."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from pixio_robot.entry_points import entry_point
+
+
+@entry_point("compare_runs")
+def main(cfg: DictConfig) -> None:
+    """Compare; see configs/compare_runs.yaml."""
+    from pixio_robot.evaluation.record import write_json
+    from pixio_robot.training.run_comparison import (
+        as_json,
+        as_markdown,
+        as_table,
+        compare_runs,
+        find_runs,
+        save_comparison_picture,
+    )
+
+    output = Path(cfg.output)
+    rows = compare_runs(find_runs([Path(place) for place in cfg.runs]))
+    write_json(output / "comparison.json", as_json(rows))
+    (output / "comparison.md").write_text(as_markdown(rows), encoding="utf-8")
+    save_comparison_picture(rows, output / "comparison.png")
+    console = Console()
+    console.print(as_table(rows))
+    console.print(f"results {output}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
