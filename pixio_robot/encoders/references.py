@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.encoders.hub import pretrained_weights
+from pixio_robot.encoders.torchscript import TORCHSCRIPT
 from pixio_robot.errors import UserError
 
 REFERENCE_KEY = "weights_reference"
@@ -24,6 +25,12 @@ class WeightsReference:
     """`pretrained`, or the path of the weights file."""
     hash: str
     """What `weights_hash` gives for the loaded backbone, without adapters."""
+
+    @property
+    def _other_way(self) -> str:
+        if self.name == TORCHSCRIPT:
+            return ""
+        return ", or train with encoder.self_contained=true to keep the weights in the checkpoint"
 
     def pack(self) -> Tensor:
         """Return the reference as a uint8 tensor of JSON: a state dict, like safetensors, holds only tensors."""
@@ -51,8 +58,7 @@ class WeightsReference:
                 return Path(place).expanduser()
         raise UserError(
             f"This checkpoint refers to the weights of {self.name} in {self.weights} (hash {self.hash}), which is not "
-            f"there: put {Path(self.weights).name} there or into the current folder, or train with "
-            f"encoder.self_contained=true to keep the weights in the checkpoint."
+            f"there: put {Path(self.weights).name} there or into the current folder{self._other_way}."
         )
 
     def check(self, found: str, place: Path | str) -> None:
@@ -64,6 +70,5 @@ class WeightsReference:
         if found != self.hash:
             raise UserError(
                 f"{place} holds other weights of {self.name} (hash {found}) than the checkpoint was trained on "
-                f"(hash {self.hash}): give the original file ({self.weights}), or train with "
-                f"encoder.self_contained=true to keep the weights in the checkpoint."
+                f"(hash {self.hash}): give the original file ({self.weights}){self._other_way}."
             )

@@ -1,4 +1,4 @@
-"""How a policy is trained."""
+"""What a run of train_policy can be told, apart from encoder, policy and environment."""
 
 from dataclasses import dataclass
 
@@ -35,3 +35,31 @@ class TrainerConfig:
     """Share of the next layer's learning rate with which each layer of the encoder learns."""
     encoder_frozen_steps: int = 0
     """First steps during which an encoder that trains is held frozen, until the policy makes sense of it."""
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    """Where demonstrations come from."""
+
+    source: str
+    """`scripted` (collected from the environment's expert), `store` (a DemoStore) or `lerobot` (a v3 folder)."""
+    path: str | None = None
+    """The DemoStore; None names one under `<output_root>/demos`."""
+    episodes: int = 100
+    """Scripted: number of demonstrations; a store that has more is used up to there."""
+    first_seed: int = 0
+    """Scripted: seed of the first demonstration; the others follow."""
+    workers: int = 2
+    """Scripted: number of processes."""
+    root: str | None = None
+    """LeRobot: folder of the dataset."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How the policy is measured."""
+
+    episodes: int = 50
+    first_seed: int = 100000
+    workers: int = 2
+    videos: int = 6

@@ -140,7 +140,7 @@ def _encode_missing(
     array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, batch_size: int
 ) -> Iterator[int]:
     """Encode a copy of a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
-    device = next(encoder.parameters()).device
+    device = encoder.preprocess.mean.device  # a TorchScript encoder may have no parameters
     # Multiples of the chunk length, so that no chunk is written twice.
     step = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
     for first in range(_frames_done(array), store.num_steps, step):

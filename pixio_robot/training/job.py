@@ -27,41 +27,13 @@ from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.progress import phase_progress
 from pixio_robot.training.batches import TrainingBatches
-from pixio_robot.training.config import TrainerConfig
+from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
 from pixio_robot.training.feature_cache import FeatureCache, cache_features
 from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.run_log import RunLog
 from pixio_robot.training.trainer import train
-
-
-@dataclass(frozen=True)
-class DemosConfig:
-    """Where demonstrations come from."""
-
-    source: str
-    """`scripted` (collected from the environment's expert), `store` (a DemoStore) or `lerobot` (a v3 folder)."""
-    path: str | None = None
-    """The DemoStore; None names one under `<output_root>/demos`."""
-    episodes: int = 100
-    """Scripted: number of demonstrations; a store that has more is used up to there."""
-    first_seed: int = 0
-    """Scripted: seed of the first demonstration; the others follow."""
-    workers: int = 2
-    """Scripted: number of processes."""
-    root: str | None = None
-    """LeRobot: folder of the dataset."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How the policy is measured."""
-
-    episodes: int = 50
-    first_seed: int = 100000
-    workers: int = 2
-    videos: int = 6
 
 
 @dataclass(frozen=True)
@@ -158,6 +130,11 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in policy.parameters())
     console.print(f"{policy_config.type} on {job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
+    reference = encoder.reference()
+    kept = (
+        f"named in checkpoints by their hash {reference.hash}" if reference is not None else "kept in every checkpoint"
+    )
+    console.print(f"encoder weights ({job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
     log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
 
     image_keys = list(policy_config.image_features)

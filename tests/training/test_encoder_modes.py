@@ -125,6 +125,18 @@ def test_a_policy_with_adapters_is_exported_merged(store: DemoStore, tmp_path: P
     assert metadata["encoder"]["weights_hash"] not in (None, weights_hash(shipped.backbone))
 
 
+def test_a_policy_on_a_torchscript_encoder(store: DemoStore, tmp_path: Path) -> None:
+    """From the cache to the loaded checkpoint, which refers to the file; this one has no parameters at all."""
+    torch.jit.script(torch.nn.AvgPool2d(16)).save(tmp_path / "encoder.pt")
+    encoder = EncoderConfig("torchscript", str(tmp_path / "encoder.pt"))
+    model_dir = run_training(store.path, tmp_path / "run", encoder=encoder, config=dataclasses.replace(CONFIG, steps=2))
+    policy = PixioACTPolicy.from_pretrained(model_dir)
+    assert policy.encoder.grid(32, 48) == (2, 3)
+    torch.jit.script(torch.nn.MaxPool2d(16)).save(tmp_path / "encoder.pt")
+    with raises(UserError, match="other weights of torchscript"):
+        PixioACTPolicy.from_pretrained(model_dir)
+
+
 def test_a_run_on_other_encoder_weights_is_not_resumed(store: DemoStore, tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
     for step in (6, 12):
