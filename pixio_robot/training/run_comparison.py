@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from pixio_robot.errors import UserError
@@ -174,7 +175,9 @@ def _differs(key: str, run: Run, runs: Sequence[Run]) -> bool:
 def as_table(rows: Sequence[Row]) -> Table:
     """Lay the comparison out for a terminal."""
     headings, *lines = _texts(rows)
-    table = Table(*headings, title="success by rollout")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:  # the label wraps, numbers do not: 80 columns are enough
+        table.add_column(heading, no_wrap=heading != headings[0], overflow="fold")
     for line in lines:
         table.add_row(*line)
     return table
@@ -187,7 +190,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def _texts(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["run", "seeds", "success", "95 % interval", "p (paired)", "trainable", "minutes"]]
+    lines = [["run", "seeds", "success", "95 % int.", "paired p", "trainable", "min"]]
     for row in rows:
         trainable = "–" if row.trainable_parameters is None else f"{row.trainable_parameters / 1e6:.2f} M"
         p_value = "–" if row.p_against_first is None else f"{row.p_against_first:.3f} ({row.shared_episodes})"
