@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pytest import approx, mark, raises
 from rich.console import Console
+from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, losses, make_store
 
 from pixio_robot.demos import DemoStore
@@ -36,7 +37,7 @@ POLICIES = {
 CONFIG = dataclasses.replace(CONFIG, learning_rate=1e-5, steps=8)
 
 
-def run(store: DemoStore, run_dir: Path, description: dict, *, cached: bool, interrupt_at: int | None = None) -> None:
+def run(store: DemoStore, run_dir: Path, description: dict, *, cached: bool, interrupt_at: int | None = None) -> Path:
     torch.set_num_threads(1)
     seed_everything(0)
     config = policy_config_from(description, ENCODER, store)
@@ -58,21 +59,23 @@ def run(store: DemoStore, run_dir: Path, description: dict, *, cached: bool, int
             raise KeyboardInterrupt
 
     log = RunLog(run_dir, Console(quiet=True))
-    train(policy, processors, batches, CONFIG, run_dir, log, {"env": {}}, on_step=maybe_stop)
+    return train(policy, processors, batches, CONFIG, run_dir, log, {"env": {}}, on_step=maybe_stop)
 
 
 @mark.parametrize("name", POLICIES)
 def test_cached_features_train_like_images_and_a_stopped_run_resumes(name: str, tmp_path: Path) -> None:
     store = make_store(tmp_path / "demos.zarr")
-    run(store, tmp_path / "cached", POLICIES[name], cached=True)
+    whole = run(store, tmp_path / "cached", POLICIES[name], cached=True)
     run(store, tmp_path / "images", POLICIES[name], cached=False)
     cached, images = losses(tmp_path / "cached"), losses(tmp_path / "images")
     assert len(cached) == CONFIG.steps
     assert list(cached.values()) == approx(list(images.values()), rel=2e-3)
     with raises(KeyboardInterrupt):
         run(store, tmp_path / "stopped", POLICIES[name], cached=True, interrupt_at=6)  # after the checkpoint at 5
-    run(store, tmp_path / "stopped", POLICIES[name], cached=True)
+    resumed = run(store, tmp_path / "stopped", POLICIES[name], cached=True)
     assert losses(tmp_path / "stopped") == cached
+    first, second = (load_file(path / "model.safetensors") for path in (whole, resumed))
+    assert all(torch.equal(first[key], second[key]) for key in first)  # running statistics of BC too
 
 
 def test_windows_lie_where_lerobot_puts_them(tmp_path: Path) -> None:
