@@ -100,3 +100,7 @@ def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_perturbations_are_chosen_on_the_command_line() -> None:
+    check_overrides("evaluate_policy", ["checkpoint=somewhere", "env.perturbation=light"])
