@@ -20,23 +20,37 @@ _cls_mean = readout("cls_mean")
 class Neck(nn.Module, ABC):
     """What all necks share: the tokens of one camera become features, and those the policy's tokens."""
 
-    num_features: int
-    """Length F of one image's features."""
+    def __init__(
+        self,
+        encoder_width: int,
+        grid: tuple[int, int],
+        neck_width: int,
+        num_tokens: int = 1,
+        output_width: int | None = None,
+    ) -> None:
+        """Create the neck of one camera.
 
-    def __init__(self) -> None:
+        Args:
+            encoder_width: Width D of the encoder's tokens.
+            grid: Patch grid (h, w).
+            neck_width: Numbers K that remain of each token, keypoint or query.
+            num_tokens: Tokens T handed to the policy.
+            output_width: Width M of the policy's tokens; None hands out the features themselves.
+        """
         super().__init__()
-        self.num_tokens = 1
-        self.mix: nn.Sequential | None = None
-
-    def _mix_into(self, num_tokens: int, output_width: int | None) -> None:
-        """Append the layers from features to policy tokens, which `output_width=None` leaves out."""
         self.num_tokens = num_tokens
+        self.num_features = self._build(encoder_width, grid, neck_width)
+        self.mix: nn.Sequential | None = None
         if output_width is not None:
             self.mix = nn.Sequential(
                 nn.Linear(self.num_features, output_width),
                 nn.GELU(),
                 nn.Linear(output_width, num_tokens * output_width),
             )
+
+    @abstractmethod
+    def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
+        """Make the layers and return the length F of one image's features."""
 
     @abstractmethod
     def features(self, tokens: EncoderTokens) -> Tensor:
@@ -56,29 +70,11 @@ class FlattenNeck(Neck):
     Attention learnt from nothing over all tokens reaches far less in a short training.
     """
 
-    def __init__(
-        self,
-        encoder_width: int,
-        grid: tuple[int, int],
-        neck_width: int,
-        num_tokens: int = 1,
-        output_width: int | None = None,
-    ) -> None:
-        """Create the neck of one camera.
-
-        Args:
-            encoder_width: Width D of the encoder's tokens.
-            grid: Patch grid (h, w).
-            neck_width: Numbers K that remain of each token.
-            num_tokens: Tokens T handed to the policy.
-            output_width: Width M of the policy's tokens; None hands out the features themselves.
-        """
-        super().__init__()
+    def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
         self.normalise = nn.LayerNorm(encoder_width)
         self.shrink_patches = nn.Linear(encoder_width, neck_width)
         self.shrink_global = nn.Linear(encoder_width, neck_width)
-        self.num_features = (grid[0] * grid[1] + 1) * neck_width
-        self._mix_into(num_tokens, output_width)
+        return (grid[0] * grid[1] + 1) * neck_width
 
     def features(self, tokens: EncoderTokens) -> Tensor:
         """Return (B, (h·w + 1)·K)."""
@@ -93,21 +89,11 @@ class SpatialSoftmaxNeck(Neck):
     The expected coordinates run from −1 (left, top) to 1 (Finn et al., arXiv 1509.06113; LeRobot's layer).
     """
 
-    def __init__(
-        self,
-        encoder_width: int,
-        grid: tuple[int, int],
-        neck_width: int,
-        num_tokens: int = 1,
-        output_width: int | None = None,
-    ) -> None:
-        """Create the neck of one camera; the arguments are those of `FlattenNeck`, with K keypoints."""
-        super().__init__()
+    def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
         self.normalise = nn.LayerNorm(encoder_width)
         self.keypoints = SpatialSoftmax((encoder_width, *grid), num_kp=neck_width)
         self.shrink_global = nn.Linear(encoder_width, neck_width)
-        self.num_features = 3 * neck_width
-        self._mix_into(num_tokens, output_width)
+        return 3 * neck_width
 
     def features(self, tokens: EncoderTokens) -> Tensor:
         """Return (B, 2·K + K): the keypoints' x and y, and the shrunk mean of the global tokens."""
@@ -125,16 +111,7 @@ class AttentionPoolNeck(Neck):
     WIDENING = 4
     """Attention runs at this multiple of the neck width, in heads of the neck width."""
 
-    def __init__(
-        self,
-        encoder_width: int,
-        grid: tuple[int, int],
-        neck_width: int,
-        num_tokens: int = 1,
-        output_width: int | None = None,
-    ) -> None:
-        """Create the neck of one camera; the arguments are those of `FlattenNeck`, with K numbers per query."""
-        super().__init__()
+    def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
         inner_width = self.WIDENING * neck_width
         self.normalise = nn.LayerNorm(encoder_width)
         self.project = nn.Linear(encoder_width, inner_width)
@@ -143,8 +120,7 @@ class AttentionPoolNeck(Neck):
         self.queries_QD = nn.Parameter(torch.randn(self.NUM_QUERIES, inner_width))
         self.attend = nn.MultiheadAttention(inner_width, self.WIDENING, batch_first=True)
         self.shrink = nn.Linear(inner_width, neck_width)
-        self.num_features = self.NUM_QUERIES * neck_width
-        self._mix_into(num_tokens, output_width)
+        return self.NUM_QUERIES * neck_width
 
     def features(self, tokens: EncoderTokens) -> Tensor:
         """Return (B, Q·K)."""
@@ -158,28 +134,16 @@ class AttentionPoolNeck(Neck):
 class ClsMeanNeck(Neck):
     """Take the mean of the global tokens: the paper's readout for robot learning (table 5), without positions."""
 
-    def __init__(
-        self,
-        encoder_width: int,
-        grid: tuple[int, int],
-        neck_width: int,
-        num_tokens: int = 1,
-        output_width: int | None = None,
-    ) -> None:
-        """Create the neck of one camera; the arguments are those of `FlattenNeck`, without a use for its width."""
+    def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
         del grid, neck_width
-        super().__init__()
-        self.num_features = encoder_width
-        self._mix_into(num_tokens, output_width)
+        return encoder_width
 
     def features(self, tokens: EncoderTokens) -> Tensor:
         """Return (B, D)."""
         return _cls_mean(tokens)
 
 
-AnyNeck = FlattenNeck | SpatialSoftmaxNeck | AttentionPoolNeck | ClsMeanNeck
-
-NECKS: dict[str, type[AnyNeck]] = {
+NECKS: dict[str, type[Neck]] = {
     "flatten": FlattenNeck,
     "spatial_softmax": SpatialSoftmaxNeck,
     "attention_pool": AttentionPoolNeck,
@@ -187,7 +151,7 @@ NECKS: dict[str, type[AnyNeck]] = {
 }
 
 
-def neck_class(name: str) -> type[AnyNeck]:
+def neck_class(name: str) -> type[Neck]:
     """Return a neck by name.
 
     Raises:

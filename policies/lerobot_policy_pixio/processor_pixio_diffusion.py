@@ -1,23 +1,5 @@
-"""Processors of pixio_diffusion: LeRobot's default pipelines (batching, device, normalisation of state and action)."""
+"""Processors of pixio_diffusion, in the module and under the name that LeRobot looks for."""
 
-from typing import Any
+from lerobot_policy_pixio.processors import make_processors as make_pixio_diffusion_pre_post_processors
 
-from lerobot.processor import PolicyProcessorPipeline, make_default_pre_post_processors
-from torch import Tensor
-
-from lerobot_policy_pixio.configuration_pixio_diffusion import PixioDiffusionConfig
-
-
-def make_pixio_diffusion_pre_post_processors(
-    config: PixioDiffusionConfig, dataset_stats: dict[str, dict[str, Tensor]] | None = None
-) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
-    """Return the pre- and post-processing pipelines.
-
-    Args:
-        config: The policy's configuration.
-        dataset_stats: Normalisation statistics by feature, as LeRobot datasets carry them.
-    """
-    processors: tuple[Any, Any] = make_default_pre_post_processors(
-        config, dataset_stats, normalizer_device=config.device
-    )
-    return processors
+__all__ = ["make_pixio_diffusion_pre_post_processors"]
