@@ -14,34 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 
 from pixio_robot.entry_points import CONFIG_FOLDER
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.augment import Photometric
-from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.distributed import join_processes
 from pixio_robot.pretraining.run_log import StepBar
 from pixio_robot.pretraining.sources import folder_images
 from pixio_robot.pretraining.trainer import pretrain
 
 STEPS, STOP = 5, 2
-CONFIG = PretrainConfig(
-    variant="pixio_tiny16",
-    image_size=32,
-    decoder_dim=32,
-    decoder_depth=1,
-    decoder_heads=2,
-    mask_ratio=0.5,
-    mask_block=1,
-    batch_size=8,
-    accumulation=2,
-    steps=STEPS,
-    lr=1e-3,
-    drop_path=0.5,
-    photometric=Photometric(),
-    checkpoint_minutes=0,
-)
+CONFIG = dataclasses.replace(tiny_run.TINY, steps=STEPS, drop_path=0.5, checkpoint_minutes=0)
 
 
 class StoppedError(Exception):

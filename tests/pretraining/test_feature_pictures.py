@@ -7,30 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import tiny_run
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pixio_robot.encoders import PixioVisionTransformer
 from pixio_robot.pretraining.board import Board
-from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.feature_pictures import class_token_attention, feature_picture, principal_colours
 from pixio_robot.pretraining.sources import ImageCache
 from pixio_robot.pretraining.trainer import pretrain
 
-TINY = PretrainConfig(
-    variant="pixio_tiny16",
-    image_size=32,
-    decoder_dim=32,
-    decoder_depth=1,
-    decoder_heads=2,
-    mask_ratio=0.5,
-    mask_block=1,
-    batch_size=4,
-    accumulation=1,
-    steps=3,
-    lr=1e-3,
-)
+TINY = dataclasses.replace(tiny_run.TINY, batch_size=4, accumulation=1, steps=3, photometric=None)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import logging
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 from rich.progress import Progress
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from pixio_robot.pretraining.augment import Photometric
-from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.execution import compile_blocks
 from pixio_robot.pretraining.sources import folder_images
 from pixio_robot.pretraining.speed.ceiling import flops_per_image
@@ -22,20 +21,7 @@ from pixio_robot.pretraining.trainer import pretrain
 
 CPU = torch.device("cpu")
 STEPS, IMAGES = 6, 12
-TINY = PretrainConfig(
-    variant="pixio_tiny16",
-    image_size=32,
-    decoder_dim=32,
-    decoder_depth=1,
-    decoder_heads=2,
-    mask_ratio=0.5,
-    mask_block=1,
-    batch_size=8,
-    accumulation=2,
-    steps=STEPS,
-    lr=1e-3,
-    photometric=Photometric(),
-)
+TINY = dataclasses.replace(tiny_run.TINY, steps=STEPS)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import tiny_run
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -20,9 +21,8 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import Block
 
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.augment import Photometric
 from pixio_robot.pretraining.batches import image_indices
-from pixio_robot.pretraining.config import PretrainConfig, pretrain_config
+from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.objectives import Reconstruction
 from pixio_robot.pretraining.pictures import reconstruct
 from pixio_robot.pretraining.sources import ImageCache, folder_images
@@ -30,21 +30,7 @@ from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.trainer import pretrain
 from pixio_robot.pretraining.weights import load_mae
 
-TINY = PretrainConfig(
-    variant="pixio_tiny16",
-    image_size=32,
-    decoder_dim=32,
-    decoder_depth=1,
-    decoder_heads=2,
-    mask_ratio=0.5,
-    mask_block=1,
-    batch_size=8,
-    accumulation=2,
-    steps=4,
-    lr=1e-3,
-    drop_path=0.2,
-    photometric=Photometric(),
-)
+TINY = dataclasses.replace(tiny_run.TINY, drop_path=0.2)
 
 
 def logged_losses(folder: Path) -> dict[int, float]:
