@@ -6,6 +6,7 @@ from pixio_robot.encoders.pixio import (
     IMAGENET_STD,
     NUM_CLASS_TOKENS,
     PIXIO_VARIANTS,
+    PRETRAINABLE,
     PixioVisionTransformer,
 )
 from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
@@ -17,6 +18,7 @@ __all__ = [
     "IMAGENET_STD",
     "NUM_CLASS_TOKENS",
     "PIXIO_VARIANTS",
+    "PRETRAINABLE",
     "READOUTS",
     "EncoderConfig",
     "EncoderTokens",

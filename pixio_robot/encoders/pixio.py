@@ -22,15 +22,14 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 
 class PixioVisionTransformer(VisionTransformer):
-    """timm's ViT with eight class tokens and Pixio's position resampling and initialisation.
+    """timm's ViT with several class tokens and Pixio's position resampling and initialisation.
 
-    timm keeps the first class token in `cls_token` and the other seven in `reg_token`; all eight carry a
-    position embedding.
+    timm keeps the first class token in `cls_token` and the others, seven in a Pixio and none in a plain MAE, in
+    `reg_token`; all carry a position embedding.
     """
 
-    # Always there in a Pixio, where timm allows None.
+    # Always there, where timm allows None.
     cls_token: nn.Parameter
-    reg_token: nn.Parameter
     pos_embed: nn.Parameter
     patch_embed: PatchEmbed
 
@@ -53,11 +52,12 @@ class PixioVisionTransformer(VisionTransformer):
         if projection.bias is not None:
             nn.init.zeros_(projection.bias)
         nn.init.normal_(self.cls_token, std=0.02)
-        nn.init.normal_(self.reg_token, std=0.02)
+        if self.reg_token is not None:
+            nn.init.normal_(self.reg_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def positions(self, h: int, w: int) -> Tensor:
-        """Return the position embedding (1, 8 + h·w, D) for an h × w patch grid.
+        """Return the position embedding (1, class tokens + h·w, D) for an h × w patch grid.
 
         Bicubic without antialiasing, as `transformers`' PixioModel resamples it; timm's own resampling uses
         antialiasing and differs by some 5e-3.
@@ -72,8 +72,8 @@ class PixioVisionTransformer(VisionTransformer):
         )
 
     def class_tokens(self) -> Tensor:
-        """Return the eight learnt class tokens (1, 8, D), without their positions."""
-        return torch.cat([self.cls_token, self.reg_token], dim=1)
+        """Return the learnt class tokens (1, 8, D), one in a plain MAE, without their positions."""
+        return self.cls_token if self.reg_token is None else torch.cat([self.cls_token, self.reg_token], dim=1)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         batch, h, w, width = x.shape
@@ -101,20 +101,19 @@ def _official(hub_id: str) -> dict[str, Any]:
     )
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "pixio_tiny16": _pretrained_cfg(
-            128, file=str(WEIGHTS_FOLDER / "pixio_tiny16.safetensors"), license="apache-2.0"
-        ),
-        "pixio_small16": _pretrained_cfg(128),
-        "pixio_vitb16": _official("facebook/pixio-vitb16"),
-        "pixio_vitl16": _official("facebook/pixio-vitl16"),
-        "pixio_vith16": _official("facebook/pixio-vith16"),
-        "pixio_vit1b16": _official("facebook/pixio-vit1b16"),
-        "pixio_vit5b16": _official("facebook/pixio-vit5b16"),
-    }
-)
-PIXIO_VARIANTS = tuple(default_cfgs)
+_PIXIO_CFGS = {
+    "pixio_tiny16": _pretrained_cfg(128, file=str(WEIGHTS_FOLDER / "pixio_tiny16.safetensors"), license="apache-2.0"),
+    "pixio_small16": _pretrained_cfg(128),
+    "pixio_vitb16": _official("facebook/pixio-vitb16"),
+    "pixio_vitl16": _official("facebook/pixio-vitl16"),
+    "pixio_vith16": _official("facebook/pixio-vith16"),
+    "pixio_vit1b16": _official("facebook/pixio-vit1b16"),
+    "pixio_vit5b16": _official("facebook/pixio-vit5b16"),
+}
+PIXIO_VARIANTS = tuple(_PIXIO_CFGS)
+PRETRAINABLE = (*PIXIO_VARIANTS, "mae_tiny16")
+"""Encoders that `pixio_robot.pretraining` trains: Pixio's, and a plain MAE to compare with."""
+default_cfgs = generate_default_cfgs({**_PIXIO_CFGS, "mae_tiny16": _pretrained_cfg(128)})
 
 
 def _create_pixio(variant: str, pretrained: bool, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
@@ -141,6 +140,13 @@ def pixio_tiny16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransfor
     """Ours, 2.9 M parameters, native size 128 px; its weights ship in this package."""
     arguments = {"img_size": 128, "embed_dim": 192, "depth": 6, "num_heads": 3, **kwargs}
     return _create_pixio("pixio_tiny16", pretrained, **arguments)
+
+
+@register_model
+def mae_tiny16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
+    """`pixio_tiny16` with the one class token of a plain MAE (arXiv 2111.06377), to compare recipes; no weights ship."""
+    arguments = {"img_size": 128, "embed_dim": 192, "depth": 6, "num_heads": 3, "reg_tokens": 0, **kwargs}
+    return _create_pixio("mae_tiny16", pretrained, **arguments)
 
 
 @register_model

@@ -96,7 +96,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
 
 def _known_names(name: str) -> list[str]:
     """Pixio names always, and other timm names only when they start alike (timm has over a thousand)."""
-    return [*pixio.PIXIO_VARIANTS, *timm.list_models(f"{name[:5]}*")[:5]]
+    return [*pixio.PRETRAINABLE, *timm.list_models(f"{name[:5]}*")[:5]]
 
 
 def _model_class(name: str) -> type[nn.Module]:
@@ -269,7 +269,7 @@ class VisionEncoder(nn.Module):
         """Number G of global tokens: eight for Pixio, one for other timm models, its own for a TorchScript file."""
         if isinstance(self.backbone, TorchScriptBackbone):
             return max(1, self.backbone.num_prefix_tokens)
-        return pixio.NUM_CLASS_TOKENS if isinstance(self.backbone, pixio.PixioVisionTransformer) else 1
+        return self.backbone.num_prefix_tokens if isinstance(self.backbone, pixio.PixioVisionTransformer) else 1
 
     def forward(self, images_BCHW: Tensor) -> EncoderTokens:
         """Encode images in [0, 1], of any size divisible by the patch size."""

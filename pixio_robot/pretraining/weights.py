@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from timm.layers.attention import Attention
 from torch import nn
 
-from pixio_robot.encoders import PIXIO_VARIANTS, PixioVisionTransformer, load_encoder_weights
+from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.distributed import whole
 from pixio_robot.pretraining.mae import PixioMAE
@@ -24,9 +24,9 @@ def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> Pix
     Raises:
         UserError: The variant is unknown or the size is not divisible by the patch.
     """
-    if variant not in PIXIO_VARIANTS:
+    if variant not in PRETRAINABLE:
         raise UserError(
-            f"Only Pixio encoders can be pretrained, {variant!r} is none. {nearest_name(variant, PIXIO_VARIANTS)}"
+            f"Only Pixio encoders can be pretrained, {variant!r} is none. {nearest_name(variant, PRETRAINABLE)}"
         )
     if image_size % 16:
         raise UserError(f"Images of {image_size} px cannot be cut into patches of 16: choose a multiple of 16.")
