@@ -8,7 +8,7 @@ from pytest import fixture, mark, raises
 from safetensors.torch import save_file
 from transformers import PixioConfig, PixioModel
 
-from pixio_robot.encoders import PIXIO_VARIANTS, EncoderConfig, VisionEncoder, weights_hash
+from pixio_robot.encoders import PRETRAINABLE, EncoderConfig, VisionEncoder, weights_hash
 from pixio_robot.encoders.checkpoints import load_encoder_weights, pixio_checkpoint_filter
 from pixio_robot.errors import UserError
 
@@ -99,10 +99,10 @@ def test_all_checkpoint_layouts_give_the_same_features(layout: str, tmp_path) ->
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
-@mark.parametrize("name", ["pixio_tiny16", "pixio_small16"])
+@mark.parametrize("name", ["pixio_tiny16", "pixio_small16", "mae_tiny16"])
 @mark.parametrize("size", [(128, 128), (96, 160)])
 def test_our_variants_train_and_trace(name: str, size: tuple[int, int]) -> None:
-    assert name in PIXIO_VARIANTS
+    assert name in PRETRAINABLE
     model = timm.create_model(name)
     images = torch.randn(2, 3, *size)
     model.forward_features(images).square().mean().backward()
