@@ -10,7 +10,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pixio_robot.pretraining.board import Board
+from pixio_robot.board import Board
 
 
 class LossIsNoNumberError(Exception):

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from pixio_robot.board import Board
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import software_versions, write_json
 from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
-from pixio_robot.pretraining.board import Board
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
 from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
 from pixio_robot.pretraining.distributed import (
