@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tar_shards import write_shards
 from timm.models.vision_transformer import Block
 
 from pixio_robot.errors import UserError
@@ -25,7 +26,7 @@ from pixio_robot.pretraining.batches import image_indices
 from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.objectives import Reconstruction
 from pixio_robot.pretraining.pictures import reconstruct
-from pixio_robot.pretraining.sources import ImageCache, folder_images
+from pixio_robot.pretraining.sources import ImageCache, folder_images, open_source
 from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.trainer import pretrain
 from pixio_robot.pretraining.weights import load_mae
@@ -149,29 +150,29 @@ def test_stochastic_depth_drops_branches_of_single_images_and_keeps_the_mean() -
 
 
 RUN = """
-import sys, torch
+import json, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from pixio_robot.pretraining.config import pretrain_config
-from pixio_robot.pretraining.sources import folder_images
-from pixio_robot.pretraining.stochastic_depth import StochasticDepth
+from pixio_robot.pretraining.sources import open_source
 from pixio_robot.pretraining.trainer import pretrain
-import json
-config = pretrain_config(json.loads(sys.argv[1]))
-source = folder_images(Path(sys.argv[2]), Path(sys.argv[3]), 40)
-pretrain(config, source, Path(sys.argv[4]), resume=True)
+config, images, cache, folder = sys.argv[1:]
+source = open_source(json.loads(images), Path(cache))
+pretrain(pretrain_config(json.loads(config)), source, Path(folder), resume=True)
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_killed_run_resumes_bit_for_bit(optimizer: str, image_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("optimizer", "kind"), [("adamw", "folder"), ("muon", "shards")])
+def test_a_killed_run_resumes_bit_for_bit(optimizer: str, kind: str, image_folder: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, steps=25, optimizer=optimizer)
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, whole, cache = tmp_path / "killed", tmp_path / "whole", tmp_path / "cache"
+    images = {"kind": "folder", "path": str(image_folder), "side": 40}
+    if kind == "shards":
+        images = {"kind": "shards", "path": str(write_shards(tmp_path / "shards", 5, 7)), "shards_in_memory": 2}
 
     def command(checkpoint_minutes: float) -> list[str]:
         values = dataclasses.asdict(dataclasses.replace(config, checkpoint_minutes=checkpoint_minutes))
-        paths = [str(path) for path in (image_folder, tmp_path / "cache", killed)]
-        return [sys.executable, "-c", RUN, json.dumps(values), *paths]
+        return [sys.executable, "-c", RUN, json.dumps(values), json.dumps(images), str(cache), str(killed)]
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command(0), env=environment)
@@ -186,7 +187,7 @@ def test_a_killed_run_resumes_bit_for_bit(optimizer: str, image_folder: Path, tm
         file.write('{"phase": "pretraining", "step": 24, "loss": 1.5}\n{"phase": "pretr')
     subprocess.run(command(5), env=environment, check=True)
 
-    pretrain(config, folder_images(image_folder, tmp_path / "cache", 40), whole)
+    pretrain(config, open_source(images, cache), whole)
     assert logged_losses(killed) == logged_losses(whole)
     assert len(logged_losses(killed)) == 25
     resumed, straight = (load_file(folder / "encoder.safetensors") for folder in (killed, whole))
