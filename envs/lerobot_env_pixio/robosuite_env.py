@@ -32,6 +32,9 @@ class RobosuiteEnv(gymnasium.Env):
     ``info`` carries ``is_success`` and ``object_pose`` (position and quaternion x y z w of the task's object: for
     scripted experts and analysis, never for a policy).
 
+    Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last, for
+    callers that know that nobody will look at them. Physics does not depend on it.
+
     Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
     environment can construct one for its spaces.
 
@@ -74,6 +77,7 @@ class RobosuiteEnv(gymnasium.Env):
         self.camera_names = tuple(camera_names)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
         self.render_mode = "rgb_array"
+        self.render_observations = True
         self._image_size = image_size
         self._max_episode_steps = episode_length
         self._fps = fps
@@ -127,7 +131,8 @@ class RobosuiteEnv(gymnasium.Env):
         if self._perturb is not None:
             self._change_looks(np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
         self._steps = 0
-        return self._observe(), self._info(is_success=False)
+        self._render()
+        return self._observation(), self._info(is_success=False)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Execute one action for 1 / fps seconds."""
@@ -135,7 +140,9 @@ class RobosuiteEnv(gymnasium.Env):
         self._steps += 1
         is_success = bool(self.simulation._check_success())
         truncated = not is_success and self._steps >= self._max_episode_steps
-        return self._observe(), float(reward), is_success, truncated, self._info(is_success)
+        if self.render_observations:
+            self._render()
+        return self._observation(), float(reward), is_success, truncated, self._info(is_success)
 
     def render(self) -> np.ndarray:
         """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
@@ -174,9 +181,11 @@ class RobosuiteEnv(gymnasium.Env):
         for texture in table_textures(around):
             renderer.upload_texture(texture)
 
-    def _observe(self) -> Observation:
+    def _render(self) -> None:
         renderer = self.renderer
         self._frames = {camera: renderer.frame(self.data, camera) for camera in self.camera_names}
+
+    def _observation(self) -> Observation:
         return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
 
     def _proprioception(self) -> np.ndarray:

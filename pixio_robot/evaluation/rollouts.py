@@ -207,11 +207,14 @@ class _Rollouts:
                 "rename_observations_processor": {"rename_map": {}},
             },
         )
+        # Other policies than ours do not say, and are shown everything.
+        self._env.policy_looks = getattr(self._policy, "looks_at_next_observation", self._env.policy_looks)
         self._env_preprocessor, self._env_postprocessor = make_env_pre_post_processors(env_config, config)
 
     def __call__(self, attempt: _Attempt) -> Episode:
         start = time.perf_counter()
         set_seed(attempt.seed)
+        self._env.recording = attempt.keep_success or attempt.keep_failure
         steps = self._run(attempt.seed)
         success = bool(steps["success"].any())
         video = None

@@ -3,7 +3,7 @@
 Letters of shape suffixes: T time steps, H height, W width, C colours (red, green, blue).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,41 @@ _VIDEO_HEIGHT = 256
 
 
 class FrameRecorder(gym.vector.VectorWrapper):
-    """Keeps the camera frames of the running episode of a single environment.
+    """Keeps the camera frames of the running episode of a single environment, or saves rendering them.
 
-    The frames are the policy's own observations, so recording renders nothing twice. An episode of n steps
-    has n + 1 frames, from the reset to the observation after the last action.
+    While `recording`, frames are the policy's own observations, so recording renders nothing twice. An episode of n
+    steps has n + 1 frames, from the reset to the observation after the last action. Otherwise environments that have
+    an attribute `render_observations` render only what `policy_looks` says will be looked at.
     """
 
     env: gym.vector.SyncVectorEnv
 
-    def __init__(self, env: gym.vector.VectorEnv) -> None:
+    def __init__(self, env: gym.vector.VectorEnv, policy_looks: Callable[[], bool] = lambda: True) -> None:
         super().__init__(env)
         assert isinstance(env, gym.vector.SyncVectorEnv)
         assert env.num_envs == 1
         self.frames: list[dict[str, np.ndarray]] = []
+        self.recording = True
+        self.policy_looks = policy_looks
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and start a new list of frames."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self.frames = [_cameras(observation, 0)]
+        self.frames = [_cameras(observation, 0)] if self.recording else []
         return observation, info
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the environment and keep its new frame."""
+        inner: Any = self.env.envs[0].unwrapped
+        if hasattr(inner, "render_observations"):
+            inner.render_observations = self.recording or self.policy_looks()
         observation, reward, terminated, truncated, info = self.env.step(actions)
         # An environment that resets itself in its last step returns the next episode's first observation.
         last = info["final_obs"][0] if "final_obs" in info else None
-        self.frames.append(_cameras(observation, 0) if last is None else _cameras(last))
+        if self.recording:
+            self.frames.append(_cameras(observation, 0) if last is None else _cameras(last))
         return observation, reward, terminated, truncated, info
 
     def call(self, name: str, *arguments: object, **keywords: object) -> tuple[Any, ...]:

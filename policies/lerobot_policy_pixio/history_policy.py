@@ -54,6 +54,10 @@ class HistoryPolicy(VisionPolicy):
             self._num_chunks += 1
         return self._actions.popleft()
 
+    def looks_at_next_observation(self) -> bool:
+        """Tell whether it is among the last `n_obs_steps` before the next chunk."""
+        return len(self._actions) < self.config.n_obs_steps
+
     def _next_chunk(self, history: dict[str, Tensor], noise: Tensor | None) -> Tensor:
         """Return the actions (B, ≥ n_action_steps, A) from now on; a policy that samples uses the noise."""
         del noise

@@ -53,6 +53,10 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
         self.eval()
         return super().predict_action_chunk(self._with_camera_features(batch), **kwargs)
 
+    def looks_at_next_observation(self) -> bool:
+        """Tell whether the chunk is used up, or a new one is predicted at every step for temporal ensembling."""
+        return self.config.temporal_ensemble_coeff is not None or not self._action_queue
+
     def _with_camera_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         # ACT wants a feature map (B, M, height, width): one row of neck tokens.
         maps = {key: tokens_BTM.transpose(1, 2).unsqueeze(2) for key, tokens_BTM in self.camera_tokens(batch).items()}

@@ -72,6 +72,13 @@ class VisionPolicy(_Policy):
                 f"is incomplete or was edited."
             ) from error
 
+    def looks_at_next_observation(self) -> bool:
+        """Tell whether the images that follow the action selected last will be looked at, now or as part of a history.
+
+        Rollouts render only those.
+        """
+        return True
+
     def get_optim_params(self) -> list[Tensor]:  # type: ignore[override]
         """Return the trainable parameters: without the encoder's while it is frozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -123,10 +123,23 @@ def test_undrawn_geoms_do_not_change_a_frame() -> None:
     env.model.geom_rbound[:] = 0  # declares every geom unbounded
     for camera in cameras:
         assert not outside_view(env.model, env.data, camera).any()
-    everything = env._observe()
     for camera in cameras:
-        np.testing.assert_array_equal(observation["pixels"][camera], everything["pixels"][camera])
+        np.testing.assert_array_equal(observation["pixels"][camera], env.renderer.frame(env.data, camera))
     env.close()
+
+
+def test_frames_nobody_looks_at_cost_nothing_and_change_nothing(env: RobosuiteEnv) -> None:
+    states, proprioception, frames = play(env, seed=3)
+    observation, _ = env.reset(seed=3)
+    for step, action in enumerate(random_actions(0, 8), 1):
+        env.render_observations = step in (4, 8)
+        observation, *_ = env.step(action)
+        np.testing.assert_array_equal(np.concatenate([env.data.qpos, env.data.qvel]), states[step])
+        np.testing.assert_array_equal(observation["agent_pos"], proprioception[step])
+        seen = np.stack(list(observation["pixels"].values()))
+        np.testing.assert_array_equal(seen, frames[step // 4 * 4])
+    assert (frames[4] != frames[8]).any()
+    assert env.render_observations
 
 
 def test_state_and_action_conventions(env: RobosuiteEnv) -> None:

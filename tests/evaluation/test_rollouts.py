@@ -9,11 +9,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.envs import make_env_pre_post_processors
 from lerobot.policies import make_policy, make_pre_post_processors
+from lerobot.policies.factory import get_policy_class, make_policy_config
 from lerobot.scripts.lerobot_eval import eval_policy
-from toy_plugin import ToyEnvConfig
+from lerobot.utils.import_utils import register_third_party_plugins
+from toy_plugin import CAMERAS, ToyEnvConfig
 
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
@@ -68,6 +70,37 @@ def test_neither_workers_nor_order_change_the_result(
         checkpoint, ToyEnvConfig(), SEEDS[::-1], workers=1, videos_dir=tmp_path / "videos", n_videos=4
     )
     assert outcomes(alone)[::-1] == outcomes(finished[0])
+
+
+def test_frames_that_are_not_rendered_change_nothing(tmp_path: Path) -> None:
+    register_third_party_plugins()
+    torch.manual_seed(0)
+    policy_config = make_policy_config(
+        "pixio_act",
+        input_features={
+            **{f"observation.images.{camera}": PolicyFeature(FeatureType.VISUAL, (3, 32, 32)) for camera in CAMERAS},
+            "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
+        encoder_weights="random",
+        chunk_size=4,
+        n_action_steps=4,
+        dim_model=32,
+        dim_feedforward=32,
+        device="cpu",
+    )
+    statistics = {key: {"mean": torch.zeros(2), "std": torch.ones(2)} for key in ("observation.state", "action")}
+    policy = get_policy_class("pixio_act")(policy_config)
+    folder = tmp_path / "pretrained_model"
+    policy.save_pretrained(folder)
+    for processor in make_pre_post_processors(policy_config, dataset_stats=statistics):
+        processor.save_pretrained(folder)
+    env_config = ToyEnvConfig()
+    all_seen = evaluate_policy(folder, env_config, SEEDS[:4], workers=1, videos_dir=tmp_path / "videos", n_videos=4)
+    few_seen = evaluate_policy(folder, env_config, SEEDS[:4], workers=1)
+    assert all(episode.video for episode in all_seen.episodes)
+    assert outcomes(few_seen) == outcomes(all_seen)
+    assert len({episode.total_reward for episode in few_seen.episodes}) == 4
 
 
 def test_lerobots_own_evaluation_agrees(checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]]) -> None:

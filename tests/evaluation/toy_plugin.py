@@ -67,6 +67,7 @@ class ToyEnv(gym.Env):
 
     def __init__(self, config: ToyEnvConfig) -> None:
         self._config = config
+        self.render_observations = True
         self._max_episode_steps = config.episode_length
         size = config.image_size
         pixels = {name: gym.spaces.Box(0, 255, (size, size, 3), np.uint8) for name in config.camera_names}
@@ -84,6 +85,7 @@ class ToyEnv(gym.Env):
         angle = self.np_random.uniform(0, 2 * np.pi)
         self._direction = np.array([np.cos(angle), np.sin(angle)])
         self._position = np.zeros(2)
+        self._pixels = self._rendered()
         return self._observe(), {"is_success": False}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
@@ -91,15 +93,17 @@ class ToyEnv(gym.Env):
         if self._step == 3:
             self._misbehave()
         self._position = self._position + action[:2] + self.np_random.normal(0, 0.2, 2)
+        if self.render_observations:
+            self._pixels = self._rendered()
         reward = float(self._position @ self._direction)
         success = reward > 1.5
         truncated = self._step >= self._config.episode_length
         return self._observe(), reward, success, truncated, {"is_success": success}
 
     def render(self) -> np.ndarray:
-        return self._observe()["pixels"][self._config.camera_names[0]]
+        return self._pixels[self._config.camera_names[0]]
 
-    def _observe(self) -> dict:
+    def _rendered(self) -> dict[str, np.ndarray]:
         size = self._config.image_size
         # The first camera's brightness counts the steps, so that a test can read them off a video.
         front = np.full((size, size, 3), 20 * self._step, np.uint8)
@@ -108,7 +112,10 @@ class ToyEnv(gym.Env):
         wrist[row - 2 : row + 3, column - 2 : column + 3] = 255
         pixels = dict.fromkeys(self._config.camera_names, wrist)
         pixels[self._config.camera_names[0]] = front
-        return {"pixels": pixels, "agent_pos": self._position.astype(np.float32)}
+        return pixels
+
+    def _observe(self) -> dict:
+        return {"pixels": dict(self._pixels), "agent_pos": self._position.astype(np.float32)}
 
     def _misbehave(self) -> None:
         if self._seed in self._config.raises_always:

@@ -88,6 +88,35 @@ def test_every_neck_serves_every_policy(policy_type: str, neck: str, tmp_path) -
     assert expected.shape == (3, 2 if policy_type == "pixio_diffusion" else 4, 3)
 
 
+@mark.parametrize(
+    ("policy_type", "fields", "looks"),
+    [
+        ("pixio_act", {"n_action_steps": 3}, [0, 3, 6]),
+        ("pixio_act", {"n_action_steps": 1, "temporal_ensemble_coeff": 0.01}, list(range(8))),
+        ("pixio_bc", {"n_action_steps": 4}, [0, 4]),
+        ("pixio_diffusion", {"horizon": 8, "n_action_steps": 5, "n_obs_steps": 2}, [0, 4, 5]),
+    ],
+)
+def test_observations_that_a_policy_does_not_look_at_do_not_matter(policy_type, fields, looks) -> None:
+    policy = make(policy_type, **fields).eval()
+    observations = [random_batch(1, seed=step) for step in range(8)]
+
+    def actions(blind: bool) -> torch.Tensor:
+        policy.reset()
+        chosen, seen = [], []
+        for step, batch in enumerate(observations):
+            if step == 0 or policy.looks_at_next_observation():
+                seen.append(step)
+            elif blind:
+                batch = {**batch, **{key: torch.zeros_like(batch[key]) for key in SIZES}}
+            torch.manual_seed(step)
+            chosen.append(policy.select_action(batch))
+        assert seen == looks
+        return torch.stack(chosen)
+
+    assert torch.equal(actions(blind=True), actions(blind=False))
+
+
 @mark.parametrize("policy_type", ["pixio_diffusion", "pixio_bc"])
 def test_training_fits_a_batch(policy_type: str) -> None:
     torch.manual_seed(0)
