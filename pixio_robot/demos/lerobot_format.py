@@ -21,6 +21,7 @@ from rich.console import Console
 
 from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.layout import Feature
+from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
 from pixio_robot.errors import UserError
@@ -125,7 +126,11 @@ def import_lerobot(
             f"Cannot make a demonstration store at {store_path}: it exists; choose another path or delete it."
         )
     extra = json.loads((root / _EXTRA_FILE).read_text()) if (root / _EXTRA_FILE).exists() else {}
-    attributes = extra.get("attributes", {}) | {"fps": meta.fps, "source": f"LeRobotDataset {root.name}"}
+    attributes = extra.get("attributes", {}) | {
+        "fps": meta.fps,
+        "source": f"LeRobotDataset {root.name}",
+        "source_fingerprint": dataset_fingerprint(root),
+    }
     unfinished = store_path.with_name(f".{store_path.name}.{os.getpid()}")
     try:
         store = DemoStore.create(unfinished, _store_features(meta, image_size), attributes)

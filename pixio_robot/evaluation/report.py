@@ -23,6 +23,7 @@ _MAX_EMBEDDED_BYTES = 1_500_000
 # Key in the log, heading, and whether the axis is logarithmic: a loss falls by ever smaller amounts.
 _CURVES = (
     ("loss", "Loss", True),
+    ("success_rate", "Success rate", False),
     ("lr", "Learning rate", False),
     ("images_per_second", "Images per second", False),
 )

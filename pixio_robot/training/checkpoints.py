@@ -1,7 +1,8 @@
 """Checkpoints in LeRobot's folder layout, complete or absent, with all that an exact resume needs.
 
 `checkpoints/<step>/pretrained_model` is what `lerobot-eval --policy.path=` reads: the averaged weights, the
-config and the processors. `checkpoints/<step>/training_state` holds the raw weights, optimiser and RNG.
+config and the processors. `checkpoints/<step>/training_state` holds the raw weights, optimiser and RNG. The links
+`checkpoints/last` and `checkpoints/best` point at the steps that are kept.
 """
 
 import json
@@ -17,6 +18,7 @@ from lerobot.common.train_utils import get_step_checkpoint_dir, load_training_st
 from lerobot.policies import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,6 +27,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.training.average import WeightAverage
 
 _RAW_WEIGHTS = "raw_weights.safetensors"
+_SCALER = "gradient_scaler.json"
 
 
 def save_checkpoint(
@@ -37,8 +40,9 @@ def save_checkpoint(
     scheduler: LRScheduler,
     processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline],
     information: Mapping[str, Any],
+    scaler: GradScaler | None = None,
 ) -> Path:
-    """Write a checkpoint and point `checkpoints/last` at it; earlier checkpoints are removed.
+    """Write a checkpoint and point `checkpoints/last` at it; of earlier ones the best is kept.
 
     Args:
         run_dir: The run folder.
@@ -50,6 +54,7 @@ def save_checkpoint(
         scheduler: Saved for resuming.
         processors: Pre- and post-processing pipelines.
         information: What the policy was trained in (`pixio_run.json`): environment, versions, seeds.
+        scaler: Of the loss in float16; saved for resuming.
 
     Returns:
         The checkpoint's `pretrained_model` folder.
@@ -65,12 +70,11 @@ def save_checkpoint(
     (model_dir / "pixio_run.json").write_text(json.dumps(information, indent=2))
     save_training_state(temporary, step, optimizer, scheduler)
     safetensors.torch.save_file(_trainable(policy), temporary / "training_state" / _RAW_WEIGHTS)
+    if scaler is not None:
+        (temporary / "training_state" / _SCALER).write_text(json.dumps(scaler.state_dict()))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
-    _point_last_at(final)
-    for older in final.parent.glob("[0-9]*"):
-        if older.name != final.name:
-            shutil.rmtree(older)
+    point_at("last", final)
     return final / "pretrained_model"
 
 
@@ -80,11 +84,14 @@ def load_checkpoint(
     average: WeightAverage,
     optimizer: Optimizer,
     scheduler: LRScheduler,
+    processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline],
+    scaler: GradScaler | None = None,
 ) -> int:
     """Restore the last checkpoint of a run and return its step; 0 if there is none yet.
 
     Raises:
-        UserError: The checkpoint was made by another policy, or on other weights of the encoder.
+        UserError: The checkpoint was made by another policy, on other weights of the encoder, or with other
+            normalisation statistics.
     """
     last = run_dir / "checkpoints" / "last"
     if not last.exists():
@@ -98,6 +105,7 @@ def load_checkpoint(
             f"{last.resolve()} was made by another policy or encoder than the config describes; "
             f"resume with the run's own config."
         )
+    _check_statistics(last, processors)
     # Running statistics are of the raw weights anyway; a reference to frozen weights is checked when it is loaded.
     others = {name for name, _ in policy.named_buffers()}
     state = {key: value for key, value in averaged.items() if key in others or key.endswith(REFERENCE_KEY)}
@@ -105,7 +113,46 @@ def load_checkpoint(
     average.load({key: averaged[key] for key in raw})
     step, _, _ = load_training_state(last.resolve(), optimizer, scheduler)
     average.updates = step
+    if scaler is not None and (state_dir / _SCALER).is_file():
+        scaler.load_state_dict(json.loads((state_dir / _SCALER).read_text()))
     return step
+
+
+def point_at(name: str, checkpoint: Path) -> None:
+    """Point the link `checkpoints/<name>` at a checkpoint, and remove the checkpoints that no link points at."""
+    temporary = checkpoint.with_name(f".{name}.partial")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(checkpoint.name)
+    os.replace(temporary, checkpoint.with_name(name))
+    kept = {path.readlink().name for path in checkpoint.parent.iterdir() if path.is_symlink()}
+    for other in checkpoint.parent.glob("[0-9]*"):
+        if other.name not in kept:
+            shutil.rmtree(other)
+
+
+def _check_statistics(checkpoint: Path, processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]) -> None:
+    """Check that the processors normalise as those of the checkpoint do."""
+    for processor in processors:
+        described = json.loads((checkpoint / "pretrained_model" / f"{processor.name}.json").read_text())
+        for step, saved in zip(processor.steps, described["steps"], strict=True):
+            if "state_file" not in saved:
+                continue
+            then = safetensors.torch.load_file(checkpoint / "pretrained_model" / saved["state_file"])
+            now = step.state_dict()
+            names = [
+                name
+                for name in sorted(then.keys() | now.keys())
+                if name not in then
+                or name not in now
+                or then[name].shape != now[name].shape
+                or not torch.allclose(then[name].cpu(), now[name].cpu(), rtol=1e-4)
+            ]
+            if names:
+                raise UserError(
+                    f"{checkpoint.resolve()} was trained with other normalisation statistics than the demonstrations now "
+                    f"have ({', '.join(names[:3])} differ): bring back the demonstrations it began with, or start a new "
+                    f"run; the checkpoint stays as it is."
+                )
 
 
 def _trainable(policy: nn.Module) -> dict[str, torch.Tensor]:
@@ -113,10 +160,3 @@ def _trainable(policy: nn.Module) -> dict[str, torch.Tensor]:
     return {
         name: parameter.detach().clone() for name, parameter in policy.named_parameters() if parameter.requires_grad
     }
-
-
-def _point_last_at(checkpoint: Path) -> None:
-    temporary = checkpoint.with_name(".last.partial")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(checkpoint.name)
-    os.replace(temporary, checkpoint.with_name("last"))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pixio_robot.errors import UserError, nearest_name
+
 
 @dataclass(frozen=True)
 class TrainerConfig:
@@ -35,6 +37,12 @@ class TrainerConfig:
     """Share of the next layer's learning rate with which each layer of the encoder learns."""
     encoder_frozen_steps: int = 0
     """First steps during which an encoder that trains is held frozen, until the policy makes sense of it."""
+    evaluate_every: int = 0
+    """Steps between evaluations during training, of which `checkpoints/best` is the best; 0 evaluates at the end only."""
+    precision: str = "float32"
+    """Of forward passes: `float32`, or `bfloat16` or `float16` (GPUs only) with weights kept in float32."""
+    wandb: str | None = None
+    """A wandb project that gets the curves, too."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,54 @@ class EvaluationConfig:
     """How the policy is measured."""
 
     episodes: int = 50
+    """Rollouts of the final evaluation."""
     first_seed: int = 100000
+    """Its first seed; the others follow."""
     workers: int = 2
+    """Number of processes that roll out."""
     videos: int = 6
+    """Most videos that are kept."""
+    checkpoint: str | None = None
+    """Which one: `last` or `best`; None is `best` where `trainer.evaluate_every` keeps one, else `last`."""
+    episodes_during_training: int = 10
+    """Rollouts of each evaluation during training."""
+    first_seed_during_training: int = 200000
+    """Their first seed: the best checkpoint is chosen on other episodes than it is then measured on."""
+
+    def seeds(self) -> range:
+        """Return the seeds of the final evaluation."""
+        return range(self.first_seed, self.first_seed + self.episodes)
+
+    def seeds_during_training(self) -> range:
+        """Return the seeds of every evaluation during training."""
+        return range(self.first_seed_during_training, self.first_seed_during_training + self.episodes_during_training)
+
+    def chosen_checkpoint(self, trainer: TrainerConfig) -> str:
+        """Return which checkpoint is measured, `last` or `best`.
+
+        Raises:
+            UserError: It is neither; or it is the best, and none is kept; or seeds of the evaluations meet.
+        """
+        if trainer.evaluate_every:
+            shared = set(self.seeds()).intersection(self.seeds_during_training())
+            if shared:
+                raise UserError(
+                    f"The evaluations during training and at the end share {len(shared)} seeds (the first is "
+                    f"{min(shared)}): the best checkpoint would be chosen on its own test; set "
+                    f"evaluation.first_seed_during_training={max(self.seeds()) + 1}."
+                )
+            if not self.episodes_during_training:
+                raise UserError(
+                    "evaluation.episodes_during_training=0 evaluates nothing: set trainer.evaluate_every=0."
+                )
+        if self.checkpoint is None:
+            return "best" if trainer.evaluate_every else "last"
+        if self.checkpoint not in ("last", "best"):
+            raise UserError(
+                f"Unknown evaluation.checkpoint {self.checkpoint!r}. {nearest_name(self.checkpoint, ('last', 'best'))}"
+            )
+        if self.checkpoint == "best" and not trainer.evaluate_every:
+            raise UserError(
+                "evaluation.checkpoint=best needs evaluations during training: set trainer.evaluate_every=500, for example."
+            )
+        return self.checkpoint

@@ -1,11 +1,8 @@
 """The main job: demonstrations, cached features, training, rollouts and report, in one run folder."""
 
 import dataclasses
-import datetime
-import hashlib
-import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from accelerate import Accelerator
 from lerobot.configs import FeatureType
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
-from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.checkpoints import check_fit
@@ -28,10 +25,12 @@ from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.progress import phase_progress
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
-from pixio_robot.training.feature_cache import FeatureCache, cache_features
+from pixio_robot.training.data import encoder_features, open_demonstrations
 from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
+from pixio_robot.training.processes import main_first, open_accelerator, share
+from pixio_robot.training.run_folder import new_run_dir, resumed_run_dir
 from pixio_robot.training.run_log import RunLog
 from pixio_robot.training.trainer import train
 
@@ -76,6 +75,8 @@ class PolicyJob:
 def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console | None = None) -> EvaluationRecord:
     """Run the whole way, from demonstrations to a report.
 
+    Launched as several processes, all train; the main one alone writes, prints and evaluates.
+
     Args:
         job: The run; ignored when resuming, since a run folder carries its own.
         resume: A run folder to continue, `last` for the newest unfinished one, or None for a new run.
@@ -87,41 +88,49 @@ def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console |
     Raises:
         UserError: Anything the user can mend.
     """
-    console = console or Console()
-    if resume is None:
-        run_dir = _new_run_dir(Path(job.output_root))
-        job.save(run_dir / "config.yaml")
-    else:
-        run_dir = _resumed_run_dir(resume, Path(job.output_root))
+    output_root = Path(job.output_root)
+    if resume is not None:
+        run_dir = resumed_run_dir(resume, output_root)
         job = PolicyJob.load(run_dir / "config.yaml")
+    accelerator = open_accelerator(job.trainer.precision, weights_rest=job.encoder.mode != "frozen")
+    console = (console or Console()) if accelerator.is_main_process else Console(quiet=True)
+    if resume is None:
+        run_dir = share(new_run_dir(output_root) if accelerator.is_main_process else output_root)
+        if accelerator.is_main_process:
+            job.save(run_dir / "config.yaml")
     console.print(f"run folder {run_dir}", highlight=False)
+    writes, project = accelerator.is_main_process, job.trainer.wandb
     try:
-        with PeakMemory() as memory:
-            return _run(job, run_dir, console, memory)
+        with PeakMemory() as memory, RunLog(run_dir, console, writes=writes, wandb_project=project) as log:
+            return _run(job, run_dir, console, memory, log, accelerator)
     except KeyboardInterrupt:
         console.print(f"[yellow]stopped; continue with resume={run_dir}")
         raise
 
 
-def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) -> EvaluationRecord:
+def _run(
+    job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory, log: RunLog, accelerator: Accelerator
+) -> EvaluationRecord:
     uses_cache = job.encoder.mode == "frozen" and job.trainer.cache_features
     if job.trainer.augmented_copies and not uses_cache:
         raise UserError(
             "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
             "set trainer.augmented_copies=0 or change those."
         )
+    measured = job.evaluation.chosen_checkpoint(job.trainer)
     seed_everything(job.seed)
     env_config = env_config_from(job.env)
-    evaluation_seeds = range(job.evaluation.first_seed, job.evaluation.first_seed + job.evaluation.episodes)
-    log = RunLog(run_dir, console)
     versions = software_versions()
-    write_json(run_dir / "environment.json", versions)
+    if accelerator.is_main_process:
+        write_json(run_dir / "environment.json", versions)
 
     _check_encoder(job.encoder, env_config)
-    with log.phase("demonstrations", "Demonstrations"):
-        store = _demonstrations(job, console)
+    output_root = Path(job.output_root)
+    with log.phase("demonstrations", "Demonstrations"), main_first(accelerator):
+        store = open_demonstrations(job.demos, env_config, output_root, console)
     seed_everything(job.seed)
     policy_config: Any = policy_config_from(job.policy, job.encoder, store)
+    policy_config.device = accelerator.device.type
     check_fit(policy_config, env_config)
     used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
     policy, processors = build_policy(policy_config, store, used_episodes)
@@ -140,8 +149,8 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
     image_keys = list(policy_config.image_features)
     cache = None
     if uses_cache:
-        with log.phase("features", "Encoder features"):
-            cache = _features(job, encoder, store, image_keys, console)
+        with log.phase("features", "Encoder features"), main_first(accelerator):
+            cache = encoder_features(store, encoder, image_keys, output_root, job.trainer.augmented_copies, console)
     information = {
         "env": describe_env(env_config),
         "versions": versions,
@@ -170,26 +179,59 @@ def _run(job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory) ->
             log,
             information,
             on_step=lambda step, loss: progress.update(task, completed=step, note=f"loss {loss:.4f}"),
+            evaluate=_evaluation_during_training(
+                job, env_config, information, lambda note: progress.update(task, note=note)
+            ),
+            seed=job.seed,
+            accelerator=accelerator,
         )
+    accelerator.free_memory()
     del policy, encoder, cache  # the rollout workers load their own; the peak of memory is there
-    with log.phase("evaluation", "Evaluation"):
-        record = evaluate_policy(
+    record = None
+    if accelerator.is_main_process:
+        if measured == "best":
+            best = run_dir / "checkpoints" / "best"
+            checkpoint = best.with_name(best.readlink().name) / "pretrained_model"
+        with log.phase("evaluation", "Evaluation"):
+            record = evaluate_policy(
+                checkpoint,
+                env_config,
+                job.evaluation.seeds(),
+                workers=job.evaluation.workers,
+                videos_dir=run_dir / "evaluation" / "videos",
+                n_videos=job.evaluation.videos,
+                console=console,
+                demonstration_seeds=information["demonstration_seeds"],
+            )
+            record.save(run_dir / "evaluation" / "evaluation.json")
+        with log.phase("report", "Report"):
+            save_run_pictures(store, job.encoder, run_dir / "pictures")
+        log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
+        _print_summary(record, log, memory, write_report(run_dir), checkpoint, console)
+    record = share(record)
+    assert record is not None
+    return record
+
+
+def _evaluation_during_training(
+    job: PolicyJob, env_config: EnvConfig, information: Mapping[str, Any], say: Callable[[str], None]
+) -> Callable[[Path], EvaluationRecord]:
+    """Return what evaluates a checkpoint during training, on other seeds than the final evaluation's."""
+    seeds = job.evaluation.seeds_during_training()
+
+    def evaluate(checkpoint: Path) -> EvaluationRecord:
+        say("rollouts")
+        return evaluate_policy(
             checkpoint,
             env_config,
-            evaluation_seeds,
+            seeds,
             workers=job.evaluation.workers,
-            videos_dir=run_dir / "evaluation" / "videos",
-            n_videos=job.evaluation.videos,
-            console=console,
+            on_episode=lambda episode: say(f"rollout of seed {episode.seed} is over"),
             demonstration_seeds=information["demonstration_seeds"],
+            console=Console(quiet=True),  # the bar of the training is on the terminal
         )
-        record.save(run_dir / "evaluation" / "evaluation.json")
-    with log.phase("report", "Report"):
-        save_run_pictures(store, job.encoder, run_dir / "pictures")
-    log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
-    report = write_report(run_dir)
-    _print_summary(record, log, memory, report, checkpoint, console)
-    return record
+
+    return evaluate
 
 
 def _check_encoder(config: EncoderConfig, env_config: EnvConfig) -> None:
@@ -205,84 +247,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def _demonstrations(job: PolicyJob, console: Console) -> DemoStore:
-    demos_root = Path(job.output_root) / "demos"
-    demos = job.demos
-    if demos.source == "store":
-        assert demos.path is not None
-        return DemoStore.open(Path(demos.path))
-    if demos.source == "lerobot":
-        from pixio_robot.demos.lerobot_format import import_lerobot
-
-        assert demos.root is not None
-        path = Path(demos.path) if demos.path else demos_root / f"{Path(demos.root).name}.zarr"
-        if path.exists():
-            console.print(f"reusing {path}")
-            return DemoStore.open(path)
-        return import_lerobot(Path(demos.root), path)
-    from pixio_robot.demos.collection import collect
-
-    env_config = env_config_from(job.env)
-    path = Path(demos.path) if demos.path else demos_root / f"{_env_name(describe_env(env_config))}.zarr"
-    return collect(
-        env_config, path, demos.episodes, first_seed=demos.first_seed, workers=demos.workers, console=console
-    )
-
-
-def _env_name(description: Mapping[str, Any]) -> str:
-    """Name an environment for its demonstrations: the task and a hash of everything that shapes them."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{description['type']}_{description['task']}_{digest}"
-
-
-def _features(
-    job: PolicyJob, encoder: VisionEncoder, store: DemoStore, image_keys: list[str], console: Console
-) -> FeatureCache:
-    reused: list[int] = []
-    with phase_progress(console) as progress:
-        task = progress.add_task("encoding frames", total=None, note="")
-
-        def show(done: int, total: int) -> None:
-            if not reused:
-                reused.extend((done, total))
-            progress.update(task, completed=done, total=total)
-
-        cache = cache_features(
-            store,
-            encoder,
-            image_keys,
-            Path(job.output_root) / "features",
-            augmented_copies=job.trainer.augmented_copies,
-            on_progress=show,
-        )
-    share = reused[0] / reused[1]
-    console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames were there before")
-    return cache
-
-
-def _new_run_dir(output_root: Path) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = output_root / "train_policy"
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix in ("", *(f"_{number}" for number in range(2, 100))):
-        try:
-            (folder / f"{stamp}{suffix}").mkdir()
-        except FileExistsError:
-            continue
-        return folder / f"{stamp}{suffix}"
-    raise AssertionError("a hundred runs in one second")
-
-
-def _resumed_run_dir(resume: str, output_root: Path) -> Path:
-    if resume != "last":
-        return Path(resume)
-    runs = sorted(path.parent for path in (output_root / "train_policy").glob("*/config.yaml"))
-    unfinished = [run for run in runs if not (run / "evaluation" / "evaluation.json").exists()]
-    if not unfinished:
-        raise UserError(f"No unfinished run in {output_root / 'train_policy'}: start one without resume=last.")
-    return unfinished[-1]
 
 
 def _print_summary(

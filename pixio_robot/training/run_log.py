@@ -1,38 +1,99 @@
-"""The machine-readable log of a run: one JSON object a line in `log.jsonl`."""
+"""The log of a run: one JSON object a line in `log.jsonl`, and the same numbers as TensorBoard and wandb curves."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from rich.console import Console
+
+
+class Curves(Protocol):
+    """Where the numbers of a run are drawn."""
+
+    def scalars(self, records: list[dict[str, float]]) -> None:
+        """Take in what there is of some steps; everything but `step` is a curve."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
 
 
 class RunLog:
     """Append measurements and phase times of a run to `log.jsonl`, and tell the person about phases."""
 
-    def __init__(self, run_dir: Path, console: Console) -> None:
-        """Open the log of a run folder; lines of an earlier, interrupted process are kept."""
-        run_dir.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, run_dir: Path, console: Console, *, writes: bool = True, wandb_project: str | None = None
+    ) -> None:
+        """Open the log of a run folder; lines of an earlier, interrupted process are kept.
+
+        Args:
+            run_dir: The run folder.
+            console: Where phases are announced.
+            writes: Whether this process is the one that writes.
+            wandb_project: Project in which wandb gets the curves, too; None for none.
+
+        Raises:
+            UserError: wandb is wanted and not installed.
+        """
         self.path = run_dir / "log.jsonl"
         self.console = console
         self.phase_seconds: dict[str, float] = {}
+        self._writes, self._wandb_project = writes, wandb_project
+        self._curves: list[Curves] = []
+        if writes:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        if wandb_project is not None:
+            from pixio_robot.training.wandb_curves import import_wandb
+
+            import_wandb()  # now, before anything slow
+
+    def __enter__(self) -> Self:
+        """Return the log; leaving the context closes its curves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for curves in self._curves:
+            curves.close()
+        self._curves.clear()
 
     def write(self, phase: str, **values: float | int | str) -> None:
-        """Append one line."""
+        """Append one line; numbers of a `step` go to the open curves, too."""
+        if not self._writes:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps({"phase": phase, **values}) + "\n")
+        if "step" in values:
+            numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str)}
+            for curves in self._curves:
+                curves.scalars([numbers])
 
-    def discard_after(self, phase: str, step: int) -> None:
-        """Drop a phase's lines of later steps than `step`, which a resumed run is going to repeat."""
-        if not self.path.exists():
+    def entries(self, phase: str) -> list[dict[str, Any]]:
+        """Return the lines of a phase so far."""
+        return [line for line in self._lines() if line["phase"] == phase]
+
+    def begin_curves(self, phase: str, step: int) -> None:
+        """Open the curves of a phase after a step, which a resumed run has behind it, and drop what lies later."""
+        if not self._writes:
             return
-        lines = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if line["phase"] != phase or line.get("step", 0) <= step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        if self.path.exists():
+            kept = [line for line in self._lines() if line["phase"] != phase or line.get("step", 0) <= step]
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary.replace(self.path)
+        from pixio_robot.board import Board  # here: TensorBoard takes a second to import
+
+        self._curves.append(Board(self.path.parent / "tensorboard", step))
+        if self._wandb_project is not None:
+            from pixio_robot.training.wandb_curves import WandbCurves
+
+            self._curves.append(WandbCurves(self._wandb_project, self.path.parent))
 
     @contextmanager
     def phase(self, name: str, title: str) -> Iterator[None]:
@@ -43,3 +104,9 @@ class RunLog:
         seconds = time.perf_counter() - start
         self.phase_seconds[name] = seconds
         self.write(name, event="finished", seconds=round(seconds, 1))
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        # The last line of a run that was killed may be cut off.
+        return [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]

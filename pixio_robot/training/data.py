@@ -1,0 +1,100 @@
+"""What a policy is trained on: demonstrations wherever they come from, and a frozen encoder's tokens of them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lerobot.envs import EnvConfig
+from rich.console import Console
+
+from pixio_robot.demos import DemoStore
+from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
+from pixio_robot.encoders import VisionEncoder
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.environments import describe_env
+from pixio_robot.progress import phase_progress
+from pixio_robot.training.config import DemosConfig
+from pixio_robot.training.feature_cache import FeatureCache, cache_features
+
+
+def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: Path, console: Console) -> DemoStore:
+    """Open a demonstration store, having made it first where it must be collected or imported.
+
+    Raises:
+        UserError: There is no such store or dataset, or it is damaged; or no demonstration succeeds.
+    """
+    demos_root = output_root / "demos"
+    if demos.source == "store":
+        assert demos.path is not None
+        return DemoStore.open(Path(demos.path))
+    if demos.source == "lerobot":
+        assert demos.root is not None
+        return _imported(Path(demos.root), Path(demos.path) if demos.path else None, demos_root, console)
+    from pixio_robot.demos.collection import collect
+
+    path = Path(demos.path) if demos.path else demos_root / f"{_env_name(describe_env(env_config))}.zarr"
+    return collect(
+        env_config, path, demos.episodes, first_seed=demos.first_seed, workers=demos.workers, console=console
+    )
+
+
+def _imported(root: Path, path: Path | None, demos_root: Path, console: Console) -> DemoStore:
+    """Return the store that a LeRobotDataset was decoded into, now or, if it is the same since, earlier."""
+    from pixio_robot.demos.lerobot_format import import_lerobot
+
+    fingerprint = dataset_fingerprint(root)
+    path = path or demos_root / f"{root.name}_{fingerprint[:8]}.zarr"
+    if not path.exists():
+        return import_lerobot(root, path)
+    store = DemoStore.open(path)
+    # Stores of earlier versions do not say what they were made from.
+    if store.attributes.get("source_fingerprint", fingerprint) != fingerprint:
+        raise UserError(
+            f"{path} was decoded from {root} before that dataset changed: delete {path}, or set demos.path=null, which "
+            f"gives every state of a dataset a store of its own."
+        )
+    console.print(f"reusing {path}", highlight=False, soft_wrap=True)
+    return store
+
+
+def _env_name(description: Mapping[str, Any]) -> str:
+    """Name an environment for its demonstrations: the task and a hash of everything that shapes them."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{description['type']}_{description['task']}_{digest}"
+
+
+def encoder_features(
+    store: DemoStore,
+    encoder: VisionEncoder,
+    image_keys: list[str],
+    output_root: Path,
+    augmented_copies: int,
+    console: Console,
+) -> FeatureCache:
+    """Return the encoder's tokens of all frames, from the cache that all runs share; say how much was there.
+
+    Raises:
+        UserError: See `cache_features`.
+    """
+    reused: list[int] = []
+    with phase_progress(console) as progress:
+        task = progress.add_task("encoding frames", total=None, note="")
+
+        def show(done: int, total: int) -> None:
+            if not reused:
+                reused.extend((done, total))
+            progress.update(task, completed=done, total=total)
+
+        cache = cache_features(
+            store,
+            encoder,
+            image_keys,
+            output_root / "features",
+            augmented_copies=augmented_copies,
+            on_progress=show,
+        )
+    share = reused[0] / reused[1]
+    console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames were there before")
+    return cache

@@ -1,0 +1,35 @@
+"""Folders of runs: a new one named by the time, or that of an interrupted run."""
+
+import datetime
+from pathlib import Path
+
+from pixio_robot.errors import UserError
+
+
+def new_run_dir(output_root: Path) -> Path:
+    """Make the folder of a new run of train_policy."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = output_root / "train_policy"
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", *(f"_{number}" for number in range(2, 100))):
+        try:
+            (folder / f"{stamp}{suffix}").mkdir()
+        except FileExistsError:
+            continue
+        return folder / f"{stamp}{suffix}"
+    raise AssertionError("a hundred runs in one second")
+
+
+def resumed_run_dir(resume: str, output_root: Path) -> Path:
+    """Return the folder of the run to resume: a path, or `last` for the newest unfinished run.
+
+    Raises:
+        UserError: There is no unfinished run.
+    """
+    if resume != "last":
+        return Path(resume)
+    runs = sorted(path.parent for path in (output_root / "train_policy").glob("*/config.yaml"))
+    unfinished = [run for run in runs if not (run / "evaluation" / "evaluation.json").exists()]
+    if not unfinished:
+        raise UserError(f"No unfinished run in {output_root / 'train_policy'}: start one without resume=last.")
+    return unfinished[-1]

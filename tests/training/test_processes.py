@@ -1,0 +1,135 @@
+"""Two processes train as one does, in every precision; torchrun starts this file itself as the two processes.
+
+It does so once for all runs, since every start costs ten seconds.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_run import CONFIG, losses, make_store, run_training
+
+from pixio_robot.demos import DemoStore
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.errors import UserError
+from pixio_robot.training.processes import open_accelerator
+
+# Seven windows: parts of four and three. Without dropout nothing is drawn at random within a step.
+TOGETHER = dataclasses.replace(CONFIG, batch_size=7, steps=6, checkpoint_every=3)
+FINETUNE = dataclasses.replace(TOGETHER, encoder_frozen_steps=2, steps=4)
+TRAINED_ENCODER = EncoderConfig("pixio_tiny16", weights="random", mode="finetune")
+
+# float32 sums of gradients and losses are taken in another order by two processes than by one (relative 6e-8 each).
+# Adam's first steps are a gradient over its own size, which makes more of that rounding where a gradient is near zero.
+TOLERANCE = 1e-5
+
+
+def run_all(store: Path, folder: Path, *, interrupt_at: int | None = None) -> None:
+    """Do the runs that are compared; of `stopped`, only the first steps if it is to be interrupted."""
+    for name, config, arguments in (
+        ("plain", TOGETHER, {"dropout": 0.0}),
+        ("finetune", FINETUNE, {"dropout": 0.0, "cached": False, "encoder": TRAINED_ENCODER}),
+    ):
+        run_training(store, folder / name, config=config, **arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        run_training(store, folder / "stopped", config=TOGETHER, dropout=0.0, interrupt_at=interrupt_at)
+
+
+def two_processes(store: Path, folder: Path) -> None:
+    """Run in one of two processes."""
+    run_all(store, folder, interrupt_at=4)
+    run_training(store, folder / "dropout", config=TOGETHER)
+    rank = os.environ["RANK"]
+    try:
+        run_training(store, folder / "too_small", config=dataclasses.replace(CONFIG, batch_size=1))
+        message = "no error"
+    except UserError as error:
+        message = str(error)
+    (folder / f"too_small-{rank}.json").write_text(json.dumps(message))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one process in `one`, of two in `two`; `two/stopped` is continued by one process."""
+    folder = tmp_path_factory.mktemp("processes")
+    store = make_store(folder / "demos.zarr")
+    run_all(store.path, folder / "one")
+    (folder / "two").mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, __file__, str(store.path), str(folder / "two")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    run_training(store.path, folder / "two" / "stopped", config=TOGETHER, dropout=0.0)
+    return folder
+
+
+@pytest.mark.parametrize("run", ["plain", "finetune", "stopped"])
+def test_two_processes_train_as_one(runs: Path, run: str) -> None:
+    one, two = losses(runs / "one" / run), losses(runs / "two" / run)
+    assert list(two) == list(one)
+    assert list(two.values()) == pytest.approx(list(one.values()), rel=TOLERANCE)
+
+
+def test_the_main_process_alone_writes(runs: Path) -> None:
+    assert len(losses(runs / "two" / "dropout")) == TOGETHER.steps  # `logged` refuses a step that is there twice
+    names = {path.name for path in (runs / "two" / "dropout").iterdir()}
+    assert names == {"checkpoints", "log.jsonl", "tensorboard"}
+    assert len(list((runs / "two" / "dropout" / "tensorboard").iterdir())) == 1
+
+
+def test_too_many_processes_are_refused_by_each(runs: Path) -> None:
+    for rank in range(2):
+        message = json.loads((runs / "two" / f"too_small-{rank}.json").read_text())
+        assert "A batch of 1 windows cannot be shared by 2 processes" in message
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DemoStore:
+    return make_store(tmp_path / "demos.zarr")
+
+
+def test_bfloat16_rounds_what_is_computed_and_not_what_is_kept(store: DemoStore, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=4)
+    run_training(store.path, tmp_path / "float32", config=config, dropout=0.0)
+    config = dataclasses.replace(config, precision="bfloat16")
+    model_dir = run_training(store.path, tmp_path / "bfloat16", config=config, dropout=0.0)
+    exact, rounded = (list(losses(tmp_path / name).values()) for name in ("float32", "bfloat16"))
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=2e-2)  # numbers of 8 bits: relative 2^-9 each
+    assert {tensor.dtype for tensor in load_file(model_dir / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("precision", "launched_with", "message"),
+    [
+        ("bfloat17", "no", "Did you mean 'bfloat16'"),
+        ("float32", "bf16", "leave the former out and set trainer.precision=bfloat16"),
+        pytest.param(
+            "float16",
+            "no",
+            "needs a GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_precisions_that_cannot_be(
+    precision: str, launched_with: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched_with)
+    with pytest.raises(UserError, match=message):
+        open_accelerator(precision)
+
+
+if __name__ == "__main__":
+    two_processes(Path(sys.argv[1]), Path(sys.argv[2]))
