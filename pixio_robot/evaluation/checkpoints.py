@@ -5,10 +5,11 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.envs import EnvConfig
 from lerobot.envs.utils import env_to_policy_features
 from lerobot.utils.import_utils import register_third_party_plugins
+from safetensors.torch import load_file
 
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.evaluation.environments import describe_env
@@ -32,7 +33,8 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
     """Return the policy config of a checkpoint folder in LeRobot's format, without loading weights.
 
     Raises:
-        UserError: The folder is missing or incomplete, or its policy type is not installed.
+        UserError: The folder is missing or incomplete, its policy type is not installed, or its normalisation
+            statistics are not those of its policy.
     """
     missing = [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]
     if missing:
@@ -50,7 +52,38 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
         )
     config = PreTrainedConfig.from_pretrained(checkpoint)
     config.pretrained_path = checkpoint
+    _check_statistics(checkpoint, config)
     return config
+
+
+def _check_statistics(checkpoint: Path, config: PreTrainedConfig) -> None:
+    """Check that what the policy normalises has statistics of its size; LeRobot would leave it as it is."""
+    modes = config.normalization_mapping
+    for file, step_name, features in (
+        ("policy_preprocessor.json", "normalizer_processor", config.input_features),
+        ("policy_postprocessor.json", "unnormalizer_processor", config.output_features),
+    ):
+        steps = json.loads((checkpoint / file).read_text(encoding="utf-8"))["steps"]
+        states = [step.get("state_file") for step in steps if step.get("registry_name") == step_name]
+        if not states:  # a processor of another make
+            continue
+        path = checkpoint / str(states[0])
+        statistics = load_file(path) if states[0] and path.is_file() else {}
+        for name, feature in (features or {}).items():
+            if feature.type is FeatureType.VISUAL or modes.get(feature.type.value) in (
+                None,
+                NormalizationMode.IDENTITY,
+            ):
+                continue
+            numbers = {key: value for key, value in statistics.items() if not key.endswith(".count")}
+            shapes = {tuple(value.shape) for key, value in numbers.items() if key.rpartition(".")[0] == name}
+            if tuple(feature.shape) not in shapes:
+                found = f"are of shape {sorted(shapes)[0]}" if shapes else "are missing"
+                raise UserError(
+                    f"The normalisation statistics of {name} in {path.name if states[0] else file} {found}, but the policy's "
+                    f"{name} is of shape {tuple(feature.shape)}: the checkpoint {checkpoint} was put together from two; "
+                    f"copy the whole pretrained_model folder of one run."
+                )
 
 
 def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:

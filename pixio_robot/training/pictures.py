@@ -1,5 +1,7 @@
 """Pictures of a run for its report: demonstrations, and what the encoder's autoencoder makes of their frames."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
+from pixio_robot.errors import UserError
 from pixio_robot.pretraining.pictures import reconstruct, save_picture
 from pixio_robot.pretraining.weights import load_mae
 
@@ -26,13 +29,26 @@ def save_run_pictures(store: DemoStore, encoder: EncoderConfig, folder: Path) ->
     episode = store.episode_range(0)
     steps = np.linspace(episode.start, episode.stop - 1, _COLUMNS).round().astype(np.int64)
     views = [store.read_steps(key, steps) for key in store.image_keys]
-    save_picture(
-        np.concatenate([np.concatenate(list(frames), axis=1) for frames in views]), folder / "demonstration.png"
-    )
+    save_picture(_stack([np.concatenate(list(frames), axis=1) for frames in views]), folder / "demonstration.png")
     encoder_file = WEIGHTS_FOLDER / f"{encoder.name}.safetensors"
     decoder_file = WEIGHTS_FOLDER / f"{encoder.name}_decoder.safetensors"
     if encoder.weights == "pretrained" and decoder_file.exists():
         mae = load_mae(encoder.name, encoder_file, decoder_file)
-        frames = torch.from_numpy(np.concatenate([frames[:: _COLUMNS // 4] for frames in views]))
-        picture = reconstruct(mae, frames, seed=0)
-        save_picture(picture, folder / "reconstruction original, masked and reconstructed.png")
+        by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+        for frames in views:
+            by_size.setdefault(frames.shape[1:], []).append(frames[:: _COLUMNS // 4])
+        rows = []
+        for same_size in by_size.values():
+            with contextlib.suppress(UserError):  # the decoder needs whole mask blocks, which a policy does not
+                rows.append(reconstruct(mae, torch.from_numpy(np.concatenate(same_size)), seed=0))
+        if rows:
+            save_picture(_stack(rows), folder / "reconstruction original, masked and reconstructed.png")
+
+
+def _stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put pictures of any widths below each other, with white on the right."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [
+        np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures
+    ]
+    return np.concatenate(padded)
