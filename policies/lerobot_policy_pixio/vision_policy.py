@@ -79,6 +79,10 @@ class VisionPolicy(_Policy):
         """
         return True
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode, unless it is set: LeRobot asks at every action, and the walk takes milliseconds."""
+        return self if mode == self.training else super().train(mode)
+
     def get_optim_params(self) -> list[Tensor]:  # type: ignore[override]
         """Return the trainable parameters: without the encoder's while it is frozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
