@@ -13,7 +13,7 @@ from pixio_robot.errors import UserError, nearest_name
 def main(cfg: DictConfig) -> None:
     """Compare both sides and print tables; see configs/benchmark_policies.yaml."""
     from pixio_robot.encoders import EncoderConfig
-    from pixio_robot.training import TrainerConfig
+    from pixio_robot.training import DemosConfig, TrainerConfig
     from pixio_robot.training.speed.comparison import chosen
     from pixio_robot.training.speed.job import PolicyBenchmark, measure_speed, measure_success
     from pixio_robot.training.speed.tables import print_speed, print_success
@@ -23,12 +23,12 @@ def main(cfg: DictConfig) -> None:
         comparisons=chosen(fields["compare"], fields["comparisons"]),
         encoder=EncoderConfig(**fields["encoder"]),
         env=fields["env"],
+        demos=DemosConfig(**fields["demos"]),
         trainer=TrainerConfig(**fields["trainer"]),
-        demos_path=Path(fields["demos"]["path"]),
-        demos_episodes=fields["demos"]["episodes"],
-        use_videos=fields["demos"]["use_videos"],
+        use_videos=fields["use_videos"],
         threads=fields["threads"],
         seed=fields["seed"],
+        output_root=Path(fields["output_root"]),
         output=Path(fields["output"]),
     )
     console = Console()

@@ -15,6 +15,7 @@ from toy_run import CONFIG, ENCODER, POLICY, make_store
 from pixio_robot.demos import DemoStore
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.checkpoints import open_checkpoint
+from pixio_robot.training.config import DemosConfig
 from pixio_robot.training.speed.clock import STAGES, StepClock
 from pixio_robot.training.speed.comparison import Comparison, chosen, compare_speed
 from pixio_robot.training.speed.job import PolicyBenchmark, measure_speed
@@ -51,11 +52,11 @@ def benchmark_in(folder: Path, store: DemoStore) -> PolicyBenchmark:
         encoder=ENCODER,
         env={"type": "pixio_robosuite", "task": "Lift"},
         trainer=CONFIG,
-        demos_path=store.path,
-        demos_episodes=3,
+        demos=DemosConfig("store", str(store.path)),
         use_videos=False,
         threads=1,
         seed=0,
+        output_root=folder,
         output=folder,
     )
 

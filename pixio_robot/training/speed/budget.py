@@ -1,5 +1,6 @@
 """Success of both sides after the same minutes of training on the same demonstrations."""
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,30 +138,30 @@ def _train_ours(
     console: Console,
 ) -> dict[str, Any]:
     start = time.perf_counter()
-    with phase_progress(console) as progress:
-        task = progress.add_task("encoding frames", total=None, note="")
+    with tempfile.TemporaryDirectory() as scratch, phase_progress(console) as progress:
+        encoding = progress.add_task("encoding frames", total=None, note="")
         cache, cache_seconds = encode_demonstrations(
             store,
             encoder,
-            folder / "features",
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            Path(scratch) / "features",
+            on_progress=lambda done, total: progress.update(encoding, completed=done, total=total),
         )
-    clock = StepClock()
-    OurTraining(store, encoder, comparison.ours, trainer, seed, cache).run(_TRIAL_STEPS, folder / "trial", clock)
-    seconds_per_step = sum(mean_stages(clock.steps[_TRIAL_STEPS // 4 : -1]).values())
-    left = seconds - (time.perf_counter() - start)
-    if left < seconds_per_step:
-        raise UserError(
-            f"Encoding the frames took {cache_seconds:.0f} s, which leaves nothing of {seconds:.0f} s to train in: "
-            f"raise success.minutes."
-        )
-    steps = max(int((1 - _RESERVE) * left / seconds_per_step), 1)
-    training = OurTraining(store, encoder, comparison.ours, trainer, seed, cache)
-    with phase_progress(console) as progress:
+        clock = StepClock()
+        trial = OurTraining(store, encoder, comparison.ours, trainer, seed, cache)
+        trial.run(_TRIAL_STEPS, Path(scratch) / "trial", clock)
+        seconds_per_step = sum(mean_stages(clock.steps[_TRIAL_STEPS // 4 : -1]).values())
+        left = seconds - (time.perf_counter() - start)
+        if left < seconds_per_step:
+            raise UserError(
+                f"Encoding the frames took {cache_seconds:.0f} s, which leaves nothing of {seconds:.0f} s to train in: "
+                f"raise success.minutes."
+            )
+        steps = max(int((1 - _RESERVE) * left / seconds_per_step), 1)
         task = progress.add_task("training", total=steps, note="")
+        training = OurTraining(store, encoder, comparison.ours, trainer, seed, cache)
         checkpoint = training.run(
             steps,
-            folder / "run",
+            folder,
             information=information,
             on_step=lambda step, loss: progress.update(task, completed=step, note=f"loss {loss:.4f}"),
         )
@@ -178,11 +179,11 @@ def _train_lerobot(
     dataset: Path, comparison: Comparison, seconds: float, batch_size: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     # The trial decides the length of the schedule, and is a gift: its time does not count.
-    trial, clock = LeRobotTraining(dataset, comparison.lerobot, batch_size, seed, folder / "trial"), StepClock()
+    trial, clock = LeRobotTraining(dataset, comparison.lerobot, batch_size, seed, folder), StepClock()
     trial.run(3, clock)
     steps = max(int(seconds / sum(mean_stages(clock.steps[1:]).values())), 1)
     del trial
-    training = LeRobotTraining(dataset, comparison.lerobot, batch_size, seed, folder / "run", steps)
+    training = LeRobotTraining(dataset, comparison.lerobot, batch_size, seed, folder, steps)
     start = time.perf_counter()
     training.run_for(seconds)
     trained_for = time.perf_counter() - start

@@ -19,7 +19,8 @@ from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.evaluation.record import software_versions, write_json
 from pixio_robot.progress import phase_progress
-from pixio_robot.training.config import TrainerConfig
+from pixio_robot.training.config import DemosConfig, TrainerConfig
+from pixio_robot.training.data import open_demonstrations
 from pixio_robot.training.policies import policy_config_from
 from pixio_robot.training.speed.budget import Budget, Rollouts, compare_success
 from pixio_robot.training.speed.comparison import Comparison, compare_speed
@@ -35,24 +36,24 @@ class PolicyBenchmark:
         comparisons: Pairs of policies.
         encoder: Our encoder, frozen.
         env: The environment, for demonstrations that are not there yet and for rollouts.
+        demos: Where demonstrations come from; both sides train on all that the store has.
         trainer: Our training.
-        demos_path: The DemoStore; collected from the environment's expert if it is not there.
-        demos_episodes: Demonstrations to collect.
         use_videos: LeRobot's dataset as video rather than images.
         threads: torch's, of the training process.
         seed: Of weights and batches.
+        output_root: Where the main job keeps demonstrations.
         output: Folder of the records, the LeRobotDataset and checkpoints.
     """
 
     comparisons: Sequence[Comparison]
     encoder: EncoderConfig
     env: dict[str, Any]
+    demos: DemosConfig
     trainer: TrainerConfig
-    demos_path: Path
-    demos_episodes: int
     use_videos: bool
     threads: int
     seed: int
+    output_root: Path
     output: Path
 
 
@@ -153,12 +154,7 @@ def _prepare(benchmark: PolicyBenchmark, console: Console) -> tuple[DemoStore, P
     for comparison in benchmark.comparisons:
         lerobot_policy_config(comparison.lerobot)
     torch.set_num_threads(benchmark.threads)
-    if benchmark.demos_path.exists():
-        store = DemoStore.open(benchmark.demos_path)
-    else:
-        from pixio_robot.demos.collection import collect
-
-        store = collect(env_config_from(benchmark.env), benchmark.demos_path, benchmark.demos_episodes, console=console)
+    store = open_demonstrations(benchmark.demos, env_config_from(benchmark.env), benchmark.output_root, console)
     for comparison in benchmark.comparisons:
         policy_config_from(comparison.ours, benchmark.encoder, store)
     return store, lerobot_dataset(store, benchmark.output / "lerobot", benchmark.use_videos)

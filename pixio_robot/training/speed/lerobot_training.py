@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from lerobot.common.train_utils import get_step_checkpoint_dir, save_checkpoint
 from lerobot.configs import PreTrainedConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
-from lerobot.datasets import EpisodeAwareSampler
+from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from lerobot.datasets.factory import make_train_eval_datasets
 from lerobot.optim.factory import make_optimizer_and_scheduler
 from lerobot.policies import make_policy, make_pre_post_processors
@@ -97,12 +98,15 @@ class LeRobotTraining:
             num_workers=0,
         )
         self.config.validate()
+        AcceleratorState._reset_state()  # ours may have left another precision, which would be taken over
         self._accelerator = Accelerator(step_scheduler_with_optimizer=False, cpu=device == "cpu")
-        set_seed(seed, accelerator=self._accelerator)
+        set_seed(seed)
         dataset, _ = make_train_eval_datasets(self.config)
+        assert isinstance(dataset, LeRobotDataset) and dataset.meta.episodes is not None
         model = make_policy(cfg=policy_config, ds_meta=dataset.meta)
+        statistics: Any = dataset.meta.stats  # annotated as arrays, wanted as tensors; LeRobot takes either
         self._preprocessor, self._postprocessor = make_pre_post_processors(
-            policy_cfg=policy_config, dataset_stats=dataset.meta.stats
+            policy_cfg=policy_config, dataset_stats=statistics
         )
         optimizer, scheduler = make_optimizer_and_scheduler(self.config, model)
         sampler = EpisodeAwareSampler(
@@ -122,18 +126,18 @@ class LeRobotTraining:
         )
         self._batches = cycle(loader)
         self._cameras = list(dataset.meta.camera_keys)
-        meters = {name: AverageMeter(name) for name in ("loss", "grad_norm", "lr", "update_s", "dataloading_s")}
-        if torch.cuda.is_available():
-            meters["gpu_mem_gb"] = AverageMeter("mem_gb")
+        names = ["loss", "grad_norm", "lr", "update_s"] + ["gpu_mem_gb"] * torch.cuda.is_available()
+        self._meters = {name: AverageMeter(name) for name in names}
+        accelerator: Any = self._accelerator  # annotated as some callable
         self._tracker = MetricsTracker(
-            batch_size, dataset.num_frames, dataset.num_episodes, meters, accelerator=self._accelerator
+            batch_size, dataset.num_frames, dataset.num_episodes, self._meters, accelerator=accelerator
         )
         self.policy.train()
 
     @property
     def loss(self) -> float:
         """Loss of the last step."""
-        return self._tracker.loss.val
+        return self._meters["loss"].val
 
     @property
     def steps_done(self) -> int:

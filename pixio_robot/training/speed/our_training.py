@@ -73,6 +73,7 @@ class OurTraining:
         self.policy, self._processors = build_policy(self.config, store)
         self.trainer = trainer
         self.loss = math.nan
+        self._seed = seed
         self._batches = _TimedBatches(
             store,
             list(self.config.image_features),
@@ -116,7 +117,15 @@ class OurTraining:
         self._batches.clock = clock
         with clock.watching(self.policy) if clock is not None else nullcontext():
             return train(
-                self.policy, self._processors, self._batches, config, run_dir, log, information or {}, on_step=note
+                self.policy,
+                self._processors,
+                self._batches,
+                config,
+                run_dir,
+                log,
+                information or {},
+                on_step=note,
+                seed=self._seed,
             )
 
 
