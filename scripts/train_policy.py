@@ -1,4 +1,8 @@
-"""Collect demonstrations, train a policy on an encoder, and measure its success rate in simulation."""
+"""Collect demonstrations, train a policy on an encoder, and measure its success rate in simulation.
+
+With several processes: `torchrun --nproc-per-node 2 scripts/train_policy.py …`, or on GPUs `accelerate launch`; the
+batch is shared among them.
+"""
 
 from omegaconf import DictConfig, OmegaConf
 

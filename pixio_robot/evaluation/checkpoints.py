@@ -58,7 +58,7 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
 
 def _check_statistics(checkpoint: Path, config: PreTrainedConfig) -> None:
     """Check that what the policy normalises has statistics of its size; LeRobot would leave it as it is."""
-    modes = config.normalization_mapping
+    modes: dict[str, NormalizationMode] = getattr(config, "normalization_mapping", {})
     for file, step_name, features in (
         ("policy_preprocessor.json", "normalizer_processor", config.input_features),
         ("policy_postprocessor.json", "unnormalizer_processor", config.output_features),
