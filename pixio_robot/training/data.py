@@ -47,7 +47,7 @@ def _imported(root: Path, path: Path | None, demos_root: Path, console: Console)
     fingerprint = dataset_fingerprint(root)
     path = path or demos_root / f"{root.name}_{fingerprint[:8]}.zarr"
     if not path.exists():
-        return import_lerobot(root, path)
+        return import_lerobot(root, path, console=console)
     store = DemoStore.open(path)
     # Stores of earlier versions do not say what they were made from.
     if store.attributes.get("source_fingerprint", fingerprint) != fingerprint:
