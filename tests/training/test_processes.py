@@ -26,9 +26,9 @@ TOGETHER = dataclasses.replace(CONFIG, batch_size=7, steps=6, checkpoint_every=3
 FINETUNE = dataclasses.replace(TOGETHER, encoder_frozen_steps=2, steps=4)
 TRAINED_ENCODER = EncoderConfig("pixio_tiny16", weights="random", mode="finetune")
 
-# float32 sums of gradients and losses are taken in another order by two processes than by one (relative 6e-8 each).
-# Adam's first steps are a gradient over its own size, which makes more of that rounding where a gradient is near zero.
-TOLERANCE = 1e-5
+# float32 sums of gradients and losses are taken in another order by two processes than by one (relative 6e-8 each);
+# six steps of Adam keep that below this.
+TOLERANCE = 1e-6
 
 
 def run_all(store: Path, folder: Path, *, interrupt_at: int | None = None) -> None:
@@ -100,13 +100,14 @@ def store(tmp_path: Path) -> DemoStore:
 
 
 def test_bfloat16_rounds_what_is_computed_and_not_what_is_kept(store: DemoStore, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, steps=4)
+    # Slow: at higher rates Adam makes steps of another sign of gradients that are nearly zero.
+    config = dataclasses.replace(CONFIG, steps=3, learning_rate=1e-5)
     run_training(store.path, tmp_path / "float32", config=config, dropout=0.0)
     config = dataclasses.replace(config, precision="bfloat16")
     model_dir = run_training(store.path, tmp_path / "bfloat16", config=config, dropout=0.0)
     exact, rounded = (list(losses(tmp_path / name).values()) for name in ("float32", "bfloat16"))
     assert exact != rounded
-    assert rounded == pytest.approx(exact, rel=2e-2)  # numbers of 8 bits: relative 2^-9 each
+    assert rounded == pytest.approx(exact, rel=2**-8)  # products of 8 bits: relative 2^-9 each, less in a mean
     assert {tensor.dtype for tensor in load_file(model_dir / "model.safetensors").values()} == {torch.float32}
 
 
