@@ -34,6 +34,7 @@ class RunLog:
         self.board: Board | None = None
         self._pending: list[tuple[Tensor, float, list[str]]] = []
         self._flushed = time.monotonic()
+        self._rate = 0.0
 
     @property
     def seconds_since_flush(self) -> float:
@@ -65,13 +66,15 @@ class RunLog:
         self._pending.append((loss, learning_rate, images))
 
     def flush(self, batch_size: int) -> float:
-        """Read pending losses, log them, and return images per second since the last flush.
+        """Read pending losses, log them, and return the images per second at which they came.
 
         Raises:
             LossIsNoNumberError: A loss is not a finite number.
         """
-        values = torch.stack([loss for loss, _, _ in self._pending]).tolist() if self._pending else []
-        rate = round(len(values) * batch_size / max(self.seconds_since_flush, 1e-9), 1)
+        if not self._pending:
+            return self._rate
+        values = torch.stack([loss for loss, _, _ in self._pending]).tolist()
+        rate = self._rate = round(len(values) * batch_size / max(self.seconds_since_flush, 1e-9), 1)
         records = []
         for value, (_, learning_rate, images) in zip(values, self._pending, strict=True):
             step = len(self.losses) + 1
