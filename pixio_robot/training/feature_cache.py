@@ -43,17 +43,19 @@ class FeatureCache:
             steps: Step indices (B,).
             copies: Which copy of each, (B,) in [0, num_copies); None reads the frames themselves.
         """
+        arrays = self._arrays[image_key]
         if copies is None:
-            return torch.from_numpy(_rows(self._arrays[image_key][0], steps))
-        tokens = np.empty((len(steps), *self._arrays[image_key][0].shape[1:]), np.float32)
-        for copy in np.unique(copies):
-            tokens[copies == copy] = _rows(self._arrays[image_key][copy], steps[copies == copy])
-        return torch.from_numpy(tokens)
+            tokens = _rows(arrays[0], steps)
+        else:
+            tokens = np.empty((len(steps), *arrays[0].shape[1:]), np.float16)
+            for copy in np.unique(copies):
+                tokens[copies == copy] = _rows(arrays[copy], steps[copies == copy])
+        # numpy widens float16 bit by bit, torch by the processor's own instruction, to the same numbers.
+        return torch.from_numpy(tokens).float()
 
 
 def _rows(array: zarr.Array | np.ndarray, steps: np.ndarray) -> np.ndarray:
-    rows = array[steps] if isinstance(array, np.ndarray) else array.oindex[steps]
-    return np.asarray(rows, dtype=np.float32)
+    return np.asarray(array[steps] if isinstance(array, np.ndarray) else array.oindex[steps])
 
 
 def cache_features(
