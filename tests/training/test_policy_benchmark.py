@@ -3,25 +3,37 @@
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
+from typing import Any
 
+import hydra
 import pytest
 import torch
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class
+from lerobot.utils.import_utils import register_third_party_plugins
+from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
-from toy_run import CONFIG, ENCODER, POLICY, make_store
+from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, make_store
 
 from pixio_robot.demos import DemoStore
+from pixio_robot.entry_points import CONFIG_FOLDER
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.checkpoints import open_checkpoint
-from pixio_robot.training.config import DemosConfig
+from pixio_robot.evaluation.record import EvaluationRecord
+from pixio_robot.training.config import DemosConfig, TrainerConfig
 from pixio_robot.training.speed.clock import STAGES, StepClock
 from pixio_robot.training.speed.comparison import Comparison, chosen, compare_speed
-from pixio_robot.training.speed.job import PolicyBenchmark, measure_speed
-from pixio_robot.training.speed.lerobot_training import LeRobotTraining, lerobot_dataset
+from pixio_robot.training.speed.job import PolicyBenchmark, measure_speed, measure_success
+from pixio_robot.training.speed.lerobot_training import LeRobotTraining, lerobot_dataset, lerobot_policy_config
 from pixio_robot.training.speed.our_training import OurTraining, encode_demonstrations
 from pixio_robot.training.speed.tables import print_speed, print_success
+
+# The toy environment must be importable here and in worker processes, which inherit this path.
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
+import toy_plugin  # noqa: F401 (registers the environment)
 
 ACT = Comparison(
     "act",
@@ -31,7 +43,7 @@ ACT = Comparison(
 DIFFUSION = Comparison(
     "diffusion",
     {"type": "pixio_diffusion", "horizon": 4, "n_action_steps": 2, "down_dims": [16, 16]},
-    {"type": "diffusion", "n_obs_steps": 1, "horizon": 4, "n_action_steps": 2, "down_dims": (16, 16)}
+    {"type": "diffusion", "n_obs_steps": 1, "horizon": 4, "n_action_steps": 2, "down_dims": [16, 16]}
     | {"drop_n_last_frames": 0},
 )
 
@@ -169,6 +181,26 @@ def test_stages_are_told_apart() -> None:
     assert clock.steps[1]["rest"] == 0  # nothing is counted once it stops watching
 
 
+def test_the_config_compares_like_with_like() -> None:
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        fields: Any = OmegaConf.to_container(hydra.compose("benchmark_policies"), resolve=True)
+    register_third_party_plugins()
+    comparisons = chosen(fields["compare"], fields["comparisons"])
+    assert len(comparisons) == len(fields["comparisons"])
+    for comparison in comparisons:
+        ours: Any = PreTrainedConfig.get_choice_class(comparison.ours["type"])(
+            **{name: value for name, value in comparison.ours.items() if name != "type"}
+        )
+        lerobot: Any = lerobot_policy_config(comparison.lerobot)
+        assert len(lerobot.action_delta_indices) == len(ours.action_delta_indices)
+        for name in ("n_obs_steps", "n_action_steps"):
+            assert getattr(lerobot, name) == getattr(ours, name)
+        sizes = ("dim_model", "n_encoder_layers", "use_vae", "down_dims", "diffusion_step_embed_dim")
+        same = [str(getattr(lerobot, name)) == str(getattr(ours, name)) for name in sizes if hasattr(ours, name)]
+        assert all(same) if "same" in comparison.name else not any(same)
+    TrainerConfig(**fields["trainer"])
+
+
 def test_success_is_printed_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     ours = {"steps": 9000, "samples": 576000, "seconds": 590.0, "success_rate": 0.96, "ci95": [0.865, 0.989]}
     lerobot = {"steps": 500, "samples": 4000, "seconds": 600.0, "success_rate": 0.0, "ci95": [0.0, 0.071]}
@@ -179,6 +211,28 @@ def test_success_is_printed_side_by_side(capsys: pytest.CaptureFixture[str]) -> 
     assert "96 %" in printed
     assert "0–7 %" in printed
     assert "1e-09" in printed
+
+
+def test_both_are_rolled_out_on_the_same_seeds_after_the_same_time(tmp_path: Path) -> None:
+    sizes = dict.fromkeys(CAMERAS, (32, 32))
+    store = make_store(tmp_path / "demos.zarr", sizes=sizes, state_size=2, action_size=2)
+    benchmark = dataclasses.replace(
+        benchmark_in(tmp_path, store), comparisons=[ACT], env={"type": "pixio_toy", "episode_length": 4}
+    )
+    seeds = [100000, 100001, 100002]
+    record = measure_success(benchmark, Console(quiet=True), minutes=0, lerobot_batch_size=2, seeds=seeds, workers=1)
+    assert json.loads((tmp_path / "success.json").read_text()) == json.loads(json.dumps(record))
+    result = record["comparisons"]["act"]
+    assert result["ours"]["steps"] == 1  # nothing was left of the budget
+    assert result["lerobot"]["seconds"] >= result["ours"]["seconds"]
+    assert result["lerobot"]["samples"] == 2 * result["lerobot"]["steps"] > 0
+    assert 0 < result["p_value"] <= 1
+    for side in ("ours", "lerobot"):
+        evaluation = EvaluationRecord.load(Path(result[side]["checkpoint"]).parents[2] / "evaluation.json")
+        assert [episode.seed for episode in evaluation.episodes] == seeds
+        assert result[side]["success_rate"] == evaluation.success_rate
+        assert result[side]["ci95"] == list(evaluation.ci95)
+    print_success(record, Console(quiet=True))
 
 
 def test_wrong_input_is_named_before_anything_slow(store: DemoStore, tmp_path: Path) -> None:

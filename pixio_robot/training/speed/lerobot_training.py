@@ -60,7 +60,8 @@ def lerobot_policy_config(policy: Mapping[str, Any]) -> PreTrainedConfig:
         UserError: LeRobot refuses the type or a field.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    fields = {"push_to_hub": False, "pretrained_backbone_weights": None, "device": device, **policy}
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in policy.items()}  # as in YAML
+    fields = {"push_to_hub": False, "pretrained_backbone_weights": None, "device": device, **tuples}
     try:
         return make_policy_config(fields.pop("type"), **fields)
     except (TypeError, ValueError, NotImplementedError) as error:
