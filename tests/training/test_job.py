@@ -1,38 +1,19 @@
 """The main job on the toy environment: evaluated during training, measured on other seeds, shown in the report."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 from pytest import raises
 from rich.console import Console
-from toy_run import CAMERAS, POLICY, logged, make_store
+from toy_job import make_demonstrations, toy_job
+from toy_run import logged
 
-from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError
-from pixio_robot.training import DemosConfig, EvaluationConfig, PolicyJob, TrainerConfig, run_policy_job
-
-# The toy environment must be importable here and in worker processes, which inherit this path.
-sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-import toy_plugin  # noqa: F401 (registers the environment)
-
-
-def toy_job(folder: Path) -> PolicyJob:
-    sizes = dict.fromkeys(CAMERAS, (32, 32))
-    store = make_store(folder / "demos.zarr", sizes=sizes, state_size=2, action_size=2)
-    return PolicyJob(
-        encoder=EncoderConfig("pixio_tiny16", weights="random"),
-        policy=POLICY,
-        env={"type": "pixio_toy", "episode_length": 4},
-        demos=DemosConfig("store", path=str(store.path)),
-        trainer=TrainerConfig(steps=4, batch_size=4, warmup_steps=1, checkpoint_every=4, log_every=1, evaluate_every=2),
-        evaluation=EvaluationConfig(episodes=2, workers=1, videos=0, episodes_during_training=3),
-        output_root=str(folder),
-    )
+from pixio_robot.training import PolicyJob, run_policy_job
 
 
 def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(tmp_path: Path) -> None:
-    job = toy_job(tmp_path)
+    job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
     record = run_policy_job(job, console=Console(quiet=True))
     (run_dir,) = (tmp_path / "train_policy").iterdir()
     assert PolicyJob.load(run_dir / "config.yaml") == job
@@ -47,7 +28,7 @@ def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(tmp_path: Path)
 
 
 def test_a_choice_that_cannot_be_costs_nothing(tmp_path: Path) -> None:
-    job = toy_job(tmp_path)
+    job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
     trainer = dataclasses.replace(job.trainer, evaluate_every=0)
     evaluation = dataclasses.replace(job.evaluation, checkpoint="best")
     with raises(UserError, match="best needs evaluations during training"):

@@ -5,6 +5,7 @@ It does so once for all runs, since every start costs ten seconds.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -13,12 +14,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
+from toy_job import make_demonstrations, toy_job
 from toy_run import CONFIG, losses, make_store, run_training
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.training import job as job_module
+from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.processes import open_accelerator
 
 # Seven windows: parts of four and three. Without dropout nothing is drawn at random within a step.
@@ -42,11 +48,22 @@ def run_all(store: Path, folder: Path, *, interrupt_at: int | None = None) -> No
         run_training(store, folder / "stopped", config=TOGETHER, dropout=0.0, interrupt_at=interrupt_at)
 
 
+def stand_in(evaluated: list[str], checkpoint: Path, env: object, seeds: range, **_: object) -> EvaluationRecord:
+    """Evaluate without rollouts: every episode succeeds, one more with every evaluation."""
+    evaluated.append(checkpoint.parent.name)
+    episodes = tuple(Episode(seed, True, 3, 1.0, 0.1) for seed in (*seeds, *range(len(evaluated))))
+    return EvaluationRecord(episodes, {"type": "toy"}, None, {}, str(checkpoint), 1.0, 1)
+
+
 def two_processes(store: Path, folder: Path) -> None:
     """Run in one of two processes."""
     run_all(store, folder, interrupt_at=4)
     run_training(store, folder / "dropout", config=TOGETHER)
     rank = os.environ["RANK"]
+    evaluated: list[str] = []
+    job_module.evaluate_policy = functools.partial(stand_in, evaluated)
+    record = run_policy_job(toy_job(folder.parent / "toy.zarr", folder / "job"), console=Console(quiet=True))
+    (folder / f"job-{rank}.json").write_text(json.dumps([evaluated, record.n_successes]))
     try:
         run_training(store, folder / "too_small", config=dataclasses.replace(CONFIG, batch_size=1))
         message = "no error"
@@ -60,6 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of one process in `one`, of two in `two`; `two/stopped` is continued by one process."""
     folder = tmp_path_factory.mktemp("processes")
     store = make_store(folder / "demos.zarr")
+    make_demonstrations(folder / "toy.zarr")
     run_all(store.path, folder / "one")
     (folder / "two").mkdir()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -86,6 +104,18 @@ def test_the_main_process_alone_writes(runs: Path) -> None:
     names = {path.name for path in (runs / "two" / "dropout").iterdir()}
     assert names == {"checkpoints", "log.jsonl", "tensorboard"}
     assert len(list((runs / "two" / "dropout" / "tensorboard").iterdir())) == 1
+
+
+def test_a_job_of_two_processes_is_one_run_that_both_know_the_result_of(runs: Path) -> None:
+    (run_dir,) = (runs / "two" / "job" / "train_policy").iterdir()
+    assert list(losses(run_dir)) == [1, 2, 3, 4]
+    assert {"config.yaml", "report.html", "evaluation", "checkpoints"} <= {path.name for path in run_dir.iterdir()}
+    (main, successes), (other, successes_too) = (
+        json.loads((runs / "two" / f"job-{rank}.json").read_text()) for rank in range(2)
+    )
+    assert main == ["000002", "000004", "000004"]  # during training, and the best at the end
+    assert other == []
+    assert successes == successes_too == 2 + 3
 
 
 def test_too_many_processes_are_refused_by_each(runs: Path) -> None:
