@@ -33,7 +33,7 @@ from pixio_robot.training.speed.tables import print_speed, print_success
 
 # The toy environment must be importable here and in worker processes, which inherit this path.
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-import toy_plugin  # noqa: F401 (registers the environment)
+import toy_plugin  # noqa: F401 (registers the environment)  # pyright: ignore[reportMissingImports]
 
 ACT = Comparison(
     "act",
@@ -214,7 +214,7 @@ def test_success_is_printed_side_by_side(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_both_are_rolled_out_on_the_same_seeds_after_the_same_time(tmp_path: Path) -> None:
-    sizes = dict.fromkeys(CAMERAS, (32, 32))
+    sizes: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, (32, 32))
     store = make_store(tmp_path / "demos.zarr", sizes=sizes, state_size=2, action_size=2)
     benchmark = dataclasses.replace(
         benchmark_in(tmp_path, store), comparisons=[ACT], env={"type": "pixio_toy", "episode_length": 4}
