@@ -27,6 +27,7 @@ POLICIES = {
         "horizon": 4,
         "n_action_steps": 2,
         "down_dims": [8, 16],
+        "n_groups": 2,  # groups of one or two numbers would turn rounding into a sign
         "diffusion_step_embed_dim": 8,
         "drop_n_last_frames": 1,
     },

@@ -9,14 +9,15 @@ from toy_job import make_demonstrations, toy_job
 from toy_run import logged
 
 from pixio_robot.errors import UserError
-from pixio_robot.training import PolicyJob, run_policy_job
+from pixio_robot.training import run_policy_job
 
 
 def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(tmp_path: Path) -> None:
     job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
     record = run_policy_job(job, console=Console(quiet=True))
     (run_dir,) = (tmp_path / "train_policy").iterdir()
-    assert PolicyJob.load(run_dir / "config.yaml") == job
+    job.save(tmp_path / "given.yaml")
+    assert (run_dir / "config.yaml").read_text() == (tmp_path / "given.yaml").read_text()
     assert [episode.seed for episode in record.episodes] == [100000, 100001]
     during = logged(run_dir, "success_rate")
     assert list(during) == [2, 4]
