@@ -17,6 +17,7 @@ def main(cfg: DictConfig) -> None:
     from lerobot_env_pixio.scenes.renderer import FRAMES_PER_LOOK
 
     from pixio_robot.evaluation.probes.comparison import compare_encoders, print_comparison, save_comparison
+    from pixio_robot.evaluation.probes.features import check_probed
     from pixio_robot.evaluation.probes.scenes import labelled_scenes
     from pixio_robot.progress import progress_bar
     from pixio_robot.training.encoder_benchmark import encoders_from
@@ -27,6 +28,8 @@ def main(cfg: DictConfig) -> None:
     fields = OmegaConf.to_container(cfg)
     encoders = encoders_from(fields["encoders"])
     console, families = Console(), cfg.families or list(FAMILIES)
+    for config in encoders.values():
+        check_probed(config, cfg.image_size)
     samples, groups = [], []
     share = cfg.frames // len(families)
     try:

@@ -37,6 +37,21 @@ class ProbeFeatures(NamedTuple):
         return EncoderTokens(self.tokens.global_tokens[rows].float(), self.tokens.patch_tokens[rows].float())
 
 
+def check_probed(config: EncoderConfig, image_size: int) -> None:
+    """Build an encoder and throw it away, so that a mistake is found before scenes are rendered and others probed.
+
+    Raises:
+        UserError: See `VisionEncoder`; or its patch grid for frames of `image_size` px does not divide the label grid.
+    """
+    encoder = None if config.name == PIXELS else VisionEncoder(config)
+    h, w = (image_size // _PIXELS_PATCH,) * 2 if encoder is None else encoder.grid(image_size, image_size)
+    if LABEL_GRID % h or LABEL_GRID % w:
+        raise UserError(
+            f"{config.name} has {h}×{w} patches, which do not divide the label grid of {LABEL_GRID}×{LABEL_GRID}: "
+            f"set its image_size to a power of two."
+        )
+
+
 def probe_features(config: EncoderConfig, scenes: ProbeScenes, advance: Callable[[int], None]) -> ProbeFeatures:
     """Encode all frames once.
 
@@ -46,21 +61,14 @@ def probe_features(config: EncoderConfig, scenes: ProbeScenes, advance: Callable
         advance: Called with the number of frames of each batch.
 
     Raises:
-        UserError: See `VisionEncoder`; or its patch grid does not divide the label grid.
+        UserError: See `VisionEncoder`.
     """
     encode = _pixel_tokens if config.name == PIXELS else VisionEncoder(config)
     parts: list[EncoderTokens] = []
     for frames_BHWC in scenes.frames_NHWC.split(_BATCH):
         parts.append(EncoderTokens(*(tokens.half() for tokens in encode(frames_to_images(frames_BHWC)))))
         advance(len(frames_BHWC))
-    tokens = EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True)))
-    h, w = tokens.patch_tokens.shape[1:3]
-    if LABEL_GRID % h or LABEL_GRID % w:
-        raise UserError(
-            f"{config.name} has {h}×{w} patches, which do not divide the label grid of {LABEL_GRID}×{LABEL_GRID}: "
-            "set image_size of the encoder to a power of two."
-        )
-    return ProbeFeatures(tokens)
+    return ProbeFeatures(EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True))))
 
 
 def _pixel_tokens(images_BCHW: Tensor) -> EncoderTokens:

@@ -11,7 +11,7 @@ from rich.console import Console
 from pixio_robot.encoders import EncoderConfig, EncoderTokens
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.probes.comparison import compare_encoders, comparison_picture, print_comparison
-from pixio_robot.evaluation.probes.features import ProbeFeatures
+from pixio_robot.evaluation.probes.features import ProbeFeatures, check_probed
 from pixio_robot.evaluation.probes.ridge import ridge_path
 from pixio_robot.evaluation.probes.scenes import ProbeScenes, labelled_scenes, split_groups
 from pixio_robot.evaluation.probes.tasks import delta1, mean_iou, nearest_rotation, probe, rotation_error_deg
@@ -173,3 +173,11 @@ def test_frames_that_the_label_grid_does_not_divide_are_refused() -> None:
     )
     with pytest.raises(UserError, match="multiple of 32"):
         labelled_scenes([frame], [0], ["nothing"])
+
+
+def test_an_encoder_whose_patches_do_not_divide_the_label_grid_is_refused_before_all_work() -> None:
+    check_probed(EncoderConfig("pixio_tiny16", weights="random"), 128)
+    with pytest.raises(UserError, match=r"6×6 patches, .* power of two"):
+        check_probed(EncoderConfig("pixio_tiny16", weights="random"), 96)
+    with pytest.raises(UserError, match=r"6×6 patches, .* power of two"):
+        check_probed(EncoderConfig("pixels"), 96)
