@@ -80,11 +80,11 @@ def _summary(results: list[ProbeResult]) -> dict[str, dict[str, Any]]:
 def print_comparison(record: dict[str, Any], console: Console) -> None:
     """Print mean ± standard deviation over seeds, the best of a column in bold."""
     table = Table(title=f"Frozen linear probes, {record['frames']} frames, {len(record['seeds'])} splits")
-    table.add_column("encoder", no_wrap=True)
+    table.add_column("encoder", overflow="fold")
     for name, heading, unit, _ in _COLUMNS:
         arrow = "↑" if name in HIGHER_IS_BETTER else "↓"
         title = "\n".join([*heading.split(), f"{unit} {arrow}"])
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", overflow="fold")
     best = {name: _best(record, name) for name, *_ in _COLUMNS}
     for row in record["rows"]:
         cells = [_cell(row["probes"][name], factor, row["label"] == best[name]) for name, _, _, factor in _COLUMNS]
