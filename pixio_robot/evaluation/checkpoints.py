@@ -52,11 +52,11 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
         )
     config = PreTrainedConfig.from_pretrained(checkpoint)
     config.pretrained_path = checkpoint
-    _check_statistics(checkpoint, config)
+    _check_statistics_fit(checkpoint, config)
     return config
 
 
-def _check_statistics(checkpoint: Path, config: PreTrainedConfig) -> None:
+def _check_statistics_fit(checkpoint: Path, config: PreTrainedConfig) -> None:
     """Check that what the policy normalises has statistics of its size; LeRobot would leave it as it is."""
     modes: dict[str, NormalizationMode] = getattr(config, "normalization_mapping", {})
     for file, step_name, features in (

@@ -1,6 +1,5 @@
 """The log of a pretraining run: the loss of every step as JSON lines, and the bar on the terminal."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 
 from pixio_robot.board import Board
+from pixio_robot.json_lines import append_lines, keep_lines, read_lines
 
 
 class LossIsNoNumberError(Exception):
@@ -43,22 +43,14 @@ class RunLog:
 
     def write(self, *records: dict[str, Any]) -> None:
         """Append one JSON object a line."""
-        if not self.writes:
-            return
-        with self.file.open("a") as file:
-            file.writelines(json.dumps({"phase": self.phase, **record}) + "\n" for record in records)
+        if self.writes:
+            append_lines(self.file, [{"phase": self.phase, **record} for record in records])
 
     def rewind(self, step: int) -> None:
         """Take up the log of an interrupted run, without what it did after `step`."""
-        records = []
-        for line in self.file.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):  # the last line may have been cut off
-                records.append(json.loads(line))
-        records = [record for record in records if record.get("step", 0) <= step]
         if self.writes:
-            unfinished = self.file.with_suffix(".unfinished")
-            unfinished.write_text("".join(json.dumps(record) + "\n" for record in records))
-            unfinished.replace(self.file)
+            keep_lines(self.file, lambda record: record.get("step", 0) <= step)
+        records = [record for record in read_lines(self.file) if record.get("step", 0) <= step]
         self.losses = [record["loss"] for record in records if "loss" in record]
 
     def add(self, loss: Tensor, learning_rate: float, images: list[str]) -> None:

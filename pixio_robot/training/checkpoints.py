@@ -105,7 +105,7 @@ def load_checkpoint(
             f"{last.resolve()} was made by another policy or encoder than the config describes; "
             f"resume with the run's own config."
         )
-    _check_statistics(last, processors)
+    _check_statistics_unchanged(last, processors)
     # Running statistics are of the raw weights anyway; a reference to frozen weights is checked when it is loaded.
     others = {name for name, _ in policy.named_buffers()}
     state = {key: value for key, value in averaged.items() if key in others or key.endswith(REFERENCE_KEY)}
@@ -130,7 +130,9 @@ def point_at(name: str, checkpoint: Path) -> None:
             shutil.rmtree(other)
 
 
-def _check_statistics(checkpoint: Path, processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]) -> None:
+def _check_statistics_unchanged(
+    checkpoint: Path, processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]
+) -> None:
     """Check that the processors normalise as those of the checkpoint do."""
     for processor in processors:
         described = json.loads((checkpoint / "pretrained_model" / f"{processor.name}.json").read_text())

@@ -1,6 +1,5 @@
 """The log of a run: one JSON object a line in `log.jsonl`, and the same numbers as TensorBoard and wandb curves."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
+
+from pixio_robot.json_lines import append_lines, keep_lines, read_lines
 
 
 class Curves(Protocol):
@@ -67,8 +68,7 @@ class RunLog:
         """Append one line; numbers of a `step` go to the open curves, too."""
         if not self._writes:
             return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"phase": phase, **values}) + "\n")
+        append_lines(self.path, [{"phase": phase, **values}])
         if "step" in values:
             numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str)}
             for curves in self._curves:
@@ -76,17 +76,14 @@ class RunLog:
 
     def entries(self, phase: str) -> list[dict[str, Any]]:
         """Return the lines of a phase so far."""
-        return [line for line in self._lines() if line["phase"] == phase]
+        return [line for line in read_lines(self.path) if line["phase"] == phase]
 
     def begin_curves(self, phase: str, step: int) -> None:
         """Open the curves of a phase after a step, which a resumed run has behind it, and drop what lies later."""
         if not self._writes:
             return
         if self.path.exists():
-            kept = [line for line in self._lines() if line["phase"] != phase or line.get("step", 0) <= step]
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            temporary.replace(self.path)
+            keep_lines(self.path, lambda line: line["phase"] != phase or line.get("step", 0) <= step)
         from pixio_robot.board import Board  # here: TensorBoard takes a second to import
 
         self._curves.append(Board(self.path.parent / "tensorboard", step))
@@ -104,9 +101,3 @@ class RunLog:
         seconds = time.perf_counter() - start
         self.phase_seconds[name] = seconds
         self.write(name, event="finished", seconds=round(seconds, 1))
-
-    def _lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        # The last line of a run that was killed may be cut off.
-        return [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]

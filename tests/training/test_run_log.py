@@ -38,10 +38,12 @@ def test_a_resumed_run_draws_each_step_once(tmp_path: Path) -> None:
 def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"phase": "training", "step": 1, "loss": 2.0}\n{"phase": "trai')
     with RunLog(tmp_path, QUIET) as log:
+        log.write("features", event="finished")  # before anything has looked at what is there
         log.begin_curves("training", 1)
         log.write("training", step=2, loss=1.5)
+        assert len(log.entries("features")) == 1
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [line.get("step") for line in lines] == [1, None, 2]
 
 
 def test_a_process_that_does_not_write_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Files of one JSON object a line, in which a killed process may have left half a line."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+
+def append_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Append one JSON object a line."""
+    with file.open("a+b") as stream:
+        stream.seek(max(stream.seek(0, 2) - 1, 0))
+        after_half_a_line = stream.read(1) not in (b"", b"\n")
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        stream.write(("\n" * after_half_a_line + text).encode())
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of all whole lines; none if there is no file."""
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+def keep_lines(file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Drop the other lines; a crash on the way leaves the file as it was."""
+    kept = [record for record in read_lines(file) if keep(record)]
+    temporary = file.with_suffix(".unfinished")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    temporary.replace(file)
