@@ -10,7 +10,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-from lerobot_env_pixio.experts import LiftExpert
+from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
 from lerobot_env_pixio.tasks import ROBOTS
 
@@ -75,13 +75,14 @@ class RobosuiteEnvConfig(EnvConfig):
         """Return one environment, which builds its simulation on the first reset."""
         return RobosuiteEnv(**self.gym_kwargs)
 
-    def make_expert(self, seed: int) -> "LiftExpert":
+    def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
 
         Args:
-            seed: One for each episode: `LiftExpert.reset` starts the same noise again.
+            seed: One for each episode: the expert's `reset` starts the same noise again.
         """
-        return LiftExpert(seed)
+        assert self.task in EXPERTS, f"no expert for {self.task}"
+        return EXPERTS[self.task](seed)
 
     def create_envs(
         self, n_envs: int, use_async_envs: bool = False

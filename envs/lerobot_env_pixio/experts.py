@@ -4,6 +4,7 @@ They act on the simulator's state, but every choice of theirs can be made out fr
 of the same instant (no timers, no hidden phases), so that a policy without memory can imitate them.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import gymnasium
@@ -22,8 +23,8 @@ class Expert(Protocol):
         ...
 
 
-class LiftExpert:
-    """Lifts the cube: down a funnel around it, close when it is between the fingers, up as the fingers meet it.
+class _NoisyExpert(ABC):
+    """A demonstrator whose recorded actions carry noise, and what grasping a cube takes.
 
     Bursts of random displacement are part of the returned action; what follows a burst is the recovery from it.
 
@@ -36,7 +37,7 @@ class LiftExpert:
     POSITION_GAIN = 2.0 / 0.05
     ROTATION_GAIN = 1.0 / 0.5
 
-    # The funnel (metres): within this distance beside the cube's axis go to the cube, further out stay above a cone.
+    # The funnel (metres): within this distance beside the goal's axis go to the goal, further out stay above a cone.
     FUNNEL_RADIUS = 0.008
     FUNNEL_SLOPE = 3.0
     FUNNEL_HEIGHT = 0.08
@@ -66,35 +67,36 @@ class LiftExpert:
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
         """Return the noisy action, float32 (7,)."""
-        action = self.clean_action(observation["agent_pos"].astype(np.float64), info["object_pose"][:3])
+        action = self._decide(observation["agent_pos"].astype(np.float64), info)
         action[:6] += self._noise()
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
-    def clean_action(self, agent_pos: np.ndarray, cube_position: np.ndarray) -> np.ndarray:
-        """Return the action without noise, before clipping.
+    @abstractmethod
+    def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return the action without noise, before clipping (7,)."""
 
-        Args:
-            agent_pos: The environment's proprioception (9,).
-            cube_position: Centre of the cube (3,), metres.
-        """
-        to_cube = cube_position - agent_pos[:3]
-        distance_beside = float(np.linalg.norm(to_cube[:2]))
-        opening = agent_pos[7] - agent_pos[8]
+    def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT) -> np.ndarray:
+        """Return the way (3,), metres, to where the funnel around a goal is entered, or down it."""
+        distance_beside = float(np.linalg.norm(to_goal[:2]))
+        height = np.clip(self.FUNNEL_SLOPE * (distance_beside - self.FUNNEL_RADIUS), 0.0, funnel_height)
+        return to_goal + [0.0, 0.0, height]
 
-        height = np.clip(self.FUNNEL_SLOPE * (distance_beside - self.FUNNEL_RADIUS), 0.0, self.FUNNEL_HEIGHT)
-        move = self.POSITION_GAIN * (to_cube + [0.0, 0.0, height])
-        gripper = -1.0
+    def _is_between_fingers(self, to_cube: np.ndarray, opening: float) -> bool:
+        """Whether the fingers shall close, or stay closed, on the cube."""
         is_closing = opening < self.CLOSING_OPENING
         radius = self.HOLD_RADIUS if is_closing else self.GRASP_RADIUS
-        if distance_beside < radius and -to_cube[2] < (self.HOLD_HEIGHT if is_closing else self.GRASP_HEIGHT):
-            gripper = 1.0
-            lift = np.interp(opening, self.LIFT_OPENING[::-1], (1.0, 0.0))
-            move[2] = lift + (1.0 - lift) * self.POSITION_GAIN * to_cube[2]
+        height = self.HOLD_HEIGHT if is_closing else self.GRASP_HEIGHT
+        return bool(float(np.linalg.norm(to_cube[:2])) < radius and -to_cube[2] < height)
 
+    def _lift(self, opening: float) -> float:
+        """Return how far the fingers hold the cube: 0 before they can have met it, 1 when they hold it."""
+        return float(np.interp(opening, self.LIFT_OPENING[::-1], (1.0, 0.0)))
+
+    def _turn_down(self, agent_pos: np.ndarray) -> np.ndarray:
+        """Return the turn (3,) to straight down, the fingers beside each other along the world's y axis."""
         # Axis-angle (small angles) from the hand's orientation to straight down, quaternion (1, 0, 0, 0) in x y z w.
         x, y, z, w = agent_pos[3:7]
-        turn = self.ROTATION_GAIN * 2.0 * np.sign(x) * np.array([w, z, -y])
-        return np.concatenate([move, turn, [gripper]])
+        return self.ROTATION_GAIN * 2.0 * np.sign(x) * np.array([w, z, -y])
 
     def _noise(self) -> np.ndarray:
         if self._burst_steps_left == 0 and self._rng.random() < self.BURST_CHANCE:
@@ -107,3 +109,117 @@ class LiftExpert:
             self._burst_steps_left -= 1
             noise += self._burst
         return noise
+
+
+class LiftExpert(_NoisyExpert):
+    """Lifts the cube: down a funnel around it, close when it is between the fingers, up as the fingers meet it."""
+
+    def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        return self.clean_action(agent_pos, info["object_pose"][:3])
+
+    def clean_action(self, agent_pos: np.ndarray, cube_position: np.ndarray) -> np.ndarray:
+        """Return the action without noise, before clipping.
+
+        Args:
+            agent_pos: The environment's proprioception (9,).
+            cube_position: Centre of the cube (3,), metres.
+        """
+        to_cube = cube_position - agent_pos[:3]
+        opening = agent_pos[7] - agent_pos[8]
+        move = self.POSITION_GAIN * self._above(to_cube)
+        gripper = -1.0
+        if self._is_between_fingers(to_cube, opening):
+            gripper = 1.0
+            lift = self._lift(opening)
+            move[2] = lift + (1.0 - lift) * self.POSITION_GAIN * to_cube[2]
+        return np.concatenate([move, self._turn_down(agent_pos), [gripper]])
+
+
+class StackExpert(_NoisyExpert):
+    """Puts the cube on the other one: grasp as for `LiftExpert`, carry it up and over, lower it, let go, retreat.
+
+    The fingers keep clear of the other cube while they go down: where it stands close by in the direction in which they
+    open, the hand turns away from it first.
+    """
+
+    # From the other cube's centre up to where this one's shall come to rest: half of 50 mm and half of 40 mm.
+    REST_HEIGHT = 0.045
+    # How much higher the other cube's centre is while both stand on the table (metres).
+    GOAL_EXCESS = 0.005
+    # The cube is let go this close beside its place (metres), and the fingers stay open in the wider region, which begins once
+    # they are further open than a cube between them, held by its corners, can keep them.
+    PLACE_RADIUS, LEFT_RADIUS = 0.010, 0.025
+    LEFT_OPENING = 0.060
+    # It is let go this close above its place (metres), as the opening between the fingers (metres) grows: a cube held by its
+    # corners tips as it touches down, and its centre stays higher.
+    PLACE_HEIGHT = (0.006, 0.020)
+    PLACE_OPENING = (0.044, 0.054)
+    # How high the funnel around the place is. The carried cube's sideways motion fades out as it falls that far below it.
+    CARRY_HEIGHT = 0.04
+    # The fingers hold the cube for certain as it rises off the table (metres).
+    RISE = (0.002, 0.010)
+    # Angle (radians) to keep between the line of the fingers and the way to the other cube, as the distance between the
+    # cubes (metres) grows: the open fingers reach 66 mm out, the other cube's corners 35 mm.
+    CLEAR_DISTANCE = (0.10, 0.12)
+    CLEAR_ANGLE = 0.9
+
+    def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        return self.clean_action(agent_pos, info["object_pose"][:3], info["goal_pose"][:3])
+
+    def clean_action(self, agent_pos: np.ndarray, cube_position: np.ndarray, goal_position: np.ndarray) -> np.ndarray:
+        """Return the action without noise, before clipping.
+
+        Args:
+            agent_pos: The environment's proprioception (9,).
+            cube_position: Centre of the cube to be moved (3,), metres.
+            goal_position: Centre of the cube to put it on (3,), metres.
+        """
+        to_cube = cube_position - agent_pos[:3]
+        to_place = goal_position + [0.0, 0.0, self.REST_HEIGHT] - cube_position
+        opening = agent_pos[7] - agent_pos[8]
+        turn = self._turn_down(agent_pos)
+        if self._is_placed(to_place, opening):
+            move = np.array([0.0, 0.0, 1.0 - self._lift(opening)])
+            turn[2] = 0.0
+            gripper = -1.0
+        elif self._is_between_fingers(to_cube, opening):
+            rise = self.GOAL_EXCESS - (goal_position - cube_position)[2]
+            hold = max(self._lift(opening), float(np.interp(rise, self.RISE, (0.0, 1.0))))
+            move = hold * self._carry(to_place) + (1.0 - hold) * self.POSITION_GAIN * to_cube
+            turn[2] = 0.0
+            gripper = 1.0
+        else:
+            move = self.POSITION_GAIN * self._above(to_cube)
+            turn[2] += self.ROTATION_GAIN * self._clear_yaw(agent_pos, goal_position - cube_position)
+            gripper = -1.0
+        return np.concatenate([move, turn, [gripper]])
+
+    def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
+        radius = self.LEFT_RADIUS if opening > self.LEFT_OPENING else self.PLACE_RADIUS
+        height = np.interp(opening, self.PLACE_OPENING, self.PLACE_HEIGHT)
+        return bool(np.linalg.norm(to_place[:2]) < radius and abs(to_place[2]) < height)
+
+    def _carry(self, to_place: np.ndarray) -> np.ndarray:
+        """Return the move (3,) of the held cube: up first, then over and down the funnel around its place."""
+        way = self._above(to_place, self.CARRY_HEIGHT)
+        move = np.clip(self.POSITION_GAIN * way, -1.0, 1.0)
+        move[:2] *= np.clip(1.0 - way[2] / self.CARRY_HEIGHT, 0.0, 1.0)
+        return move
+
+    def _clear_yaw(self, agent_pos: np.ndarray, to_goal: np.ndarray) -> float:
+        """Return the hand's yaw (radians) at which the fingers keep clear of the other cube."""
+        clear_angle = np.interp(np.linalg.norm(to_goal[:2]), self.CLEAR_DISTANCE, (self.CLEAR_ANGLE, 0.0))
+        # From the way to the other cube to the line of the fingers, which points two ways: modulo half a turn.
+        straight = _wrap_half_turn(np.pi / 2 - np.arctan2(to_goal[1], to_goal[0]))
+        if abs(straight) >= clear_angle:
+            return 0.0
+        now = _wrap_half_turn(straight + 2.0 * np.sign(agent_pos[3]) * agent_pos[4])
+        return float(np.copysign(clear_angle, now) - straight)
+
+
+def _wrap_half_turn(angle: float) -> float:
+    """Return the angle (radians) modulo half a turn, within a quarter turn of zero."""
+    return (angle + np.pi / 2) % np.pi - np.pi / 2
+
+
+EXPERTS: dict[str, type[_NoisyExpert]] = {"Lift": LiftExpert, "Stack": StackExpert}

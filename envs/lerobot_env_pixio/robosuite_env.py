@@ -29,8 +29,9 @@ class RobosuiteEnv(gymnasium.Env):
     position (3, metres, world frame), end-effector quaternion (4, x y z w), gripper joint positions (metres).
     Action: float32 in [-1, 1], see `build_simulation`. Reward: robosuite's sparse one, 1 at success.
     The episode terminates at success and is truncated after `episode_length` steps.
-    ``info`` carries ``is_success`` and ``object_pose`` (position and quaternion x y z w of the task's object: for
-    scripted experts and analysis, never for a policy).
+    ``info`` carries ``is_success``, ``object_pose`` (position and quaternion x y z w of the object that the robot
+    manipulates) and, in tasks where that object is brought to another, the other's pose as ``goal_pose``: for scripted
+    experts and analysis, never for a policy.
 
     Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last, for
     callers that know that nobody will look at them. Physics does not depend on it.
@@ -200,6 +201,11 @@ class RobosuiteEnv(gymnasium.Env):
         )
 
     def _info(self, is_success: bool) -> dict[str, Any]:
-        body = self.data.body(self._task_spec.object_body)
-        object_pose = np.concatenate([body.xpos, np.roll(body.xquat, -1)])
-        return {"is_success": is_success, "object_pose": object_pose}
+        info = {"is_success": is_success, "object_pose": self._pose(self._task_spec.object_body)}
+        if self._task_spec.goal_body is not None:
+            info["goal_pose"] = self._pose(self._task_spec.goal_body)
+        return info
+
+    def _pose(self, body_name: str) -> np.ndarray:
+        body = self.data.body(body_name)
+        return np.concatenate([body.xpos, np.roll(body.xquat, -1)])

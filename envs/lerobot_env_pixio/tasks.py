@@ -11,13 +11,15 @@ class TaskSpec:
 
     Attributes:
         description: The instruction in words, for language-conditioned policies.
-        object_body: MuJoCo body of the object that the task is about.
+        object_body: MuJoCo body of the object that the robot manipulates.
         cameras: Fixed cameras of the scene; the robot adds its own.
+        goal_body: MuJoCo body of the object that the other is brought to, in tasks that have one.
     """
 
     description: str
     object_body: str
     cameras: tuple[str, ...]
+    goal_body: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,19 @@ class RobotSpec:
         return 7 + len(self.gripper_joints)
 
 
+_TABLE_CAMERAS = ("agentview", "birdview", "frontview", "sideview")
+
 TASKS: dict[str, TaskSpec] = {
     "Lift": TaskSpec(
         description="lift the red cube off the table",
         object_body="cube_main",
-        cameras=("agentview", "birdview", "frontview", "sideview"),
+        cameras=_TABLE_CAMERAS,
+    ),
+    "Stack": TaskSpec(
+        description="stack the red cube on the green cube",
+        object_body="cubeA_main",
+        cameras=_TABLE_CAMERAS,
+        goal_body="cubeB_main",
     ),
 }
 

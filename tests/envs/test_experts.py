@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from lerobot_env_pixio import RobosuiteEnvConfig
-from lerobot_env_pixio.experts import LiftExpert
+from lerobot_env_pixio.experts import EXPERTS, Expert, LiftExpert, StackExpert
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
+from lerobot_env_pixio.tasks import TASKS
 
 CONFIG = RobosuiteEnvConfig(image_size=16)  # the expert looks at no pixel
+STACK_CONFIG = RobosuiteEnvConfig(task="Stack", image_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,14 @@ def env() -> RobosuiteEnv:
     env.close()
 
 
-def demonstrate(env: RobosuiteEnv, expert: LiftExpert, seed: int) -> tuple[np.ndarray, bool, float]:
+@pytest.fixture(scope="module")
+def stack_env() -> RobosuiteEnv:
+    env = STACK_CONFIG.make_env()
+    yield env
+    env.close()
+
+
+def demonstrate(env: RobosuiteEnv, expert: Expert, seed: int) -> tuple[np.ndarray, bool, float]:
     """Return the actions of an episode, whether it succeeded, and the sum of its rewards."""
     observation, info = env.reset(seed=seed)
     expert.reset(env)
@@ -85,3 +94,56 @@ def test_grip_is_decided_by_what_can_be_seen() -> None:
     assert act(0.0, 0.0, 0.042)[[2, 6]] == pytest.approx([1, 1])  # holding it: up
     assert act(0.0, 0.015, 0.042)[6] == 1  # slipping: hold on
     assert act(0.0, 0.03, 0.01)[6] == -1  # closed on nothing: open again
+
+
+def test_every_task_has_an_expert() -> None:
+    assert set(EXPERTS) == set(TASKS)
+    for task, expert in EXPERTS.items():
+        assert type(RobosuiteEnvConfig(task=task).make_expert(0)) is expert
+
+
+def test_stacks_and_repeats_itself(stack_env: RobosuiteEnv) -> None:
+    episodes = [demonstrate(stack_env, STACK_CONFIG.make_expert(seed), seed) for seed in range(200, 206)]
+    assert all(success for _, success, _ in episodes)
+    assert all(reward == 1.0 for _, _, reward in episodes)
+    assert 35 < np.mean([len(actions) for actions, _, _ in episodes]) < 100
+    again, _, _ = demonstrate(stack_env, STACK_CONFIG.make_expert(200), 200)
+    np.testing.assert_array_equal(again, episodes[0][0])
+
+
+def test_stacking_is_decided_by_what_can_be_seen() -> None:
+    expert = StackExpert(0)
+    goal = np.array([0.0, 0.0, 0.825])  # the other cube, 50 mm high on a table at 0.8 m
+    place = 0.87
+
+    def held(beside: float, height: float, opening: float, yaw: float = 0.0) -> np.ndarray:
+        cube = np.array([beside, 0.0, height])
+        turned = [np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0]
+        agent_pos = np.array([*cube, *turned, opening / 2, -opening / 2])
+        return expert.clean_action(agent_pos, cube, goal)
+
+    assert held(0.1, 0.82, 0.08)[[0, 2, 6]] == pytest.approx([0, 0, 1])  # around the cube: close, stay
+    assert held(0.1, 0.82, 0.04)[[0, 2, 6]] == pytest.approx([0, 1, 1])  # holding it on the table: straight up
+    assert held(0.1, 0.90, 0.04)[0] < -0.4  # high enough to pass over the other: go there
+    assert held(0.1, 0.90, 0.055)[0] < -0.4  # also when it is held by its corners
+    assert held(0.0, 0.90, 0.04)[[2, 6]] == pytest.approx([-1, 1])  # above its place: lower it
+    assert held(0.0, place + 0.003, 0.04)[6] == -1  # there: let go
+    assert held(0.015, place, 0.04)[6] == 1  # near the edge: not yet
+    assert held(0.015, place, 0.07)[[2, 6]] == pytest.approx([1, -1])  # let go near the edge: leave it, retreat
+    assert held(0.0, 0.82, 0.04, yaw=0.5)[5] == 0  # a cube between the fingers is not turned
+
+
+def test_fingers_keep_clear_of_the_other_cube() -> None:
+    expert = StackExpert(0)
+    cube = np.array([0.0, 0.0, 0.82])
+
+    def turn(goal_x: float, goal_y: float, yaw: float = 0.0) -> float:
+        agent_pos = np.array([0, 0, 1, np.cos(yaw / 2), np.sin(yaw / 2), 0, 0, 0.04, -0.04])
+        return expert.clean_action(agent_pos, cube, np.array([goal_x, goal_y, 0.825]))[5]
+
+    assert turn(0.07, 0.0) == 0  # the fingers go down beside the way to the other cube
+    assert turn(0.0, 0.15) == 0  # in their line, but far
+    assert turn(0.01, 0.07) > 1  # in their line: turn away from it, in the shorter sense
+    assert turn(-0.01, 0.07) < -1
+    assert turn(0.01, 0.07, yaw=-0.4) < 0  # and on in that sense, once turned
+    assert turn(0.07, 0.0, yaw=0.4) < -0.5  # no need: straight again

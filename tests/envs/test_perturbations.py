@@ -21,8 +21,8 @@ def play(env: RobosuiteEnv, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray
     return np.stack(states), observation["pixels"]
 
 
-def make(perturbation: str) -> RobosuiteEnv:
-    return RobosuiteEnvConfig(perturbation=perturbation, image_size=64).make_env()
+def make(perturbation: str, task: str = "Lift") -> RobosuiteEnv:
+    return RobosuiteEnvConfig(task=task, perturbation=perturbation, image_size=64).make_env()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,14 @@ def test_looks_change_with_the_seed_and_physics_never(
         assert 0.15 < frames["agentview"].mean() / nominal[1]["agentview"].mean() < 0.65
     if name == "camera":  # the camera on the hand stays where it is mounted
         np.testing.assert_array_equal(frames["robot0_eye_in_hand"], nominal[1]["robot0_eye_in_hand"])
+
+
+def test_other_tasks_tables_are_found() -> None:
+    env, plain = make("table_texture", "Stack"), make("none", "Stack")
+    frames, nominal = env.reset(seed=3)[0]["pixels"], plain.reset(seed=3)[0]["pixels"]
+    env.close()
+    plain.close()
+    assert np.abs(frames["agentview"].astype(int) - nominal["agentview"]).mean() > 3
 
 
 def test_unknown_perturbation_offers_the_nearest() -> None:

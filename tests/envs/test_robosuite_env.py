@@ -112,6 +112,23 @@ def test_cube_appears_where_a_pinhole_camera_sees_it(profile: str) -> None:
     env.close()
 
 
+def test_stacks_info_tells_the_cubes_apart() -> None:
+    """The object is the red cube, the goal the green one: each is seen where its pose says."""
+    env = RobosuiteEnvConfig(task="Stack", camera_names=["agentview"]).make_env()
+    observation, info = env.reset(seed=1)
+    frame = observation["pixels"]["agentview"].astype(int)
+    view = env.data.camera("agentview")
+    focal = 64 / np.tan(np.deg2rad(env.model.camera("agentview").fovy[0]) / 2)
+    for key, channel, others in (("object_pose", 0, [1, 2]), ("goal_pose", 1, [0, 2])):
+        rows, columns = np.nonzero((frame[..., channel, None] > 1.4 * frame[..., others]).all(-1))
+        right, up, backward = view.xmat.reshape(3, 3).T @ (info[key][:3] - view.xpos)
+        assert len(rows) > 40, key
+        assert abs(rows.mean() - (64 - focal * up / -backward)) < 4, key
+        assert abs(columns.mean() - (64 + focal * right / -backward)) < 4, key
+    assert info["goal_pose"].shape == (7,)
+    env.close()
+
+
 def test_undrawn_geoms_do_not_change_a_frame() -> None:
     """The fast profile skips what a camera cannot see; a renderer that draws everything must give the same bits."""
     cameras = ["agentview", "robot0_eye_in_hand", "frontview"]
@@ -148,6 +165,7 @@ def test_state_and_action_conventions(env: RobosuiteEnv) -> None:
     np.testing.assert_allclose(observation["agent_pos"][:3], hand, atol=1e-6)
     assert observation["agent_pos"][3] > 0.95  # x of x y z w: the hand points down, half a turn about x
     np.testing.assert_allclose(np.linalg.norm(observation["agent_pos"][3:7]), 1, atol=1e-5)
+    assert set(info) == {"is_success", "object_pose"}
     assert info["object_pose"][2] == pytest.approx(0.83, abs=0.01)  # dropped onto the table at 0.8 m
     for axis in range(3):
         start = env.reset(seed=0)[0]["agent_pos"]
