@@ -150,6 +150,8 @@ class StackExpert(_NoisyExpert):
     # they are further open than a cube between them, held by its corners, can keep them.
     PLACE_RADIUS, LEFT_RADIUS = 0.010, 0.025
     LEFT_OPENING = 0.060
+    # Upward action as the opening (metres) grows: the hand stays until it holds nothing that it could take along.
+    RETREAT_OPENING = (0.060, 0.068)
     # It is let go this close above its place (metres), as the opening between the fingers (metres) grows: a cube held by its
     # corners tips as it touches down, and its centre stays higher.
     PLACE_HEIGHT = (0.006, 0.020)
@@ -179,7 +181,7 @@ class StackExpert(_NoisyExpert):
         opening = agent_pos[7] - agent_pos[8]
         turn = self._turn_down(agent_pos)
         if self._is_placed(to_place, opening):
-            move = np.array([0.0, 0.0, 1.0 - self._lift(opening)])
+            move = np.array([0.0, 0.0, np.interp(opening, self.RETREAT_OPENING, (0.0, 1.0))])
             turn[2] = 0.0
             gripper = -1.0
         elif self._is_between_fingers(to_cube, opening):
