@@ -1,16 +1,21 @@
-"""Other light and small shifts of frames, the same whenever an episode and its copy are asked for.
+"""Frames in other light, with other surfaces and slightly shifted: what a policy shall not depend on.
 
-Shape letters: B frames, C channels, H and W pixels.
+Changes are drawn for every few steps of an episode and fade from one to the next: a history of frames stays nearly
+consistent, one episode shows many changes, and a frame's change does not depend on the batch it is in.
+
+Shape letters: B frames, C channels, H and W pixels, K pixels of a kernel's side.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from pixio_robot.pretraining.augment import ColourChanges, Photometric, change_photometrically, draw_changes
+from pixio_robot.pretraining.augment import ColourChanges, Photometric, Range, change_photometrically, draw_changes
 
 
 @dataclass(frozen=True)
@@ -18,50 +23,161 @@ class Augmentation:
     """How far copies differ from their frames."""
 
     photometric: Photometric
+    convolution: Range
+    """Weight of the frame after a random convolution, in odd copies."""
+    overlay: Range
+    """Weight of random patterns laid over the frame, in even copies."""
     shift: float
     """Largest shift up, down, left or right, as a share of the side; border pixels are repeated."""
+    steps: int
+    """Steps from one draw to the next."""
 
 
-# Light changes milder than in pretraining: the policy must still tell the objects apart. Shifts as in D. Yarats et
-# al. 2020, "Image augmentation is all you need", arXiv 2004.13649: 4 of 84 px.
+# Colours vary less than in pretraining: the policy must still tell objects apart. Random convolutions as in Z. Xu et
+# al. 2021, "Robust and generalizable visual representation learning via random convolutions", arXiv 2007.13003;
+# overlays as in N. Hansen and X. Wang 2021, "Generalization in reinforcement learning by soft data augmentation", arXiv
+# 2011.13389, of patterns instead of photographs; shifts as in D. Yarats et al. 2020, "Image augmentation is all you
+# need", arXiv 2004.13649: 4 of 84 px.
 AUGMENTATION = Augmentation(
     Photometric(
         probability=1.0,
-        brightness=(0.4, 1.4),
-        channel_gain=(0.8, 1.2),
-        contrast=(0.7, 1.3),
+        brightness=(0.2, 1.5),
+        channel_gain=(0.7, 1.3),
+        contrast=(0.6, 1.4),
         saturation=(0.5, 1.5),
         hue=0.05,
         grey=0.0,
     ),
+    convolution=(0.0, 1.0),
+    overlay=(0.0, 0.6),
     shift=4 / 84,
+    steps=8,
 )
+KERNEL_SIDES = (1, 3, 5)
 
 
-def augment(images_BCHW: Tensor, episodes: Sequence[int], stream: str) -> Tensor:
-    """Return frames in other light and slightly shifted, all frames of an episode alike.
+class _Change(NamedTuple):
+    """A drawn change; numbers of two changes can be mixed."""
 
-    A history of frames thus stays consistent, and a change depends on the episode and not on the batch.
+    colours: ColourChanges  # of one frame
+    shift_12: Tensor  # down and right, pixels, not rounded
+    weight_1111: Tensor  # of what is laid over the frame
+    kernel_133KK: Tensor | None  # what is laid over is the frame after this convolution,
+    pattern_1CHW: Tensor | None  # or this
+
+
+def augment(images_BCHW: Tensor, episodes: Sequence[int], steps: Sequence[int], copy: int, stream: str) -> Tensor:
+    """Return frames in other light, with other surfaces and slightly shifted.
 
     Args:
         images_BCHW: Frames in [0, 1].
         episodes: The episode of each frame.
+        steps: The step of each frame in its episode.
+        copy: Number of the copy, from 1: odd ones are convolved, even ones have patterns laid over them.
         stream: Names an independent sequence of changes.
     """
     size = (int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
-    drawn = {episode: _draw(episode, stream, size) for episode in set(episodes)}
-    changes = ColourChanges(*(torch.cat([drawn[episode][0][part] for episode in episodes]) for part in range(2)))
-    shifts_B2 = torch.stack([drawn[episode][1] for episode in episodes]).to(images_BCHW.device)
-    return _shift(change_photometrically(images_BCHW, changes), shifts_B2)
+    drawn: dict[tuple[int, int], _Change] = {}
+
+    def change(episode: int, draw: int) -> _Change:
+        if (episode, draw) not in drawn:
+            drawn[episode, draw] = _draw(f"{stream} {copy} {episode} {draw}", copy % 2 == 1, size)
+        return drawn[episode, draw]
+
+    changes = []
+    for episode, step in zip(episodes, steps, strict=True):
+        draw, since = divmod(step, AUGMENTATION.steps)
+        changes.append(_mixed(change(episode, draw), change(episode, draw + 1), since / AUGMENTATION.steps))
+    all_changes = _joined(changes)
+    looks_BCHW = change_photometrically(_lay_over(images_BCHW, all_changes), all_changes.colours)
+    return _shift(looks_BCHW, all_changes.shift_12.round().long().to(images_BCHW.device))
 
 
-def _draw(episode: int, stream: str, size: tuple[int, int]) -> tuple[ColourChanges, Tensor]:
-    """Draw the change of an episode: colours, and the shift down and right in pixels (2,)."""
-    seed = hashlib.sha256(f"{stream} {episode}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(seed[:8], "little", signed=True))
-    changes = draw_changes(1, AUGMENTATION.photometric, generator)
-    reach = torch.tensor([round(AUGMENTATION.shift * side) for side in size])
-    return changes, (torch.rand(2, generator=generator) * (2 * reach + 1)).long() - reach
+def _draw(seed: str, convolves: bool, size: tuple[int, int]) -> _Change:
+    digest = hashlib.sha256(seed.encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    limits = AUGMENTATION.convolution if convolves else AUGMENTATION.overlay
+    reach_2 = torch.tensor([AUGMENTATION.shift * side for side in size])
+    return _Change(
+        colours=draw_changes(1, AUGMENTATION.photometric, generator),
+        shift_12=reach_2 * (2 * torch.rand(1, 2, generator=generator) - 1),
+        weight_1111=torch.empty(1, 1, 1, 1).uniform_(*limits, generator=generator),
+        kernel_133KK=_draw_kernel(generator) if convolves else None,
+        pattern_1CHW=None if convolves else _draw_pattern(size, generator),
+    )
+
+
+def _draw_kernel(generator: torch.Generator) -> Tensor:
+    """Draw a convolution of colours (1, 3, 3, K, K), which keeps the variance of noise; smaller ones lie in the middle."""
+    side = KERNEL_SIDES[int(torch.randint(len(KERNEL_SIDES), (1,), generator=generator))]
+    kernel_33KK = torch.randn(3, 3, side, side, generator=generator) / (3 * side * side) ** 0.5
+    return functional.pad(kernel_33KK, [(KERNEL_SIDES[-1] - side) // 2] * 4)[None]
+
+
+def _draw_pattern(size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Draw coloured noise of coarse to fine grids, each with soft or hard edges, in [0, 1]: (1, 3, H, W)."""
+    roughness = float(torch.empty(()).uniform_(0.4, 1.4, generator=generator))
+    pattern_1CHW = torch.zeros(1, 3, *size)
+    octave = 1
+    while 2**octave <= min(size):
+        grid = torch.rand(1, 3, 2**octave, 2**octave, generator=generator) - 0.5
+        mode = "bilinear" if torch.rand((), generator=generator) < 0.5 else "nearest"
+        pattern_1CHW += roughness**octave * functional.interpolate(grid, size, mode=mode)
+        octave += 1
+    low, high = pattern_1CHW.min(), pattern_1CHW.max()
+    return (pattern_1CHW - low) / (high - low).clamp(min=1e-6)
+
+
+def _mixed(before: _Change, after: _Change, share: float) -> _Change:
+    """Return the change a share of the way from one to the other."""
+
+    def mix(one: Tensor, other: Tensor) -> Tensor:
+        return torch.lerp(one, other, share)
+
+    def mix_any(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        return None if one is None or other is None else mix(one, other)
+
+    return _Change(
+        colours=ColourChanges(*(mix(one, other) for one, other in zip(before.colours, after.colours, strict=True))),
+        shift_12=mix(before.shift_12, after.shift_12),
+        weight_1111=mix(before.weight_1111, after.weight_1111),
+        kernel_133KK=mix_any(before.kernel_133KK, after.kernel_133KK),
+        pattern_1CHW=mix_any(before.pattern_1CHW, after.pattern_1CHW),
+    )
+
+
+def _joined(changes: Sequence[_Change]) -> _Change:
+    """Join changes of one frame each along the batch."""
+    kernels = [change.kernel_133KK for change in changes if change.kernel_133KK is not None]
+    patterns = [change.pattern_1CHW for change in changes if change.pattern_1CHW is not None]
+    return _Change(
+        colours=ColourChanges(*(torch.cat([change.colours[part] for change in changes]) for part in range(2))),
+        shift_12=torch.cat([change.shift_12 for change in changes]),
+        weight_1111=torch.cat([change.weight_1111 for change in changes]),
+        kernel_133KK=torch.cat(kernels) if kernels else None,
+        pattern_1CHW=torch.cat(patterns) if patterns else None,
+    )
+
+
+def _lay_over(images_BCHW: Tensor, changes: _Change) -> Tensor:
+    device = images_BCHW.device
+    weight_B111 = changes.weight_1111.to(device)
+    if changes.pattern_1CHW is not None:
+        return torch.lerp(images_BCHW, changes.pattern_1CHW.to(device), weight_B111)
+    assert changes.kernel_133KK is not None
+    return torch.lerp(images_BCHW, _convolve(images_BCHW, changes.kernel_133KK.to(device)), weight_B111).clamp(0, 1)
+
+
+def _convolve(images_BCHW: Tensor, kernels_B33KK: Tensor) -> Tensor:
+    """Convolve each image with its own kernel; contrast and mean brightness stay the image's."""
+    batch, channels, height, width = images_BCHW.shape
+    border = kernels_B33KK.shape[-1] // 2
+    padded = functional.pad(images_BCHW, [border] * 4, mode="replicate")
+    convolved = functional.conv2d(padded.flatten(0, 1)[None], kernels_B33KK.flatten(0, 1), groups=batch)
+    convolved_BCHW = convolved.view(batch, channels, height, width)
+    convolved_BCHW = convolved_BCHW - convolved_BCHW.mean(dim=(2, 3), keepdim=True)
+    spread_B111, wanted_B111 = (of.std(dim=(1, 2, 3), keepdim=True) for of in (convolved_BCHW, images_BCHW))
+    return convolved_BCHW * (wanted_B111 / spread_B111.clamp(min=1e-4)) + images_BCHW.mean(dim=(1, 2, 3), keepdim=True)
 
 
 def _shift(images_BCHW: Tensor, shifts_B2: Tensor) -> Tensor:

@@ -150,8 +150,10 @@ def _encode_missing(
         frames_BHWC = torch.from_numpy(store.read(key, first, last)).to(device)
         images_BCHW = frames_to_images(frames_BHWC)
         if copy:
-            episodes = np.searchsorted(store.episode_ends, np.arange(first, last), side="right")
-            images_BCHW = augment(images_BCHW, episodes.tolist(), f"{key} {copy}")
+            steps = np.arange(first, last)
+            episodes = np.searchsorted(store.episode_ends, steps, side="right")
+            steps_in_episode = steps - np.concatenate([[0], store.episode_ends])[episodes]
+            images_BCHW = augment(images_BCHW, episodes.tolist(), steps_in_episode.tolist(), copy, key)
         tokens_BND = encoder(images_BCHW).flatten()
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
         array.attrs["frames_done"] = last
