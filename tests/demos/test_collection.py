@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import mount_small_disk, run_forked
 from lerobot.envs.configs import PushtEnv
 from rich.console import Console
 from toy_expert_env import ToyExpertEnvConfig
@@ -166,13 +167,18 @@ def test_never_reaches_seeds_of_evaluation(path, screen):
     assert DemoStore.open(path).episode_seeds.tolist() == [99_998, 99_999]
 
 
-def test_full_disk_keeps_finished_demonstrations(small_disk, tmp_path, screen):
-    config = ToyExpertEnvConfig(image_size=48, camera_names=["front"], memory=str(tmp_path))
+def collect_on_full_disk(folder: Path, memory: Path) -> None:
+    mount_small_disk(folder)
+    config = ToyExpertEnvConfig(image_size=48, camera_names=["front"], memory=str(memory))
     with pytest.raises(UserError, match="disk is full"):
-        collect(config, small_disk / "demos.zarr", 1000, workers=2, console=screen)
-    store = DemoStore.open(small_disk / "demos.zarr")
+        collect(config, folder / "demos.zarr", 1000, workers=2, console=Screen())
+    store = DemoStore.open(folder / "demos.zarr")
     assert store.num_episodes > 2
     store.episode(store.num_episodes - 1)
+
+
+def test_full_disk_keeps_finished_demonstrations(tmp_path):
+    assert run_forked(collect_on_full_disk, tmp_path / "disk", tmp_path, timeout=120) == 0
     assert_no_process_left(tmp_path)
 
 

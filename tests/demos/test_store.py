@@ -11,27 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from forked import FORK, enlarge_small_disk, mount_small_disk, run_forked
 from numbered_episodes import FEATURES, append_numbered, assert_holds_numbered, random_episode
 
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.errors import UserError
 
 # Forked, since a process that imports torch anew takes seconds; the store knows nothing of its writer's past.
-FORK = multiprocessing.get_context("fork")
-
-
-def run_forked(function: Callable[..., None], *arguments: object) -> int:
-    process = FORK.Process(target=function, args=arguments)
-    process.start()
-    process.join(timeout=30)
-    assert process.exitcode is not None
-    return process.exitcode
 
 
 def test_reads_back_what_was_appended(make_store):
@@ -235,8 +226,9 @@ def append_endlessly(store: DemoStore) -> None:
         append_numbered(store, number)
 
 
-def test_full_disk_keeps_finished_episodes(small_disk):
-    store = DemoStore.create(small_disk / "demos.zarr", FEATURES, {"fps": 20})
+def append_on_full_disk(folder: Path) -> None:
+    mount_small_disk(folder)
+    store = DemoStore.create(folder / "demos.zarr", FEATURES, {"fps": 20})
     with pytest.raises(UserError, match=r"disk is full.* finished episodes are kept") as caught:
         append_endlessly(store)
     assert os.strerror(errno.ENOSPC) in str(caught.value)
@@ -245,10 +237,14 @@ def test_full_disk_keeps_finished_episodes(small_disk):
     assert_holds_numbered(store, number)
     assert_holds_numbered(DemoStore.open(store.path), number)
 
-    subprocess.run(["mount", "-o", "remount,size=800k", str(small_disk)], check=True)
+    enlarge_small_disk(folder)
     append_numbered(store, number)
     assert_holds_numbered(store, number + 1)
     assert_holds_numbered(DemoStore.open(store.path), number + 1)
+
+
+def test_full_disk_keeps_finished_episodes(tmp_path):
+    assert run_forked(append_on_full_disk, tmp_path / "disk") == 0
 
 
 def append_under_file_size_limit(path: Path) -> None:
