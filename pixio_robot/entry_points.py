@@ -78,7 +78,13 @@ def _name_the_wrong_override(config_name: str, parsed: list[Override], lines: li
             hydra.compose(config_name, lines[: position + 1])
         except (HydraException, OmegaConfBaseException) as error:
             key = override.get_key_element()
-            known = list(_flat_keys(hydra.compose(config_name, lines[:position])))
+            before = hydra.compose(config_name, lines[:position])
+            known = list(_flat_keys(before))
+            if key in known and isinstance(override.value(), dict) and OmegaConf.is_dict(OmegaConf.select(before, key)):
+                raise UserError(
+                    f"{override.input_line!r} names entries that {key} does not have: add one with '+{key}.NAME=…', "
+                    f"drop one with '~{key}.NAME', or replace them all with '~{key}' '+{override.input_line}'."
+                ) from error
             if key in known:
                 raise UserError(f"{override.input_line!r}: {str(error).splitlines()[0]}") from error
             raise UserError(f"Unknown key {key!r}. {_nearest_keys(key, known)}") from error

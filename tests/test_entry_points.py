@@ -104,3 +104,11 @@ def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
 
 def test_perturbations_are_chosen_on_the_command_line() -> None:
     check_overrides("evaluate_policy", ["checkpoint=somewhere", "env.perturbation=light"])
+
+
+def test_another_set_of_rows_is_explained_and_works_as_explained() -> None:
+    with raises(
+        UserError, match=r"entries that encoders does not have.*'~encoders' '\+encoders=\{a:\{name:resnet18\}\}'"
+    ):
+        check_overrides("benchmark_encoders", ["encoders={a:{name:resnet18}}"])
+    check_overrides("benchmark_encoders", ["~encoders", "+encoders={a:{name:resnet18}}"])
