@@ -1,5 +1,7 @@
 """Collects demonstrations of a scripted expert into a store, on several cores."""
 
+import hashlib
+import json
 import os
 from collections.abc import Generator
 from contextlib import closing
@@ -23,6 +25,13 @@ FIRST_EVALUATION_SEED = 100_000
 
 # An expert that fails so often in a row does not solve the task.
 _MAX_FAILURES_IN_A_ROW = 20
+
+
+def store_path_for(env_config: EnvConfig, folder: Path) -> Path:
+    """Name the store of an environment's demonstrations: by its task and a hash of everything that shapes them."""
+    description = describe_env(env_config)
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:8]
+    return folder / f"{description['type']}_{description['task']}_{digest}.zarr"
 
 
 def collect(

@@ -30,7 +30,7 @@ class TrainerConfig:
     cache_features: bool = True
     """Encode each frame once before training; only a frozen encoder can."""
     augmented_copies: int = 0
-    """Copies of each frame in other light and slightly shifted that are cached beside the frame itself."""
+    """Copies of each frame in other light, with other surfaces and slightly shifted, cached beside the frame itself."""
     encoder_learning_rate: float | None = None
     """Peak for the encoder's last layer; None is a tenth of learning_rate for `finetune`, all of it for `lora`."""
     encoder_layer_decay: float = 0.75

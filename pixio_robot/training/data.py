@@ -1,10 +1,6 @@
 """What a policy is trained on: demonstrations wherever they come from, and a frozen encoder's tokens of them."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lerobot.envs import EnvConfig
 from rich.console import Console
@@ -13,7 +9,6 @@ from pixio_robot.demos import DemoStore
 from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.errors import UserError
-from pixio_robot.evaluation.environments import describe_env
 from pixio_robot.progress import phase_progress
 from pixio_robot.training.config import DemosConfig
 from pixio_robot.training.feature_cache import FeatureCache, cache_features
@@ -32,9 +27,9 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
     if demos.source == "lerobot":
         assert demos.root is not None
         return _imported(Path(demos.root), Path(demos.path) if demos.path else None, demos_root, console)
-    from pixio_robot.demos.collection import collect
+    from pixio_robot.demos.collection import collect, store_path_for
 
-    path = Path(demos.path) if demos.path else demos_root / f"{_env_name(describe_env(env_config))}.zarr"
+    path = Path(demos.path) if demos.path else store_path_for(env_config, demos_root)
     return collect(
         env_config, path, demos.episodes, first_seed=demos.first_seed, workers=demos.workers, console=console
     )
@@ -57,12 +52,6 @@ def _imported(root: Path, path: Path | None, demos_root: Path, console: Console)
         )
     console.print(f"reusing {path}", highlight=False, soft_wrap=True)
     return store
-
-
-def _env_name(description: Mapping[str, Any]) -> str:
-    """Name an environment for its demonstrations: the task and a hash of everything that shapes them."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{description['type']}_{description['task']}_{digest}"
 
 
 def encoder_features(

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forked import mount_small_disk, run_forked
 from lerobot.envs.configs import PushtEnv
 from rich.console import Console
 from toy_expert_env import ToyExpertEnvConfig
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.demos.collection import collect
+from pixio_robot.demos.collection import collect, store_path_for
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import env_config_from
+from pixio_robot.training import DemosConfig
+from pixio_robot.training.data import open_demonstrations
 
 
 class Screen(Console):
@@ -167,18 +168,23 @@ def test_never_reaches_seeds_of_evaluation(path, screen):
     assert DemoStore.open(path).episode_seeds.tolist() == [99_998, 99_999]
 
 
-def collect_on_full_disk(folder: Path, memory: Path) -> None:
-    mount_small_disk(folder)
-    config = ToyExpertEnvConfig(image_size=48, camera_names=["front"], memory=str(memory))
-    with pytest.raises(UserError, match="disk is full"):
-        collect(config, folder / "demos.zarr", 1000, workers=2, console=Screen())
-    store = DemoStore.open(folder / "demos.zarr")
-    assert store.num_episodes > 2
-    store.episode(store.num_episodes - 1)
+def test_training_finds_what_was_collected(tmp_path, screen):
+    config = ToyExpertEnvConfig()
+    collected = collect(config, store_path_for(config, tmp_path / "demos"), 2, workers=1, console=screen)
+    found = open_demonstrations(DemosConfig("scripted", episodes=2), config, tmp_path, screen)
+    assert found.path == collected.path
+    assert "Reusing all 2 demonstrations" in screen.text
 
 
 def test_full_disk_keeps_finished_demonstrations(tmp_path):
-    assert run_forked(collect_on_full_disk, tmp_path / "disk", tmp_path, timeout=120) == 0
+    script = Path(__file__).parent / "collect_on_full_disk.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "disk"), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    message, kept = done.stdout.splitlines()
+    assert "disk is full" in message
+    assert 2 < int(kept) < 1000
     assert_no_process_left(tmp_path)
 
 
