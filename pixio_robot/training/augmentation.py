@@ -25,6 +25,8 @@ class Augmentation:
     photometric: Photometric
     convolution: Range
     """Weight of the frame after a random convolution, in odd copies."""
+    kernel_sides: tuple[int, ...]
+    """Sides of the convolutions' kernels, in pixels, ascending and odd."""
     overlay: Range
     """Weight of random patterns laid over the frame, in even copies."""
     shift: float
@@ -49,11 +51,11 @@ AUGMENTATION = Augmentation(
         grey=0.0,
     ),
     convolution=(0.0, 1.0),
+    kernel_sides=(1, 3, 5),
     overlay=(0.0, 0.6),
     shift=4 / 84,
     steps=8,
 )
-KERNEL_SIDES = (1, 3, 5)
 
 
 class _Change(NamedTuple):
@@ -109,9 +111,10 @@ def _draw(seed: str, convolves: bool, size: tuple[int, int]) -> _Change:
 
 def _draw_kernel(generator: torch.Generator) -> Tensor:
     """Draw a convolution of colours (1, 3, 3, K, K), which keeps the variance of noise; smaller ones lie in the middle."""
-    side = KERNEL_SIDES[int(torch.randint(len(KERNEL_SIDES), (1,), generator=generator))]
+    sides = AUGMENTATION.kernel_sides
+    side = sides[int(torch.randint(len(sides), (1,), generator=generator))]
     kernel_33KK = torch.randn(3, 3, side, side, generator=generator) / (3 * side * side) ** 0.5
-    return functional.pad(kernel_33KK, [(KERNEL_SIDES[-1] - side) // 2] * 4)[None]
+    return functional.pad(kernel_33KK, [(sides[-1] - side) // 2] * 4)[None]
 
 
 def _draw_pattern(size: tuple[int, int], generator: torch.Generator) -> Tensor:
