@@ -118,15 +118,19 @@ def check_files(root: Path, name: str, array: zarr.Array, n_rows: int) -> None:
 
 @contextlib.contextmanager
 def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
-    """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`."""
+    """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`.
+
+    Of several around each other, the outermost knows what is kept in the end.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
+    except (OSError, UserError) as error:
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        if not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
             raise
         raise UserError(
-            f"The disk is full ({error.strerror}) while writing {path}: {what_is_kept}; free some space and run again."
-        ) from error
+            f"The disk is full ({cause.strerror}) while writing {path}: {what_is_kept}; free some space and run again."
+        ) from cause
 
 
 @contextlib.contextmanager

@@ -4,8 +4,8 @@ import contextlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +19,25 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.video_utils import decode_video_frames
 from rich.console import Console
 
-from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
+from pixio_robot.demos.resizing import fit_frames
 from pixio_robot.demos.store import DemoStore
-from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
+from pixio_robot.demos.transfer import (
+    Episode,
+    Record,
+    check_not_empty,
+    explains_unreadable,
+    made_whole,
+    write_store,
+)
 from pixio_robot.errors import UserError
 from pixio_robot.progress import progress_bar
 
 _SUCCESS_KEY = "next.success"
-# What LeRobot's format has no place for: attributes and seeds.
+# What LeRobot's format has no place for.
 _EXTRA_FILE = Path("meta/pixio_robot.json")
-_DERIVED_ATTRIBUTES = {"schema", "schema_version", "codec", "tasks", "features", "fps"}
 _FRAMES_AT_ONCE = 128
-
-
-def convert(
-    source: Path,
-    destination: Path,
-    *,
-    use_videos: bool = True,
-    image_size: int | None = None,
-    console: Console | None = None,
-) -> None:
-    """Convert a demonstration store to a LeRobotDataset, or a LeRobotDataset to a demonstration store.
-
-    Args:
-        source: Either; which one it is decides the direction.
-        destination: Folder to make.
-        use_videos: For a LeRobotDataset: see `export_lerobot`.
-        image_size: For a demonstration store: see `import_lerobot`.
-        console: Where to show progress: standard error by default.
-
-    Raises:
-        UserError: The source is neither, or see the two functions.
-    """
-    if (source / "zarr.json").exists():
-        repo_id = f"local/{destination.name}"
-        export_lerobot(DemoStore.open(source), destination, repo_id, use_videos=use_videos, console=console)
-    elif (source / "meta").exists():
-        import_lerobot(source, destination, image_size=image_size, console=console)
-    else:
-        raise UserError(
-            f"{source} is neither a demonstration store (a folder with a zarr.json) nor a LeRobotDataset (a "
-            "folder with meta/info.json): give the path of one."
-        )
 
 
 def export_lerobot(
@@ -77,7 +51,7 @@ def export_lerobot(
     """Write a store as a LeRobotDataset v3.
 
     Success becomes LeRobot's ``next.success``, true on the last step of a successful episode, if it is known
-    of every episode. Seeds and attributes go to ``meta/pixio_robot.json``, which LeRobot ignores and
+    of every episode. Seeds, success and attributes go to ``meta/pixio_robot.json``, which LeRobot ignores and
     `import_lerobot` reads.
 
     Args:
@@ -90,18 +64,9 @@ def export_lerobot(
     Raises:
         UserError: There is something at `root`, the store is empty or damaged, or the disk is full.
     """
-    root = Path(root)
-    if root.exists():
-        raise UserError(f"Cannot write a LeRobotDataset to {root}: it exists; choose another path or delete it.")
-    if store.num_episodes == 0:
-        raise UserError(f"{store.path} has no finished episode: there is nothing to convert.")
-    unfinished = root.with_name(f".{root.name}.{os.getpid()}")
-    with explains_full_disk(root, f"nothing was written there, and {store.path} is as it was"):
-        try:
-            _write_dataset(store, unfinished, repo_id, use_videos, console or Console(stderr=True))
-            os.replace(unfinished, root)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    check_not_empty(store)
+    with made_whole(Path(root)) as unfinished:
+        _write_dataset(store, unfinished, repo_id, use_videos, console or Console(stderr=True))
 
 
 def import_lerobot(
@@ -121,29 +86,16 @@ def import_lerobot(
     """
     root, store_path = Path(root), Path(store_path)
     meta = _open_metadata(root)
-    if store_path.exists():
-        raise UserError(
-            f"Cannot make a demonstration store at {store_path}: it exists; choose another path or delete it."
-        )
-    extra = json.loads((root / _EXTRA_FILE).read_text()) if (root / _EXTRA_FILE).exists() else {}
-    attributes = extra.get("attributes", {}) | {
+    saved = json.loads((root / _EXTRA_FILE).read_text()) if (root / _EXTRA_FILE).exists() else {}
+    record = Record.from_json(saved, meta.total_episodes)
+    attributes = record.attributes | {
         "fps": meta.fps,
         "source": f"LeRobotDataset {root.name}",
         "source_fingerprint": dataset_fingerprint(root),
     }
-    unfinished = store_path.with_name(f".{store_path.name}.{os.getpid()}")
-    try:
-        store = DemoStore.create(unfinished, _store_features(meta, image_size), attributes)
-        with progress_bar("episodes", meta.total_episodes, console or Console(stderr=True)) as advance:
-            for index, (data, success, task) in enumerate(_read_episodes(meta, image_size)):
-                seed = extra["seeds"][index] if extra else None
-                store.append_episode(data, seed=seed, success=success, task=task)
-                advance()
-        store.close()
-        os.replace(unfinished, store_path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return DemoStore.open(store_path)
+    features = _store_features(meta, image_size)
+    episodes = _read_episodes(meta, image_size, record)
+    return write_store(store_path, features, attributes, episodes, meta.total_episodes, console)
 
 
 def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool, console: Console) -> None:
@@ -176,11 +128,7 @@ def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool,
             dataset.save_episode(parallel_encoding=False)
             advance()
         dataset.finalize()
-    extra = {
-        "attributes": {name: value for name, value in store.attributes.items() if name not in _DERIVED_ATTRIBUTES},
-        "seeds": [int(seed) if seed >= 0 else None for seed in store.episode_seeds],
-    }
-    (root / _EXTRA_FILE).write_text(json.dumps(extra, indent=2))
+    (root / _EXTRA_FILE).write_text(json.dumps(asdict(Record.of_store(store)), indent=2))
 
 
 @contextlib.contextmanager
@@ -219,6 +167,13 @@ def _open_metadata(root: Path) -> LeRobotDatasetMetadata:
     if not ((root / "meta/tasks.parquet").exists() and any((root / "meta/episodes").glob("*/*.parquet"))):
         raise UserError(f"The LeRobotDataset {root} is incomplete or empty: meta/ lacks tasks or episodes; fetch it.")
     meta = LeRobotDatasetMetadata(f"local/{root.name}", root)
+    for key in meta.video_keys:
+        video_fps = (meta.features[key].get("info") or {}).get("video.fps", meta.fps)
+        if video_fps != meta.fps:
+            raise UserError(
+                f"The LeRobotDataset {root} has mixed frame rates: {key} has {video_fps} Hz and its data {meta.fps} Hz; "
+                "make one of a single rate of it."
+            )
     for episode in range(meta.total_episodes):
         files = [meta.get_data_file_path(episode)]
         files += [meta.get_video_file_path(episode, key) for key in meta.video_keys]
@@ -246,16 +201,17 @@ def _frame_size(feature: dict[str, Any]) -> tuple[int, int]:
 
 
 def _read_episodes(
-    meta: LeRobotDatasetMetadata, image_size: int | None
-) -> Iterator[tuple[dict[str, np.ndarray], bool | None, str]]:
-    """Yield data, success and task of each episode, with one data file in memory at a time."""
+    meta: LeRobotDatasetMetadata, image_size: int | None, record: Record
+) -> Iterator[Episode]:
+    """Yield the episodes, with one data file in memory at a time."""
     features = _store_features(meta, image_size)
     stored = [key for key in [*features, _SUCCESS_KEY] if key in meta.features and key not in meta.video_keys]
     columns = ["episode_index", "timestamp", "task_index", *stored]
     file, table = None, None
     for index in range(meta.total_episodes):
         if file != (file := meta.get_data_file_path(index)):
-            table = pyarrow.parquet.read_table(meta.root / file, columns=columns)
+            with explains_unreadable(meta.root, str(file)):
+                table = pyarrow.parquet.read_table(meta.root / file, columns=columns)
         assert table is not None
         rows = np.flatnonzero(table["episode_index"].to_numpy() == index)
         episode = table.slice(rows[0], len(rows))
@@ -263,16 +219,18 @@ def _read_episodes(
         for key, feature in features.items():
             if key in meta.video_keys:
                 timestamps = episode["timestamp"].to_numpy().astype(np.float64)
-                data[key] = _fit(_decode_video(meta, index, key, timestamps), image_size)
+                data[key] = fit_frames(_decode_video(meta, index, key, timestamps), image_size)
             elif feature.is_image:
-                data[key] = _fit(_decode_images(episode[key]), image_size)
+                data[key] = fit_frames(_decode_images(episode[key]), image_size)
             else:
                 values = np.array(episode[key].to_pylist(), np.float32)
                 data[key] = values.reshape(len(rows), *feature.shape)
-        success = bool(np.any(episode[_SUCCESS_KEY].to_pylist())) if _SUCCESS_KEY in stored else None
+        success = record.success[index]
+        if _SUCCESS_KEY in stored:
+            success = bool(np.any(episode[_SUCCESS_KEY].to_pylist()))
         assert meta.tasks is not None
         task = str(meta.tasks.index[meta.tasks["task_index"] == episode["task_index"][0].as_py()][0])
-        yield data, success, task
+        yield Episode(data, record.seeds[index], success, task)
 
 
 def _decode_images(column: pyarrow.ChunkedArray) -> Iterator[torch.Tensor]:
@@ -290,17 +248,6 @@ def _decode_video(meta: LeRobotDatasetMetadata, index: int, key: str, timestamps
         wanted = timestamps[start : start + _FRAMES_AT_ONCE].tolist()
         # Within half a frame there is one frame only; LeRobot's 0.1 ms is finer than float32 seconds of a
         # long video.
-        frames = decode_video_frames(path, wanted, 0.5 / meta.fps, backend="pyav", return_uint8=True)
+        with explains_unreadable(meta.root, path.relative_to(meta.root).as_posix()):
+            frames = decode_video_frames(path, wanted, 0.5 / meta.fps, backend="pyav", return_uint8=True)
         yield frames.permute(0, 2, 3, 1)
-
-
-def _fit(batches: Iterator[torch.Tensor], image_size: int | None) -> np.ndarray:
-    """Resize frames as policies do, uint8 (B, H, W, 3) in and out."""
-    size = None if image_size is None else (image_size, image_size)
-    resize = ImagePreprocessor(mean=(0.0,) * 3, std=(1.0,) * 3, image_size=size)
-    fitted = []
-    for frames in batches:
-        if size is not None and frames.shape[1:3] != size:
-            frames = (resize(frames_to_images(frames)) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        fitted.append(frames.numpy())
-    return np.concatenate(fitted)

@@ -27,7 +27,7 @@ from lerobot.utils.random_utils import set_seed
 from lerobot.utils.utils import cycle
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.demos.lerobot_format import convert
+from pixio_robot.demos.conversion import convert
 from pixio_robot.errors import UserError
 from pixio_robot.training.speed.clock import StepClock
 
@@ -41,7 +41,7 @@ def lerobot_dataset(store: DemoStore, folder: Path, use_videos: bool) -> Path:
         use_videos: Frames as video, as LeRobot records them, or as images.
 
     Raises:
-        UserError: See `pixio_robot.demos.lerobot_format.convert`.
+        UserError: See `pixio_robot.demos.conversion.convert`.
     """
     root = folder / f"{store.fingerprint()}_{'video' if use_videos else 'image'}"
     if not root.exists():
