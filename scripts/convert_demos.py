@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pixio_robot.entry_points import entry_point
+from pixio_robot.errors import UserError, exits_on_user_error
 
 
 @entry_point("convert_demos")
@@ -29,13 +30,24 @@ def main(cfg: DictConfig) -> None:
     )
 
 
-def name_paths(arguments: list[str]) -> list[str]:
-    """Write arguments without a ``=`` as Hydra's `source` and `destination`, in this order and quoted."""
-    names = iter(["source", "destination"])
-    return [
-        argument if "=" in argument or argument.startswith("-") else f"{next(names, 'unexpected')}={_quoted(argument)}"
-        for argument in arguments
-    ]
+@exits_on_user_error
+def run() -> None:
+    """Take two arguments without a ``=`` as source and destination, in this order."""
+    sys.argv[1:] = _named(sys.argv[1:])
+    main()
+
+
+def _named(arguments: list[str]) -> list[str]:
+    keys = [key for key in ("source", "destination") if not any(text.startswith(f"{key}=") for text in arguments)]
+    named = []
+    for argument in arguments:
+        if "=" in argument or argument.startswith("-"):
+            named.append(argument)
+        elif keys:
+            named.append(f"{keys.pop(0)}={_quoted(argument)}")
+        else:
+            raise UserError(f"{argument!r} is one path too many: give a source and a destination, then KEY=VALUE.")
+    return named
 
 
 def _quoted(path: str) -> str:
@@ -45,5 +57,4 @@ def _quoted(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = name_paths(sys.argv[1:])
-    main()
+    run()

@@ -169,7 +169,7 @@ def _open_metadata(root: Path) -> LeRobotDatasetMetadata:
     meta = LeRobotDatasetMetadata(f"local/{root.name}", root)
     for key in meta.video_keys:
         video_fps = (meta.features[key].get("info") or {}).get("video.fps", meta.fps)
-        if video_fps != meta.fps:
+        if abs(video_fps - meta.fps) > 1:  # LeRobot notes it cut to a whole number: 29 of 29.97
             raise UserError(
                 f"The LeRobotDataset {root} has mixed frame rates: {key} has {video_fps} Hz and its data {meta.fps} Hz; "
                 "make one of a single rate of it."
@@ -200,9 +200,7 @@ def _frame_size(feature: dict[str, Any]) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-def _read_episodes(
-    meta: LeRobotDatasetMetadata, image_size: int | None, record: Record
-) -> Iterator[Episode]:
+def _read_episodes(meta: LeRobotDatasetMetadata, image_size: int | None, record: Record) -> Iterator[Episode]:
     """Yield the episodes, with one data file in memory at a time."""
     features = _store_features(meta, image_size)
     stored = [key for key in [*features, _SUCCESS_KEY] if key in meta.features and key not in meta.video_keys]

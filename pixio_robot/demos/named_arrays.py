@@ -163,9 +163,7 @@ def split(source: Source, values: np.ndarray) -> dict[str, np.ndarray]:
     """Take a feature of an episode apart into the arrays that it is made from."""
     ends = np.cumsum([math.prod(shape) for _, shape in source.parts])[:-1]
     pieces = np.split(values.reshape(len(values), -1), ends, axis=1)
-    return {
-        name: piece.reshape(len(values), *shape) for (name, shape), piece in zip(source.parts, pieces, strict=True)
-    }
+    return {name: piece.reshape(len(values), *shape) for (name, shape), piece in zip(source.parts, pieces, strict=True)}
 
 
 def _frame_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:

@@ -283,9 +283,10 @@ def _rate(path: Path, timestamps: list[np.ndarray], fps: int | None) -> int:
             f"{path} has mixed frame rates, from {min(rates):.4g} to {max(rates):.4g} Hz by its timestamps, but a store "
             f"has one (here {rate} Hz): convert the episodes of each rate on their own."
         )
-    if rates and max(np.abs(step - 1 / rate).max() for step in steps) > 0.5 / rate:
+    if steps and max(np.abs(step - 1 / rate).max() for step in steps) > 0.5 / rate:
         raise UserError(
-            f"{path} has steps that are not evenly {1 / rate:.4g} s apart by its timestamps: resample it to {rate} Hz."
+            f"{path} has steps that are not evenly {1 / rate:.4g} s apart by its timestamps: resample it to {rate} Hz, or "
+            "remove data/timestamp."
         )
     return rate
 

@@ -202,10 +202,27 @@ def remove(name: str) -> Callable[[Path], None]:
     return harm
 
 
+def cut_off(pattern: str) -> Callable[[Path], None]:
+    def harm(root: Path) -> None:
+        path = next(root.glob(pattern))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return harm
+
+
+def set_another_video_rate(root: Path) -> None:
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.images.wrist"]["info"]["video.fps"] = 30
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
         (set_version, "v2.1"),
+        (set_another_video_rate, "mixed frame rates: observation.images.wrist has 30 Hz and its data 20 Hz"),
+        (cut_off("data/*/*.parquet"), "file-000.parquet cannot be read"),
+        (cut_off("videos/observation.images.front/*/*.mp4"), "file-000.mp4 cannot be read"),
         (remove("meta/info.json"), "not a LeRobotDataset"),
         (remove("meta/tasks.parquet"), "incomplete"),
         (remove("meta/episodes"), "incomplete"),
