@@ -71,7 +71,7 @@ def save_lengths(episode_lengths: Sequence[int], fps: float | None, file: Path) 
     axes.set_ylabel("episodes")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if fps is not None:
-        seconds = axes.secondary_xaxis("top", functions=(lambda steps: steps / fps, lambda seconds: seconds * fps))
+        seconds = axes.secondary_xaxis("top", functions=(lambda n: np.asarray(n) / fps, lambda s: np.asarray(s) * fps))
         seconds.set_xlabel(f"seconds at {fps:g} fps")
     axes.spines["right"].set_visible(False)
     axes.legend(frameon=False)

@@ -69,7 +69,7 @@ def _measure_dimension(values_T: np.ndarray, is_within_episode: np.ndarray) -> t
     if not len(finite) or not len(changes):
         return 0.0, 0.0, np.inf
     # Values that occur, away from the extremes: in a short recording, interpolation would bring outliers in.
-    low, high = np.percentile(finite, 1, method="higher"), np.percentile(finite, 99, method="lower")
+    low, high = float(np.percentile(finite, 1, method="higher")), float(np.percentile(finite, 99, method="lower"))
     span = max(0.0, high - low)
     usual_change = float(np.percentile(changes, _USUAL_PERCENTILE, method="lower"))
     if len(np.unique(finite)) <= 2:
@@ -102,7 +102,7 @@ def find_jumps(values_TD: np.ndarray, scale: SignalScale) -> list[Jump]:
     is_jump = np.isfinite(changes) & (changes > scale.jump_D)
     excess = np.divide(changes, scale.jump_D, out=is_jump.astype(np.float64), where=is_jump & (scale.jump_D > 0))
     jumps = []
-    for start, stop in stretches(is_jump.any(axis=1)):
+    for start, stop in stretches(np.any(is_jump, axis=1)):
         step, dimension = np.unravel_index(np.argmax(excess[start:stop]), excess[start:stop].shape)
         jumps.append(Jump(start, stop, int(dimension), float(changes[start + step, dimension])))
     return jumps
