@@ -7,9 +7,10 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -69,6 +70,31 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
             hydra.compose(config_name, lines)
         except (HydraException, OmegaConfBaseException):
             _name_the_wrong_override(config_name, parsed, lines)
+
+
+def given_fields(cfg: DictConfig, group: str, instead: str) -> dict[str, Any]:
+    """Return the fields of a group that the command line of the running script sets one by one.
+
+    Args:
+        cfg: The composed config.
+        group: A config group, for example `policy`.
+        instead: The key that makes a choice of the whole group, which is refused then.
+
+    Raises:
+        UserError: The command line chooses the group as a whole.
+    """
+    given = {}
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key = override.get_key_element().lstrip("+~")
+        if key == group:
+            raise UserError(
+                f"{override.input_line} has no effect with {instead}, which brings its own {group}: leave it out, or "
+                f"change single fields ({group}.NAME=…)."
+            )
+        if key.startswith(f"{group}."):
+            name = key.removeprefix(f"{group}.").partition(".")[0]
+            given[name] = OmegaConf.to_object(cfg)[group][name]
+    return given
 
 
 def _name_the_wrong_override(config_name: str, parsed: list[Override], lines: list[str]) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,9 @@ ROOT = Path(__file__).parents[1]
 EPISODE_LENGTH = 12
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
-    )
+def run(folder: Path, *command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200"} | ({"PYTHONPATH": str(path)} if path else {})
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -118,7 +118,7 @@ def test_export_of_the_encoder_alone(workplace: Path) -> None:
 
 
 def test_a_large_encoder_trains_a_few_steps(workplace: Path) -> None:
-    """`encoder=pixio_vitl` builds and trains; its 303 M weights are random here."""
+    """`encoder=pixio_vitl` builds, is cached and trains in 6 GiB; its 303 M weights are random here."""
     done = run(
         workplace,
         str(ROOT / "scripts" / "train_policy.py"),
@@ -133,3 +133,92 @@ def test_a_large_encoder_trains_a_few_steps(workplace: Path) -> None:
         "env.image_size=64",
     )
     assert "pixio_act on pixio_vitl16" in done.stdout
+    gibibytes = re.search(r"memory +([\d.]+) GiB at the peak, all processes", done.stdout)
+    assert gibibytes is not None and float(gibibytes[1]) < 6
+
+
+@fixture(scope="module")
+def lerobot_dataset(workplace: Path) -> Path:
+    convert = str(ROOT / "scripts" / "convert_demos.py")
+    run(workplace, convert, "source=lift.zarr", "destination=dataset")
+    return workplace / "dataset"
+
+
+@fixture(scope="module", params=["pixio_act", "pixio_diffusion"])
+def lerobots_checkpoint(request, workplace: Path, lerobot_dataset: Path) -> Path:
+    """A policy of ours that `lerobot-train` trained for two steps."""
+    run(
+        workplace,
+        "-m",
+        "lerobot.scripts.lerobot_train",
+        f"--policy.type={request.param}",
+        "--dataset.repo_id=local/dataset",
+        f"--dataset.root={lerobot_dataset}",
+        "--steps=2",
+        "--batch_size=2",
+        "--num_workers=0",
+        "--env_eval_freq=0",
+        f"--output_dir={request.param}",
+    )
+    return workplace / request.param / "checkpoints" / "last" / "pretrained_model"
+
+
+def test_a_policy_trained_by_lerobot_is_rolled_out_and_trained_on(workplace: Path, lerobots_checkpoint: Path) -> None:
+    run(
+        workplace,
+        str(ROOT / "scripts" / "train_policy.py"),
+        f"start_from={lerobots_checkpoint}",
+        "trainer=debug",
+        "demos=lerobot",
+        "demos.root=dataset",
+        "evaluation.episodes=1",
+        "evaluation.workers=1",
+        f"env.episode_length={EPISODE_LENGTH}",
+        "env.image_size=64",
+        f"output_root={lerobots_checkpoint.parents[2].name}_on",
+    )
+    run(
+        workplace,
+        "-m",
+        "lerobot.scripts.lerobot_eval",
+        f"--policy.path={lerobots_checkpoint}",
+        "--env.type=pixio_robosuite",
+        f"--env.episode_length={EPISODE_LENGTH}",
+        "--env.image_size=64",
+        "--eval.n_episodes=1",
+        "--eval.batch_size=1",
+        "--output_dir=eval",
+    )
+
+
+def test_a_robot_runs_a_policy_trained_by_lerobot(workplace: Path, lerobots_checkpoint: Path) -> None:
+    """`lerobot-rollout` finds a robot plugin without a robot behind it, which notes the actions that it gets."""
+    shapes = {
+        name: tuple(feature["shape"])
+        for name, feature in json.loads((workplace / "dataset" / "meta" / "info.json").read_text())["features"].items()
+    }
+    actions = workplace / f"actions_of_{lerobots_checkpoint.parents[2].name}.jsonl"
+    run(
+        workplace,
+        "-m",
+        "lerobot.scripts.lerobot_rollout",
+        "--strategy.type=base",
+        f"--policy.path={lerobots_checkpoint}",
+        "--robot.type=noting",
+        f"--robot.state_size={shapes['observation.state'][0]}",
+        f"--robot.action_size={shapes['action'][0]}",
+        "--robot.camera_names=[agentview,robot0_eye_in_hand]",
+        "--robot.image_size=64",
+        f"--robot.notes={actions}",
+        f"--robot.calibration_dir={workplace}",
+        "--task=lift",
+        "--fps=20",
+        "--duration=2",
+        "--play_sounds=false",
+        path=ROOT / "tests" / "robot_plugin",
+    )
+    noted = np.array([json.loads(line) for line in actions.read_text().splitlines()])
+    assert len(noted) > 10
+    assert noted.shape[1:] == shapes["action"]
+    assert np.isfinite(noted).all()
+    assert len(np.unique(noted[:, 0])) > 2  # a new action at every tick, not one for ever

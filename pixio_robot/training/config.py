@@ -61,6 +61,8 @@ class DemosConfig:
     """Scripted: number of processes."""
     root: str | None = None
     """LeRobot: folder of the dataset."""
+    repo_id: str | None = None
+    """LeRobot: `<user>/<name>` of a dataset that LeRobot recorded or the hub has; see `lerobot_hub.dataset_folder`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class EvaluationConfig:
     """How the policy is measured."""
 
     episodes: int = 50
-    """Rollouts of the final evaluation."""
+    """Rollouts of the final evaluation; 0 trains only, for data of a robot that no simulation here stands for."""
     first_seed: int = 100000
     """Its first seed; the others follow."""
     workers: int = 2
@@ -96,6 +98,11 @@ class EvaluationConfig:
         Raises:
             UserError: It is neither; or it is the best, and none is kept; or seeds of the evaluations meet.
         """
+        if not self.episodes and trainer.evaluate_every:
+            raise UserError(
+                f"evaluation.episodes=0 trains without a simulation, but trainer.evaluate_every={trainer.evaluate_every} "
+                f"wants one: set one or the other."
+            )
         if trainer.evaluate_every:
             shared = set(self.seeds()).intersection(self.seeds_during_training())
             if shared:

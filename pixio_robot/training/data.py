@@ -18,15 +18,18 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
     """Open a demonstration store, having made it first where it must be collected or imported.
 
     Raises:
-        UserError: There is no such store or dataset, or it is damaged; or no demonstration succeeds.
+        UserError: There is no such store or dataset, or it is damaged or cannot be fetched; or no demonstration
+            succeeds.
     """
     demos_root = output_root / "demos"
     if demos.source == "store":
         assert demos.path is not None
         return DemoStore.open(Path(demos.path))
     if demos.source == "lerobot":
-        assert demos.root is not None
-        return _imported(Path(demos.root), Path(demos.path) if demos.path else None, demos_root, console)
+        from pixio_robot.demos.lerobot_hub import dataset_folder
+
+        root = dataset_folder(demos.repo_id, Path(demos.root) if demos.root else None)
+        return _imported(root, Path(demos.path) if demos.path else None, demos_root, console)
     from pixio_robot.demos.collection import collect, store_path_for
 
     path = Path(demos.path) if demos.path else store_path_for(env_config, demos_root)

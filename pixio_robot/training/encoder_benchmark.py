@@ -74,6 +74,8 @@ def benchmark_encoders(plan: BenchmarkPlan, console: Console) -> dict[str, Any]:
     """
     if not plan.encoders or not plan.demonstrations or not plan.seeds:
         raise UserError("Nothing to compare: give at least one encoder, one number of demonstrations and one seed.")
+    if not plan.job.evaluation.episodes:
+        raise UserError("This benchmark compares success rates: set evaluation.episodes above 0.")
     for condition in plan.conditions:  # a misspelt name must not cost a training
         env_config_from({**plan.job.env, "perturbation": condition})
     for label, count, seed in plan.cells():
@@ -98,6 +100,7 @@ def _run_cell(plan: BenchmarkPlan, label: str, count: int, seed: int, console: C
             seed=seed,
         )
         nominal = run_policy_job(job, console=console)
+        assert nominal is not None  # there are episodes to evaluate
         nominal.save(nominal_file)
     for condition in plan.conditions[1:]:
         file = plan.file(label, count, seed, condition)

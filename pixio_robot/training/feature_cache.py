@@ -5,7 +5,9 @@ Shape letters: T steps of the store, B batch, N encoder tokens (global first, th
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import VisionEncoder, frames_to_images, weights_hash
+from pixio_robot.errors import UserError
 from pixio_robot.training.augmentation import AUGMENTATION, augment
 
 _FRAMES_PER_CHUNK = 32
@@ -84,7 +87,7 @@ def cache_features(
         on_progress: Called with the number of frames done and in all; the first call tells what was there.
 
     Raises:
-        UserError: The frames' size does not fit the encoder.
+        UserError: The frames' size does not fit the encoder, or the tokens do not fit the disk.
     """
     assert encoder.frozen, "only a frozen encoder's tokens stay valid"
     identity = {
@@ -96,6 +99,7 @@ def cache_features(
     }
     groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
     arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
+    _check_disk([array for of_copy in arrays for array in of_copy], cache_root, encoder)
     total = len(groups) * len(image_keys) * store.num_steps
     done = sum(_frames_done(array) for of_copy in arrays for array in of_copy)
     on_progress(done, total)
@@ -134,6 +138,18 @@ def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, ke
     return array
 
 
+def _check_disk(arrays: Sequence[zarr.Array], cache_root: Path, encoder: VisionEncoder) -> None:
+    """Check that what is still to be encoded fits the disk, rather than find out hours later."""
+    wanted = sum(array.nbytes // array.shape[0] * (array.shape[0] - _frames_done(array)) for array in arrays)
+    free = shutil.disk_usage(cache_root).free
+    if wanted > free:
+        raise UserError(
+            f"The tokens of all frames take {wanted / 2**30:.1f} GiB, and {cache_root} has {free / 2**30:.1f} GiB left: "
+            f"set encoder.image_size to a smaller multiple of the patch size (now {encoder.config.image_size or 'that of the frames'}), "
+            f"trainer.augmented_copies lower, trainer.cache_features=false, or output_root to a larger disk."
+        )
+
+
 def _frames_done(array: zarr.Array) -> int:
     return int(array.attrs.get("frames_done", 0))  # type: ignore[arg-type]
 
@@ -143,12 +159,8 @@ def _encode_missing(
 ) -> Iterator[int]:
     """Encode a copy of a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
     device = encoder.preprocess.mean.device  # a TorchScript encoder may have no parameters
-    # Multiples of the chunk length, so that no chunk is written twice.
-    step = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
-    for first in range(_frames_done(array), store.num_steps, step):
-        last = min(first + step, store.num_steps)
-        frames_BHWC = torch.from_numpy(store.read(key, first, last)).to(device)
-        images_BCHW = frames_to_images(frames_BHWC)
+    for first, last, frames_BHWC in _decoded_ahead(array, store, key, batch_size):
+        images_BCHW = frames_to_images(torch.from_numpy(frames_BHWC).to(device))
         if copy:
             steps = np.arange(first, last)
             episodes = np.searchsorted(store.episode_ends, steps, side="right")
@@ -158,3 +170,19 @@ def _encode_missing(
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
         array.attrs["frames_done"] = last
         yield last - first
+
+
+def _decoded_ahead(
+    array: zarr.Array, store: DemoStore, key: str, batch_size: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield first step, end and frames (B, H, W, 3) of every batch; a thread decodes the next one meanwhile."""
+    # Multiples of the chunk length, so that no chunk is written twice.
+    size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
+    starts = range(_frames_done(array), store.num_steps, size)
+    spans = [(first, min(first + size, store.num_steps)) for first in starts]
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        ahead = [decoder.submit(store.read, key, *span) for span in spans[:1]]
+        for number, (first, last) in enumerate(spans):
+            frames_BHWC = ahead.pop().result()
+            ahead += [decoder.submit(store.read, key, *span) for span in spans[number + 1 : number + 2]]
+            yield first, last, frames_BHWC

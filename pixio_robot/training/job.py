@@ -32,6 +32,7 @@ from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.processes import main_first, open_accelerator, share
 from pixio_robot.training.run_folder import new_run_dir, resumed_run_dir
 from pixio_robot.training.run_log import RunLog
+from pixio_robot.training.starting_point import load_starting_point
 from pixio_robot.training.trainer import train
 
 
@@ -47,6 +48,8 @@ class PolicyJob:
     evaluation: EvaluationConfig
     seed: int = 0
     output_root: str = "outputs"
+    start_from: str | None = None
+    """A `pretrained_model` folder whose weights the policy starts with; see `starting_point.described_by`."""
 
     def save(self, path: Path) -> None:
         """Write the job as YAML."""
@@ -72,7 +75,9 @@ class PolicyJob:
         )
 
 
-def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console | None = None) -> EvaluationRecord:
+def run_policy_job(
+    job: PolicyJob, resume: str | None = None, console: Console | None = None
+) -> EvaluationRecord | None:
     """Run the whole way, from demonstrations to a report.
 
     Launched as several processes, all train; the main one alone writes, prints and evaluates.
@@ -83,7 +88,7 @@ def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console |
         console: Where progress is shown.
 
     Returns:
-        The evaluation, which also stands in the run folder.
+        The evaluation, which also stands in the run folder; None where the job asks for no episodes.
 
     Raises:
         UserError: Anything the user can mend.
@@ -110,7 +115,7 @@ def run_policy_job(job: PolicyJob, resume: str | None = None, console: Console |
 
 def _run(
     job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory, log: RunLog, accelerator: Accelerator
-) -> EvaluationRecord:
+) -> EvaluationRecord | None:
     uses_cache = job.encoder.mode == "frozen" and job.trainer.cache_features
     if job.trainer.augmented_copies and not uses_cache:
         raise UserError(
@@ -124,16 +129,22 @@ def _run(
     if accelerator.is_main_process:
         write_json(run_dir / "environment.json", versions)
 
-    _check_encoder(job.encoder, env_config)
+    simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
+    if simulated:
+        _check_encoder(job.encoder, env_config)
     output_root = Path(job.output_root)
     with log.phase("demonstrations", "Demonstrations"), main_first(accelerator):
         store = open_demonstrations(job.demos, env_config, output_root, console)
     seed_everything(job.seed)
     policy_config: Any = policy_config_from(job.policy, job.encoder, store)
     policy_config.device = accelerator.device.type
-    check_fit(policy_config, env_config)
+    if simulated:
+        check_fit(policy_config, env_config)
     used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
     policy, processors = build_policy(policy_config, store, used_episodes)
+    if job.start_from is not None:
+        load_starting_point(policy, Path(job.start_from))
+        console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
     encoder = policy.get_submodule("encoder")
     assert isinstance(encoder, VisionEncoder)
     trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
@@ -152,7 +163,7 @@ def _run(
         with log.phase("features", "Encoder features"), main_first(accelerator):
             cache = encoder_features(store, encoder, image_keys, output_root, job.trainer.augmented_copies, console)
     information = {
-        "env": describe_env(env_config),
+        "env": describe_env(env_config) if simulated else store.attributes.get("env", {}),
         "versions": versions,
         "demonstrations": str(store.path),
         "demonstration_seeds": [int(seed) for seed in store.episode_seeds if seed >= 0],
@@ -192,25 +203,24 @@ def _run(
         if measured == "best":
             best = run_dir / "checkpoints" / "best"
             checkpoint = best.with_name(best.readlink().name) / "pretrained_model"
-        with log.phase("evaluation", "Evaluation"):
-            record = evaluate_policy(
-                checkpoint,
-                env_config,
-                job.evaluation.seeds(),
-                workers=job.evaluation.workers,
-                videos_dir=run_dir / "evaluation" / "videos",
-                n_videos=job.evaluation.videos,
-                console=console,
-                demonstration_seeds=information["demonstration_seeds"],
-            )
-            record.save(run_dir / "evaluation" / "evaluation.json")
+        if job.evaluation.episodes:
+            with log.phase("evaluation", "Evaluation"):
+                record = evaluate_policy(
+                    checkpoint,
+                    env_config,
+                    job.evaluation.seeds(),
+                    workers=job.evaluation.workers,
+                    videos_dir=run_dir / "evaluation" / "videos",
+                    n_videos=job.evaluation.videos,
+                    console=console,
+                    demonstration_seeds=information["demonstration_seeds"],
+                )
+                record.save(run_dir / "evaluation" / "evaluation.json")
         with log.phase("report", "Report"):
             save_run_pictures(store, job.encoder, run_dir / "pictures")
         log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
         _print_summary(record, log, memory, write_report(run_dir), checkpoint, console)
-    record = share(record)
-    assert record is not None
-    return record
+    return share(record)
 
 
 def _evaluation_during_training(
@@ -250,10 +260,11 @@ def seed_everything(seed: int) -> None:
 
 
 def _print_summary(
-    record: EvaluationRecord, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, console: Console
+    record: EvaluationRecord | None, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, console: Console
 ) -> None:
     console.rule("[bold]Result", align="left", style="dim")
-    console.print(f"[bold green]{record.summary()}", highlight=False)
+    summary = record.summary() if record is not None else "trained; not rolled out (evaluation.episodes=0)"
+    console.print(f"[bold green]{summary}", highlight=False)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in log.phase_seconds.items())
     console.print(f"time       {times}; {sum(log.phase_seconds.values()) / 60:.1f} min together", highlight=False)
     console.print(f"memory     {memory.peak_bytes / 2**30:.1f} GiB at the peak, all processes", highlight=False)

@@ -26,7 +26,8 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
         store: The demonstrations, whose features become the policy's.
 
     Raises:
-        UserError: The type or a field is unknown (the nearest name is offered), or a value is refused.
+        UserError: The type or a field is unknown (the nearest name is offered), a value is refused, or the
+            demonstrations lack what the policy needs.
     """
     register_third_party_plugins()
     fields = dict(description)
@@ -41,7 +42,12 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
             raise UserError(f"Policy {policy_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
     encoder_fields = {f"encoder_{name}": value for name, value in dataclasses.asdict(encoder).items()}
     inputs = {key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys}
-    inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))
+    if OBS_STATE in store.features:
+        inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))
+    if ACTION not in store.features:
+        raise UserError(
+            f"{store.path} has no {ACTION!r}, which is what a policy learns: record demonstrations with it."
+        )
     try:
         return make_policy_config(
             policy_type,

@@ -29,7 +29,7 @@ def resumed_run_dir(resume: str, output_root: Path) -> Path:
     if resume != "last":
         return Path(resume)
     runs = sorted(path.parent for path in (output_root / "train_policy").glob("*/config.yaml"))
-    unfinished = [run for run in runs if not (run / "evaluation" / "evaluation.json").exists()]
+    unfinished = [run for run in runs if not (run / "report.html").exists()]
     if not unfinished:
         raise UserError(f"No unfinished run in {output_root / 'train_policy'}: start one without resume=last.")
     return unfinished[-1]

@@ -22,6 +22,7 @@ def encoder(name: str = "pixio_tiny16", **fields) -> VisionEncoder:
         ("resnet18", 1, 512, (3, 5)),
         ("vit_small_patch16_dinov3", 1, 384, (6, 10)),
         ("vit_base_patch16_224.mae", 1, 768, (6, 10)),
+        ("vit_base_patch16_siglip_224.v2_webli", 1, 768, (6, 10)),
     ],
 )
 def test_any_backbone_gives_tokens(name: str, num_global: int, width: int, grid: tuple[int, int]) -> None:
@@ -30,6 +31,14 @@ def test_any_backbone_gives_tokens(name: str, num_global: int, width: int, grid:
     assert tokens.global_tokens.shape == (2, num_global, width) == (2, model.num_global, model.width)
     assert tokens.patch_tokens.shape == (2, *grid, width)
     assert model.grid(96, 160) == grid
+
+
+def test_dinov2_sees_frames_resized_to_its_patches_of_14() -> None:
+    tokens = encoder("vit_small_patch14_dinov2.lvd142m", image_size=126)(torch.rand(2, 3, 128, 128))
+    assert tokens.global_tokens.shape == (2, 1, 384)
+    assert tokens.patch_tokens.shape == (2, 9, 9, 384)
+    with raises(UserError, match="divisible by 14; set encoder.image_size=126"):
+        encoder("vit_small_patch14_dinov2.lvd142m").grid(128, 128)
 
 
 def test_patch_tokens_keep_their_places() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pytest import fixture, mark, raises
+from pytest import MonkeyPatch, fixture, mark, raises
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
@@ -141,3 +141,36 @@ def test_a_lerobot_dataset_that_changed_after_it_was_decoded(tmp_path: Path) -> 
     with raises(UserError, match="named.zarr was decoded from .*recorded before that dataset changed"):
         opened(tmp_path / "named.zarr")
     assert len(list((tmp_path / "demos").iterdir())) == 2
+
+
+def test_tokens_that_do_not_fit_the_disk_are_refused_before_any_is_made(
+    store: DemoStore, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    encoder = VisionEncoder(ENCODER)
+    usage = shutil.disk_usage(tmp_path)
+    # 36 frames of 8 + 6 tokens of 192 numbers take 189 KiB.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=180 * 1024))
+    with raises(UserError, match=r"take 0.0 GiB, .* has 0.0 GiB left: set encoder.image_size"):
+        cache_features(store, encoder, CAMERAS, tmp_path / "features")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200 * 1024))
+    cache_features(store, encoder, CAMERAS, tmp_path / "features")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))  # all is there
+    cache_features(store, encoder, CAMERAS, tmp_path / "features")
+
+
+@mark.parametrize(
+    ("policy", "lacks", "message"),
+    [
+        ("pixio_act", "action", "has no 'action'"),
+        ("pixio_bc", "observation.state", "pixio_bc needs observation.state and action"),
+        ("pixio_diffusion", "observation.state", "pixio_diffusion needs observation.state and action"),
+    ],
+)
+def test_demonstrations_without_what_a_policy_needs(tmp_path: Path, policy: str, lacks: str, message: str) -> None:
+    whole = make_store(tmp_path / "whole.zarr")
+    features = {name: feature for name, feature in whole.features.items() if name != lacks}
+    store = DemoStore.create(tmp_path / "part.zarr", features, {"fps": 20, "env": {}})
+    episode = {name: values for name, values in whole.episode(0).items() if name != lacks}
+    store.append_episode(episode, seed=0, success=True, task="toy")
+    with raises(UserError, match=message):
+        build_policy(policy_config_from({"type": policy}, ENCODER, store), store)

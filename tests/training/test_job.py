@@ -6,7 +6,7 @@ from pathlib import Path
 from pytest import raises
 from rich.console import Console
 from toy_job import make_demonstrations, toy_job
-from toy_run import logged
+from toy_run import logged, make_store
 
 from pixio_robot.errors import UserError
 from pixio_robot.training import run_policy_job
@@ -15,6 +15,7 @@ from pixio_robot.training import run_policy_job
 def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(tmp_path: Path) -> None:
     job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
     record = run_policy_job(job, console=Console(quiet=True))
+    assert record is not None
     (run_dir,) = (tmp_path / "train_policy").iterdir()
     job.save(tmp_path / "given.yaml")
     assert (run_dir / "config.yaml").read_text() == (tmp_path / "given.yaml").read_text()
@@ -35,3 +36,27 @@ def test_a_choice_that_cannot_be_costs_nothing(tmp_path: Path) -> None:
     with raises(UserError, match="best needs evaluations during training"):
         run_policy_job(dataclasses.replace(job, trainer=trainer, evaluation=evaluation), console=Console(quiet=True))
     assert not (tmp_path / "features").exists()
+
+
+def test_data_of_a_robot_without_a_simulation_train_a_policy(tmp_path: Path, capsys) -> None:
+    """Three cameras of other sizes and other joints than any environment here has; nothing is rolled out."""
+    sizes = {f"observation.images.{name}": (32, 48) for name in ("top", "left", "right")}
+    store = make_store(tmp_path / "robot.zarr", sizes=sizes, state_size=6, action_size=6)
+    job = toy_job(store.path, tmp_path)
+    job = dataclasses.replace(
+        job,
+        trainer=dataclasses.replace(job.trainer, evaluate_every=0),
+        evaluation=dataclasses.replace(job.evaluation, episodes=0),
+    )
+    assert run_policy_job(job) is None
+    assert "not rolled out" in capsys.readouterr().out
+    (run_dir,) = (tmp_path / "train_policy").iterdir()
+    assert (run_dir / "checkpoints" / "last" / "pretrained_model" / "model.safetensors").is_file()
+    assert len(logged(run_dir, "loss")) == 4
+    assert "Loss · training" in (run_dir / "report.html").read_text()
+    with raises(UserError, match="No unfinished run"):
+        run_policy_job(job, resume="last")
+    with raises(UserError, match="does not fit the environment"):
+        run_policy_job(toy_job(store.path, tmp_path), console=Console(quiet=True))
+    with raises(UserError, match="set one or the other"):
+        run_policy_job(dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, evaluate_every=2)))

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,26 @@ def test_cache_holds_the_encoders_tokens_and_is_found_again(store: DemoStore, tm
     again: list[tuple[int, int]] = []
     cache_features(store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: again.append(done))
     assert again == [(36, 36)]
+
+
+def test_frames_are_decoded_while_the_encoder_works(store: DemoStore, tmp_path: Path, monkeypatch) -> None:
+    long_store = make_store(tmp_path / "long.zarr", episodes=12)  # 126 steps: four batches of each camera
+    encoder = VisionEncoder(ENCODER)
+    starts: list[threading.Event] = [threading.Event() for _ in range(8)]
+    read, begun, encoded = long_store.read, iter(starts), []
+
+    def watched(key: str, start: int, stop: int) -> np.ndarray:
+        next(begun).set()
+        return read(key, start, stop)
+
+    def during_encoding(*_: object) -> None:
+        last_of_camera = len(encoded) % 4 == 3
+        encoded.append(last_of_camera or starts[len(encoded) + 1].wait(timeout=30))
+
+    monkeypatch.setattr(long_store, "read", watched)
+    encoder.register_forward_pre_hook(during_encoding)
+    cache_features(long_store, encoder, CAMERAS, tmp_path / "features", batch_size=32)
+    assert encoded == [True] * 8
 
 
 def test_other_weights_and_other_data_never_meet_an_old_cache(store: DemoStore, tmp_path: Path) -> None:
