@@ -51,9 +51,10 @@ def _named(arguments: list[str]) -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """Quote as Hydra reads it: backslashes count only before a quote, and ``${`` would be an interpolation."""
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), path)
-    return "'" + escaped.replace("${", r"\${") + "'"
+    """Quote as Hydra reads it: backslashes count only before a quote."""
+    if "${" in path:
+        raise UserError(f"{path!r} has '${{' in it, which Hydra takes for a reference: rename it or give a link to it.")
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), path) + "'"
 
 
 if __name__ == "__main__":

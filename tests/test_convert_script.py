@@ -32,7 +32,7 @@ def make_store(path: Path) -> DemoStore:
 
 
 def test_two_paths_without_keys(tmp_path):
-    source, middle, back = "it's, a [${store}] \\.zarr", "a 'b' \\'.zarr.zip", "{back}: (again)"
+    source, middle, back = "it's, a [$store] \\.zarr", "a 'b' \\'.zarr.zip", "{back}: (again)"
     store = make_store(tmp_path / source)
     for arguments in ([source, middle], [middle, back]):
         done = run(tmp_path, *arguments)
@@ -79,6 +79,12 @@ def test_bad_sources_get_a_sentence_and_exit_code_2(tmp_path, make, says):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "outputs") == (
         [] if source == "nothing" else [source]
     )
+
+
+def test_a_reference_of_hydras_is_refused(tmp_path):
+    done = run(tmp_path, "a${b}.zarr", "c")
+    assert done.returncode == 2
+    assert "rename it" in done.stderr
 
 
 def test_a_third_path_is_refused(tmp_path):

@@ -25,7 +25,6 @@ from rich.console import Console
 
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.named_arrays import (
-    Source,
     Sources,
     guess_sources,
     join,
@@ -85,8 +84,8 @@ def import_robomimic(
     with file:
         with explains_unreadable(path, "its structure"):
             demos = _demonstrations(path, file)
-            extra = _json_attribute(file["data"], _EXTRA)
-            env_args = _json_attribute(file["data"], "env_args")
+            about = _group(file, "data")
+            extra, env_args = _json_attribute(about, _EXTRA), _json_attribute(about, "env_args")
             arrays = _arrays(demos[0])
             masks = _masks(file, demos)
         record = Record.from_json(extra, len(demos))
@@ -99,7 +98,7 @@ def import_robomimic(
         attributes = attributes | {"fps": _rate(path, env_args, fps), "source": f"robomimic {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}
         features = {key: source.feature for key, source in sources.items()}
-        episodes = _read_episodes(path, demos, sources, record, _task(file["data"], env_args, path))
+        episodes = _read_episodes(path, demos, sources, record, _task(about, env_args, path))
         return write_store(store_path, features, attributes, episodes, len(demos), console)
 
 
@@ -158,14 +157,26 @@ def _env_args(store: DemoStore) -> dict[str, Any]:
 def _demonstrations(path: Path, file: h5py.File) -> list[h5py.Group]:
     """Return the groups of all demonstrations, by number."""
     data = file.get("data")
-    names = [name for name in data if isinstance(data[name], h5py.Group)] if isinstance(data, h5py.Group) else []
-    names = [name for name in names if _ACTIONS in data[name]]
-    if not names:
+    found = [item for item in data.items() if isinstance(item[1], h5py.Group)] if isinstance(data, h5py.Group) else []
+    demos = {name: group for name, group in found if _ACTIONS in group}
+    if not demos:
         raise UserError(
             f"{path} is an HDF5 file but no robomimic dataset: it has no data/demo_0/actions; give one that robomimic "
             "reads."
         )
-    return [data[name] for name in sorted(names, key=_number_of)]
+    return [demos[name] for name in sorted(demos, key=_number_of)]
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group:
+    group = parent[name]
+    assert isinstance(group, h5py.Group)
+    return group
+
+
+def _values(parent: h5py.Group, name: str) -> np.ndarray:
+    array = parent[name]
+    assert isinstance(array, h5py.Dataset)
+    return array[:]
 
 
 def _number_of(name: str) -> tuple[int, str]:
@@ -175,7 +186,7 @@ def _number_of(name: str) -> tuple[int, str]:
 
 def _arrays(demo: h5py.Group) -> dict[str, Feature]:
     """Return what a step of each array holds, by the names of observations, with actions among them."""
-    found = {_ACTIONS: demo[_ACTIONS]} | dict(demo["obs"].items() if "obs" in demo else ())
+    found = {_ACTIONS: demo[_ACTIONS]} | dict(_group(demo, "obs").items() if "obs" in demo else ())
     return {
         name: Feature(tuple(array.shape[1:]), array.dtype.name)
         for name, array in found.items()
@@ -188,13 +199,15 @@ def _check_alike(path: Path, demos: list[h5py.Group], sources: Sources) -> None:
     parts = [part for source in sources.values() for part in source.parts]
     for demo in demos:
         with explains_unreadable(path, demo.name or "data"):
-            shapes = {name: demo[_place(name)].shape if _place(name) in demo else None for name, _ in parts}
+            found = {name: demo.get(_place(name)) for name, _ in parts}
+        shapes = {name: array.shape if isinstance(array, h5py.Dataset) else None for name, array in found.items()}
+        n_steps = {shape[0] for shape in shapes.values() if shape}
         for name, shape in parts:
-            found = shapes[name]
-            if found is None or found[1:] != shape or found[0] != shapes[parts[0][0]][0]:
+            has = shapes[name]
+            if has is None or has[1:] != shape or len(n_steps) != 1:
                 raise UserError(
                     f"{path} is damaged or incomplete: {demo.name}/{_place(name)} "
-                    + ("is missing" if found is None else f"has the shape {found}")
+                    + ("is missing" if has is None else f"has the shape {has}")
                     + f", but the first demonstration has {shape} a step, and all arrays of one as many steps; get it "
                     "anew from where it came from."
                 )
@@ -209,14 +222,15 @@ def _masks(file: h5py.File, demos: list[h5py.Group]) -> dict[str, list[int]]:
     if "mask" not in file:
         return {}
     indices = {str(demo.name).rpartition("/")[2]: index for index, demo in enumerate(demos)}
-    masks = {name: [bytes(demo).decode() for demo in array[:]] for name, array in file["mask"].items()}
-    return {name: [indices[demo] for demo in names if demo in indices] for name, names in masks.items()}
+    mask = _group(file, "mask")
+    names = {key: [bytes(demo).decode() for demo in _values(mask, key)] for key in map(str, mask)}
+    return {key: [indices[demo] for demo in of_key if demo in indices] for key, of_key in names.items()}
 
 
 def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
     """Read a JSON object from an attribute; one that is not there or not JSON is empty."""
     try:
-        value = json.loads(group.attrs[name])
+        value = json.loads(group.attrs[name])  # pyright: ignore[reportArgumentType] (a TypeError if not text)
     except (KeyError, TypeError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -224,11 +238,12 @@ def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
 
 def _rate(path: Path, env_args: Mapping[str, Any], fps: int | None) -> int:
     recorded = env_args.get("env_kwargs", {}).get("control_freq")
-    if recorded is None and fps is None:
+    rate = fps if recorded is None else recorded
+    if rate is None:
         raise UserError(f"{path} does not say its control rate (control_freq in env_args): add fps=… in Hz.")
-    if recorded is not None and (recorded != int(recorded) or fps not in (None, int(recorded))):
-        raise UserError(f"{path} was recorded at {recorded} Hz, not {fps or 'a whole number of'} Hz: leave fps out.")
-    return int(recorded if fps is None else fps)
+    if rate != int(rate) or fps not in (None, rate):
+        raise UserError(f"{path} was recorded at {rate} Hz, not {fps or 'a whole number of'} Hz: leave fps out.")
+    return int(rate)
 
 
 def _task(data: h5py.Group, env_args: Mapping[str, Any], path: Path) -> str:
@@ -237,14 +252,14 @@ def _task(data: h5py.Group, env_args: Mapping[str, Any], path: Path) -> str:
 
 
 def _read_episodes(
-    path: Path, demos: list[h5py.Group], sources: Mapping[str, Source], record: Record, file_task: str
+    path: Path, demos: list[h5py.Group], sources: Sources, record: Record, file_task: str
 ) -> Iterator[Episode]:
     success = record.success
     if all(value is None for value in success):
         success = _success_by_reward(path, demos)
     for index, demo in enumerate(demos):
         with explains_unreadable(path, demo.name or "data"):
-            data = join(path, sources, lambda name, demo=demo: demo[_place(name)][:])
+            data = join(path, sources, lambda name, demo=demo: _values(demo, _place(name)))
             language = _json_attribute(demo, "ep_meta").get("lang")  # RoboCasa's place for it
         yield Episode(data, record.seeds[index], success[index], record.tasks[index] or language or file_task)
 
@@ -254,6 +269,6 @@ def _success_by_reward(path: Path, demos: list[h5py.Group]) -> list[bool | None]
     if not all("rewards" in demo for demo in demos):
         return unknown
     with explains_unreadable(path, "rewards"):
-        rewards = [np.unique(demo["rewards"][:]) for demo in demos]
+        rewards = [np.unique(_values(demo, "rewards")) for demo in demos]
     known = np.isin(np.concatenate(rewards), (0, 1)).all() and any(1 in values for values in rewards)
     return [1 in values for values in rewards] if known else unknown
