@@ -99,7 +99,7 @@ def cache_features(
     }
     groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
     arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
-    _check_disk([array for of_copy in arrays for array in of_copy], cache_root, encoder)
+    _check_disk([array for of_copy in arrays for array in of_copy], cache_root)
     total = len(groups) * len(image_keys) * store.num_steps
     done = sum(_frames_done(array) for of_copy in arrays for array in of_copy)
     on_progress(done, total)
@@ -138,15 +138,15 @@ def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, ke
     return array
 
 
-def _check_disk(arrays: Sequence[zarr.Array], cache_root: Path, encoder: VisionEncoder) -> None:
+def _check_disk(arrays: Sequence[zarr.Array], cache_root: Path) -> None:
     """Check that what is still to be encoded fits the disk, rather than find out hours later."""
     wanted = sum(array.nbytes // array.shape[0] * (array.shape[0] - _frames_done(array)) for array in arrays)
     free = shutil.disk_usage(cache_root).free
     if wanted > free:
         raise UserError(
             f"The tokens of all frames take {wanted / 2**30:.1f} GiB, and {cache_root} has {free / 2**30:.1f} GiB left: "
-            f"set encoder.image_size to a smaller multiple of the patch size (now {encoder.config.image_size or 'that of the frames'}), "
-            f"trainer.augmented_copies lower, trainer.cache_features=false, or output_root to a larger disk."
+            f"set encoder.image_size (smaller images have fewer tokens), trainer.augmented_copies lower, "
+            f"trainer.cache_features=false, or output_root to a larger disk."
         )
 
 

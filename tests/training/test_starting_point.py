@@ -34,7 +34,7 @@ def checkpoint(request: pytest.FixtureRequest, store: DemoStore, tmp_path_factor
     return run_training(store.path, tmp_path_factory.mktemp("run") / "run", encoder=request.param)
 
 
-def started(checkpoint: Path, store: DemoStore, **encoder_changes: Any) -> PreTrainedPolicy:  # noqa: ANN401
+def started(checkpoint: Path, store: DemoStore, **encoder_changes: Any) -> PreTrainedPolicy:
     description, encoder = described_by(checkpoint, {}, encoder_changes)
     policy, _ = build_policy(policy_config_from(description, encoder, store), store)
     load_starting_point(policy, checkpoint)
