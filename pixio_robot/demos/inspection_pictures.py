@@ -13,6 +13,7 @@ from pixio_robot.demos.frame_rate import ASSUMED_FPS
 from pixio_robot.demos.inspection import read_whole
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.evaluation.videos import write_rollout_video
+from pixio_robot.pretraining.pictures import save_picture
 from pixio_robot.training.robustness_picture import save_figure
 
 STRIP_HEIGHT = 160
@@ -26,8 +27,8 @@ _HISTOGRAM_COLUMNS = 7
 _BINS = 40
 
 
-def draw_strip(store: DemoStore, episode: int, fps: float | None) -> np.ndarray:
-    """Show frames spread evenly over an episode, a row for each camera, as a uint8 RGB picture."""
+def save_strip(store: DemoStore, episode: int, fps: float | None, file: Path) -> None:
+    """Show frames spread evenly over an episode, a row for each camera, as PNG."""
     steps = store.episode_range(episode)
     chosen = np.unique(np.linspace(steps.start, steps.stop - 1, _STRIP_FRAMES).round().astype(np.int64))
     shapes = {key: store.features[key].shape for key in store.image_keys}
@@ -39,14 +40,14 @@ def draw_strip(store: DemoStore, episode: int, fps: float | None) -> np.ndarray:
     for row, (key, frame_width) in enumerate(widths.items()):
         frames = store.read_steps(key, chosen)
         top = row * row_height
-        draw.text((STRIP_GAP, top + 3), key.removeprefix("observation.images."), "black", font)
+        draw.text((STRIP_GAP, top + 3), f"{key.removeprefix('observation.images.')}, episode {episode}", "black", font)
         for column, (step, frame) in enumerate(zip(chosen - steps.start, frames, strict=True)):
             left = STRIP_GAP + column * (frame_width + STRIP_GAP)
-            time = f"{step / fps:.1f} s" if fps is not None else f"step {step}"
+            time = f"{step / fps:.2f} s" if fps is not None else f"step {step}"
             draw.text((left, top + 21), time, "black", font)
             picture = Image.fromarray(frame).resize((frame_width, STRIP_HEIGHT), Image.Resampling.BICUBIC)
             canvas.paste(picture, (left, top + STRIP_CAPTION))
-    return np.asarray(canvas)
+    save_picture(np.asarray(canvas), file)
 
 
 def save_video(store: DemoStore, episode: int, fps: float | None, file: Path) -> None:
@@ -86,7 +87,9 @@ def save_histograms(signals: Mapping[str, np.ndarray], file: Path) -> None:
     parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=[1.5 * n + 0.4 for n in rows])[:, 0]
     for part, n_rows, (key, values_TD) in zip(parts, rows, drawn.items(), strict=True):
         n_left_out = signals[key].shape[1] - values_TD.shape[1]
-        part.suptitle(key + (f" (first {values_TD.shape[1]} dimensions)" if n_left_out else ""), fontsize=11)
+        part.suptitle(
+            key + (f" (first {values_TD.shape[1]} dimensions)" if n_left_out else ""), x=0.003, ha="left", fontsize=11
+        )
         cells = part.subplots(n_rows, _HISTOGRAM_COLUMNS, squeeze=False).ravel()
         for dimension, axes in enumerate(cells):
             if dimension < values_TD.shape[1]:

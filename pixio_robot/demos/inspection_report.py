@@ -13,11 +13,9 @@ from rich.text import Text
 from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.findings import DAMAGED, IDLE, KINDS, Finding
 from pixio_robot.demos.inspection import Inspection, inspect_store, open_damaged
-from pixio_robot.demos.inspection_pictures import draw_strip, save_histograms, save_lengths, save_video
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import write_json
-from pixio_robot.pretraining.pictures import save_picture
 from pixio_robot.progress import progress_bar
 
 # What the terminal shows of many; inspection.json has all.
@@ -76,6 +74,8 @@ def _check_episode(store: DemoStore, episode: int) -> None:
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print features, counts and findings."""
     console.print(_feature_table(inspection))
+    if inspection.signals:
+        console.print(_range_table(inspection))
     counts = Table(box=None, show_header=False, pad_edge=False)
     counts.add_column(style="bold", no_wrap=True)
     counts.add_column(overflow="fold")
@@ -96,18 +96,26 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _feature_table(inspection: Inspection) -> Table:
-    table = Table(title=Text(str(inspection.path)), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(str(inspection.path), overflow="fold"), box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("key", overflow="fold")
     for heading in ("shape", "dtype"):
         table.add_column(heading, no_wrap=True)
+    for key, feature in inspection.features.items():
+        table.add_row(Text(key), " × ".join(str(side) for side in feature.shape) or "1", feature.dtype)
+    return table
+
+
+def _range_table(inspection: Inspection) -> Table:
+    """Lay out a row for each dimension; apart from the shapes, 80 columns are enough."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("values by dimension", overflow="fold")
     for heading in ("min", "mean", "max"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for key, feature in inspection.features.items():
-        shape = " × ".join(str(side) for side in feature.shape) or "1"
-        table.add_row(Text(key), shape, feature.dtype)
-        rows = list(zip(*_ranges(inspection.signals[key]).values(), strict=True)) if key in inspection.signals else []
+    for key, values_TD in inspection.signals.items():
+        table.add_row(Text(key))
+        rows = list(zip(*_ranges(values_TD).values(), strict=True))
         for dimension, row in enumerate(rows[:_MAX_DIMENSIONS_LISTED]):
-            table.add_row(f"  {dimension}", "", "", *("–" if value is None else f"{value:.4g}" for value in row))
+            table.add_row(f"  {dimension}", *("–" if value is None else f"{value:.4g}" for value in row))
         if len(rows) > _MAX_DIMENSIONS_LISTED:
             table.add_row(f"  … {len(rows) - _MAX_DIMENSIONS_LISTED} more in inspection.json")
     return table
@@ -166,6 +174,9 @@ def write_inspection(
     Returns:
         The files written.
     """
+    # Not before the findings are on the terminal: it needs many more libraries, which take seconds to import.
+    from pixio_robot.demos.inspection_pictures import save_histograms, save_lengths, save_strip, save_video
+
     files = [folder / "inspection.json", folder / "lengths.png"]
     write_json(files[0], as_json(inspection))
     save_lengths(inspection.lengths, inspection.fps, files[1])
@@ -178,7 +189,7 @@ def write_inspection(
     unreadable = {(finding.key, finding.episode) for finding in inspection.findings if finding.kind == DAMAGED}
     if not store.image_keys or any((key, episode) in unreadable for key in store.image_keys):
         return files
-    save_picture(draw_strip(store, episode, inspection.fps), strip_file)
+    save_strip(store, episode, inspection.fps, strip_file)
     files.append(strip_file)
     if video:
         save_video(store, episode, inspection.fps, video_file)
