@@ -8,6 +8,7 @@ into a partly filled shard carries over the shard's other chunks as they are.
 import contextlib
 import errno
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,12 +125,15 @@ def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, UserError) as error:
-        cause = error.__cause__ if isinstance(error, UserError) else error
-        if not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
+    except Exception as error:  # HDF5 fails once more, in another way, when it closes the file
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, OSError):
             raise
+        reason = os.strerror(cause.errno or 0)
         raise UserError(
-            f"The disk is full ({cause.strerror}) while writing {path}: {what_is_kept}; free some space and run again."
+            f"The disk is full ({reason}) while writing {path}: {what_is_kept}; free some space and run again."
         ) from cause
 
 
