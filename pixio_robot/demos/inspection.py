@@ -250,8 +250,6 @@ def _check_finite(key: str, episode: int, values: np.ndarray, first: int) -> Ite
     is_bad_T = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if is_bad_T.any():
         bad = np.flatnonzero(is_bad_T) + first
-        sentence = (
-            f"{place(episode, bad[0], bad[-1])}: {key} is not finite in {len(bad)} step"
-            f"{'s' * (len(bad) > 1)}, first in step {bad[0]}."
-        )
+        count = f" in {len(bad)} steps" if len(bad) > 1 else ""
+        sentence = f"{place(episode, bad[0], bad[-1])}: {key} is not finite{count}."
         yield Finding(NON_FINITE, sentence, key, episode, (int(bad[0]), int(bad[-1])))

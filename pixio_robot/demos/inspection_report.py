@@ -73,6 +73,7 @@ def _check_episode(store: DemoStore, episode: int) -> None:
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print features, counts and findings."""
+    console.print(Text(str(inspection.path), style="bold"), soft_wrap=True)
     console.print(_feature_table(inspection))
     if inspection.signals:
         console.print(_range_table(inspection))
@@ -96,7 +97,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _feature_table(inspection: Inspection) -> Table:
-    table = Table(title=Text(str(inspection.path), overflow="fold"), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("key", overflow="fold")
     for heading in ("shape", "dtype"):
         table.add_column(heading, no_wrap=True)
