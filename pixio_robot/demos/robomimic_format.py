@@ -201,10 +201,10 @@ def _check_alike(path: Path, demos: list[h5py.Group], sources: Sources) -> None:
         with explains_unreadable(path, demo.name or "data"):
             found = {name: demo.get(_place(name)) for name, _ in parts}
         shapes = {name: array.shape if isinstance(array, h5py.Dataset) else None for name, array in found.items()}
-        n_steps = {shape[0] for shape in shapes.values() if shape}
+        n_steps = (shapes.get(_ACTIONS) or next(iter(shapes.values())) or (0,))[0]
         for name, shape in parts:
             has = shapes[name]
-            if has is None or has[1:] != shape or len(n_steps) != 1:
+            if has is None or has[1:] != shape or has[0] != n_steps:
                 raise UserError(
                     f"{path} is damaged or incomplete: {demo.name}/{_place(name)} "
                     + ("is missing" if has is None else f"has the shape {has}")
