@@ -83,7 +83,8 @@ def given_fields(cfg: DictConfig, group: str, instead: str) -> dict[str, Any]:
     Raises:
         UserError: The command line chooses the group as a whole.
     """
-    given = {}
+    given: dict[str, Any] = {}
+    fields: Any = OmegaConf.to_container(cfg)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.get_key_element().lstrip("+~")
         if key == group:
@@ -93,7 +94,7 @@ def given_fields(cfg: DictConfig, group: str, instead: str) -> dict[str, Any]:
             )
         if key.startswith(f"{group}."):
             name = key.removeprefix(f"{group}.").partition(".")[0]
-            given[name] = OmegaConf.to_object(cfg)[group][name]
+            given[name] = fields[group][name]
     return given
 
 
