@@ -1,11 +1,12 @@
 """Success bars with intervals: encoders side by side, one panel for each number of demonstrations."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from pixio_robot.figures import save_figure
 
 
 def save_robustness_picture(results: Mapping[str, Any], file: Path) -> None:
@@ -38,10 +39,3 @@ def whiskers(cells: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[lis
     below = [rate - cell["ci95"][0] for rate, cell in zip(rates, cells, strict=True)]
     above = [cell["ci95"][1] - rate for rate, cell in zip(rates, cells, strict=True)]
     return rates, (below, above)
-
-
-def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    file.write_bytes(buffer.getvalue())

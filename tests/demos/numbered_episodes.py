@@ -55,3 +55,12 @@ def assert_holds_numbered(store: DemoStore, n_episodes: int) -> None:
         for key, values in episode.items():
             assert found[key].dtype == values.dtype
             np.testing.assert_array_equal(found[key], values)
+
+
+def assert_came_back(back: DemoStore, store: DemoStore, n_episodes: int) -> None:
+    """Check that a store of numbered episodes, as `make_store` makes it, came back from another format whole."""
+    assert_holds_numbered(back, n_episodes)
+    assert back.fps == 20
+    assert back.attributes["env"] == {"type": "toy"}
+    assert back.features == store.features
+    assert back.fingerprint() == store.fingerprint()
