@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
+from lerobot_env_pixio.noise import BurstNoise
+
 
 class Expert(Protocol):
     """What makes demonstrations of a task."""
@@ -50,25 +52,17 @@ class _NoisyExpert(ABC):
     # its corners (59 mm), full when they hold it by its sides (42 mm).
     LIFT_OPENING = (0.064, 0.044)
 
-    # Noise: chance that a burst starts in a step, its length in steps, its size in action units; and the noise of every step.
-    BURST_CHANCE = 0.06
-    BURST_STEPS = (2, 5)
-    BURST_SIZE = (0.5, 1.0)
-    STEP_NOISE = 0.05
-
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def reset(self, env: gymnasium.Env) -> None:
         """Start the noise of this expert's seed from its beginning."""
-        self._rng = np.random.default_rng(self._seed)
-        self._burst = np.zeros(6)
-        self._burst_steps_left = 0
+        self._noise = BurstNoise(self._seed, size=6)
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
         """Return the noisy action, float32 (7,)."""
         action = self._decide(observation["agent_pos"].astype(np.float64), info)
-        action[:6] += self._noise()
+        action[:6] += self._noise.draw()
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     @abstractmethod
@@ -97,18 +91,6 @@ class _NoisyExpert(ABC):
         # Axis-angle (small angles) from the hand's orientation to straight down, quaternion (1, 0, 0, 0) in x y z w.
         x, y, z, w = agent_pos[3:7]
         return self.ROTATION_GAIN * 2.0 * np.sign(x) * np.array([w, z, -y])
-
-    def _noise(self) -> np.ndarray:
-        if self._burst_steps_left == 0 and self._rng.random() < self.BURST_CHANCE:
-            self._burst_steps_left = int(self._rng.integers(*self.BURST_STEPS))
-            direction = self._rng.normal(size=6)
-            self._burst = self._rng.uniform(*self.BURST_SIZE) * direction / np.linalg.norm(direction[:3])
-            self._burst[3:] *= 0.3
-        noise = self._rng.normal(scale=self.STEP_NOISE, size=6)
-        if self._burst_steps_left > 0:
-            self._burst_steps_left -= 1
-            noise += self._burst
-        return noise
 
 
 class LiftExpert(_NoisyExpert):
