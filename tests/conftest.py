@@ -1,8 +1,12 @@
 """Settings for all tests, made before torch is imported anywhere."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # forked_scripts, here and in the processes it starts
 
 # Two test processes, each with subprocesses of its own, share two cores; more threads only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,10 +1,9 @@
 """Hydra: every choice of every group composes; wrong choices and keys get one sentence and exit code 2."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import hydra
+from forked_scripts import run_script
 from omegaconf import OmegaConf
 from pytest import fixture, mark, raises
 from torch import device
@@ -16,7 +15,6 @@ from pixio_robot.errors import UserError
 from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.training import DemosConfig, EvaluationConfig, TrainerConfig
 
-ROOT = Path(__file__).parents[1]
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted(CONFIG_FOLDER.iterdir())
@@ -90,12 +88,7 @@ def clean_directory(tmp_path_factory) -> Path:
 def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
     script: str, arguments: list[str], message: str, clean_directory: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=clean_directory,
-    )
+    done = run_script(script, *arguments, cwd=clean_directory)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,11 +1,10 @@
 """scripts/pretrain_encoder.py: its configuration composes, it runs, and answers mistakes in one sentence."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import hydra
 import pytest
+from forked_scripts import run_script
 from omegaconf import OmegaConf
 
 from pixio_robot.entry_points import CONFIG_FOLDER
@@ -13,7 +12,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.sources import open_source
 
-SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"
+SCRIPT = "pretrain_encoder.py"
 
 
 @pytest.mark.parametrize("images", sorted(file.stem for file in (CONFIG_FOLDER / "images").iterdir()))
@@ -36,13 +35,9 @@ def test_every_image_source_composes_into_settings(images: str, tmp_path: Path) 
             open_source(fields["images"], tmp_path)
 
 
-def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *overrides], cwd=folder, capture_output=True, text=True)
-
-
 def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) -> None:
-    done = run(
-        tmp_path,
+    done = run_script(
+        SCRIPT,
         f"images.path={image_folder}",
         "images.side=40",
         "pretraining.image_size=32",
@@ -50,6 +45,7 @@ def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) ->
         "pretraining.batch_size=4",
         "pretraining.accumulation=1",
         "pretraining.epochs=1",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "pretrain_encoder").iterdir()
@@ -65,7 +61,7 @@ def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) ->
     ],
 )
 def test_mistakes_end_with_one_sentence(overrides: list[str], message: str, tmp_path: Path) -> None:
-    done = run(tmp_path, *overrides)
+    done = run_script(SCRIPT, *overrides, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
