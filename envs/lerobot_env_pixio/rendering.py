@@ -45,12 +45,19 @@ class CameraRenderer:
         model: The model to draw; the profile's settings are written to its visual quality, never to its physics.
         image_size: Height and width of a frame in pixels.
         profile: How to draw.
+        visual_groups: Groups of geoms to draw; robosuite keeps collision shapes in group 0 and visual ones in group 1.
 
     Raises:
         ValueError: The machine has no usable OpenGL.
     """
 
-    def __init__(self, model: "mujoco.MjModel", image_size: int, profile: RenderProfile) -> None:
+    def __init__(
+        self,
+        model: "mujoco.MjModel",
+        image_size: int,
+        profile: RenderProfile,
+        visual_groups: tuple[int, ...] = (1, 2),
+    ) -> None:
         import mujoco
 
         profile.apply_to_model(model, image_size)
@@ -67,7 +74,7 @@ class CameraRenderer:
         atexit.register(_close_if_alive, weakref.ref(self._renderer))
         self._model = model
         self._options = mujoco.MjvOption()
-        self._options.geomgroup[0] = 0  # robosuite keeps collision shapes in group 0 and visual ones in group 1
+        self._options.geomgroup[:] = [group in visual_groups for group in range(len(self._options.geomgroup))]
         # What lies outside the view can still cast a shadow into it or be mirrored in it.
         self._culls = not (profile.shadows or profile.reflections)
 
