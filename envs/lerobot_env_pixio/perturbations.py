@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lerobot_env_pixio.distractors import AddedGeom, scatter
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -27,17 +29,33 @@ _APPEARANCE = (
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a perturbation may change.
+    """What a perturbation may change, and what it has to know.
 
     Attributes:
+        task: Name of the task, for messages.
         model: The compiled task.
+        data: Its state at the start of the episode; only read.
         scene_cameras: Ids of the cameras that stand in the room; those on the robot stay where they are mounted.
         table_geoms: Ids of the table's visible geoms.
     """
 
+    task: str
     model: "mujoco.MjModel"
+    data: "mujoco.MjData"
     scene_cameras: tuple[int, ...]
     table_geoms: tuple[int, ...]
+
+    def require_table(self, perturbation: str) -> None:
+        """Refuse a task without a table.
+
+        Raises:
+            ValueError: There is no table.
+        """
+        if not self.table_geoms:
+            raise ValueError(
+                f"perturbation {perturbation!r} changes the table, and the task {self.task!r} has none: choose another "
+                "perturbation, such as light or camera"
+            )
 
 
 class Appearance:
@@ -60,7 +78,7 @@ def _headlight(model: "mujoco.MjModel") -> dict[str, np.ndarray]:
     return {field: getattr(model.vis.headlight, field).copy() for field in ("ambient", "diffuse", "specular")}
 
 
-def dim_lights(around: Surroundings, rng: np.random.Generator) -> None:
+def dim_lights(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Dim all lights to a fifth to a half, each colour channel by its own factor of 0.8 to 1.2."""
     factor_3 = rng.uniform(*LIGHT_STRENGTH) * rng.uniform(*LAMP_COLOUR, size=3)
     model = around.model
@@ -68,9 +86,10 @@ def dim_lights(around: Surroundings, rng: np.random.Generator) -> None:
         getattr(model, name)[:] *= factor_3
     for field, values in _headlight(model).items():
         getattr(model.vis.headlight, field)[:] = values * factor_3
+    return []
 
 
-def move_cameras(around: Surroundings, rng: np.random.Generator) -> None:
+def move_cameras(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Move every camera that stands in the room by 7 cm and turn it by 3 degrees, both in random directions."""
     import mujoco
 
@@ -81,26 +100,40 @@ def move_cameras(around: Surroundings, rng: np.random.Generator) -> None:
         mujoco.mju_axisAngle2Quat(turn_4, _unit_vector(rng), CAMERA_TURN)
         mujoco.mju_mulQuat(turned_4, model.cam_quat[camera], turn_4)
         model.cam_quat[camera] = turned_4
+    return []
 
 
-def retexture_table(around: Surroundings, rng: np.random.Generator) -> None:
+def retexture_table(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Paint the table with another texture: crops of photographs, patterns and noise."""
     from lerobot_env_pixio.scenes.looks import paint
     from lerobot_env_pixio.scenes.textures import random_texture
 
+    around.require_table("table_texture")
     for texture in table_textures(around):
         width = int(around.model.tex_width[texture])
         paint(around.model, texture, random_texture(rng, width))
+    return []
 
 
-def recolour_table(around: Surroundings, rng: np.random.Generator) -> None:
+def recolour_table(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Paint the table in one random colour, without texture."""
     from lerobot_env_pixio.scenes.textures import random_colour
 
+    around.require_table("table_colour")
     colour_3 = random_colour(rng)
     geoms = list(around.table_geoms)
     around.model.geom_matid[geoms] = -1
     around.model.geom_rgba[geoms, :3] = colour_3
+    return []
+
+
+def add_distractors(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
+    """Put 4 to 8 objects of random kinds, sizes and colours on the table, clear of the task's objects and of the arm.
+
+    They are seen and never touched: the arm goes through those that it reaches later.
+    """
+    around.require_table("distractors")
+    return scatter(around.model, around.data, around.table_geoms[0], rng)
 
 
 def table_textures(around: Surroundings) -> list[int]:
@@ -116,9 +149,11 @@ def _unit_vector(rng: np.random.Generator) -> np.ndarray:
     return vector_3 / np.linalg.norm(vector_3)
 
 
-PERTURBATIONS: dict[str, Callable[[Surroundings, np.random.Generator], None]] = {
+# Each changes the model's looks, and returns what to draw on top of it.
+PERTURBATIONS: dict[str, Callable[[Surroundings, np.random.Generator], list[AddedGeom]]] = {
     "light": dim_lights,
     "camera": move_cameras,
     "table_texture": retexture_table,
     "table_colour": recolour_table,
+    "distractors": add_distractors,
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lerobot_env_pixio.distractors import AddedGeom
 from lerobot_env_pixio.render_profiles import RenderProfile
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class CameraRenderer:
         self._options.geomgroup[:] = [group in visual_groups for group in range(len(self._options.geomgroup))]
         # What lies outside the view can still cast a shadow into it or be mirrored in it.
         self._culls = not (profile.shadows or profile.reflections)
+        self.added_geoms: list[AddedGeom] = []
 
     def frame(self, data: "mujoco.MjData", camera: str) -> np.ndarray:
         """Return what a camera sees, uint8 (image_size, image_size, 3), first row at the top."""
@@ -86,6 +88,8 @@ class CameraRenderer:
             self._model.geom_group[outside_view(self._model, data, camera)] = HIDDEN_GROUP
         self._renderer.update_scene(data, camera, self._options)
         self._model.geom_group[:] = groups_G
+        for geom in self.added_geoms:
+            geom.add_to(self._renderer.scene)
         return self._renderer.render()
 
     def upload_texture(self, texture: int) -> None:

@@ -176,8 +176,8 @@ class RobosuiteEnv(gymnasium.Env):
         mounted = cameras_of(self._task_spec, self._robot_spec)
         in_scene = [self.model.camera(name).id for name, place in mounted.items() if place == "scene"]
         table = [geom for geom in range(self.model.ngeom) if self.model.geom(geom).name == "table_visual"]
-        around = Surroundings(self.model, tuple(in_scene), tuple(table))
-        self._perturb(around, rng)
+        around = Surroundings(self.task, self.model, self.data, tuple(in_scene), tuple(table))
+        renderer.added_geoms = self._perturb(around, rng)
         mujoco.mj_camlight(self.model, self.data)  # cameras take their new places; physics stays untouched
         for texture in table_textures(around):
             renderer.upload_texture(texture)

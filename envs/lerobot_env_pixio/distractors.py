@@ -1,0 +1,148 @@
+"""Objects that lie on a table and exist for cameras alone: a compiled model and its physics know nothing of them.
+
+Shape suffixes: G geoms, X the three axes of space. Lengths in metres, world frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
+
+# Of an object: half its width, and half its height.
+WIDTHS = (0.015, 0.04)
+HEIGHTS = (0.015, 0.07)
+COUNTS = (4, 8)
+# Between an object and whatever is there when the episode starts, such as the task's objects and the hand above the table.
+CLEARANCE = 0.05
+# What starts higher above the table than this is not stood upon: the tallest object is lower.
+HEADROOM = 0.25
+_TRIES = 200
+
+
+@dataclass(frozen=True)
+class AddedGeom:
+    """A shape that a renderer draws on top of the model's own.
+
+    Attributes:
+        shape: Name of a MuJoCo geom type: ``box``, ``sphere``, ``cylinder``, ``ellipsoid``.
+        size: Half-extents as MuJoCo reads them for the shape (3,).
+        position: Centre (3,).
+        yaw: Turn about the vertical axis, radians.
+        colour: RGB in [0, 1] (3,).
+        shininess: In [0, 1].
+    """
+
+    shape: str
+    size: np.ndarray
+    position: np.ndarray
+    yaw: float
+    colour: np.ndarray
+    shininess: float
+
+    def add_to(self, scene: "mujoco.MjvScene") -> None:
+        """Append the shape to what a scene draws until it is updated again; a full scene stays as it is."""
+        import mujoco
+
+        if scene.ngeom >= scene.maxgeom:
+            return
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        rotation_9 = np.array([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+        kind = getattr(mujoco.mjtGeom, f"mjGEOM_{self.shape.upper()}")
+        geom = scene.geoms[scene.ngeom]
+        rgba_4 = np.append(self.colour, 1.0).astype(np.float32)
+        mujoco.mjv_initGeom(geom, kind, self.size, self.position, rotation_9, rgba_4)
+        geom.shininess, geom.specular = self.shininess, self.shininess
+        scene.ngeom += 1
+
+
+@dataclass
+class _Object:
+    """Shapes that stand together, around the origin of a table's surface."""
+
+    radius: float
+    parts: list[tuple[str, tuple[float, float, float], float]] = field(default_factory=list)
+    """Shape, size and height of the centre of each."""
+
+
+def _box(rng: np.random.Generator) -> _Object:
+    width, depth = rng.uniform(*WIDTHS, size=2)
+    height = rng.uniform(*HEIGHTS)
+    return _Object(float(np.hypot(width, depth)), [("box", (width, depth, height), height)])
+
+
+def _ball(rng: np.random.Generator) -> _Object:
+    radius = rng.uniform(*WIDTHS)
+    return _Object(radius, [("sphere", (radius, radius, radius), radius)])
+
+
+def _can(rng: np.random.Generator) -> _Object:
+    radius, height = rng.uniform(*WIDTHS), rng.uniform(*HEIGHTS)
+    return _Object(radius, [("cylinder", (radius, height, 0.0), height)])
+
+
+def _egg(rng: np.random.Generator) -> _Object:
+    width, depth, height = rng.uniform(*WIDTHS, size=3)
+    return _Object(max(width, depth), [("ellipsoid", (width, depth, height), height)])
+
+
+def _bottle(rng: np.random.Generator) -> _Object:
+    radius, height = rng.uniform(*WIDTHS), rng.uniform(HEIGHTS[1] / 2, HEIGHTS[1])
+    neck_radius, neck_height = rng.uniform(0.3, 0.6) * radius, rng.uniform(0.2, 0.4) * height
+    body = ("cylinder", (radius, height, 0.0), height)
+    return _Object(radius, [body, ("cylinder", (neck_radius, neck_height, 0.0), 2 * height + neck_height)])
+
+
+_KINDS: tuple[Callable[[np.random.Generator], _Object], ...] = (_box, _ball, _can, _egg, _bottle)
+
+
+def scatter(
+    model: "mujoco.MjModel", data: "mujoco.MjData", table_geom: int, rng: np.random.Generator
+) -> list[AddedGeom]:
+    """Return the shapes of 4 to 8 random objects that stand on a table, clear of one another and of what is there.
+
+    On a table with little room left there are fewer.
+
+    Args:
+        model: The compiled task.
+        data: Its state at the start of an episode.
+        table_geom: Id of the geom, a box, that the objects stand on.
+        rng: Decides kinds, sizes, colours and places.
+    """
+    from lerobot_env_pixio.scenes.textures import random_colour
+
+    half_extents_X, centre_X = model.geom_size[table_geom], data.geom_xpos[table_geom]
+    axes_XX = data.geom_xmat[table_geom].reshape(3, 3)
+    top = float(centre_X[2] + half_extents_X[2])
+    taken = _taken_places(model, data, table_geom, top)
+    geoms = []
+    for _ in range(int(rng.integers(COUNTS[0], COUNTS[1] + 1))):
+        thing = _KINDS[int(rng.integers(len(_KINDS)))](rng)
+        for _ in range(_TRIES):
+            beside = rng.uniform(-1, 1, 2) * (half_extents_X[:2] - thing.radius)
+            place = centre_X[:2] + axes_XX[:2, :2] @ beside
+            if all(np.linalg.norm(place - other) > radius + thing.radius + CLEARANCE for other, radius in taken):
+                break
+        else:
+            continue
+        taken.append((place, thing.radius))
+        yaw, shininess = float(rng.uniform(0, np.pi)), float(rng.uniform(0, 0.8))
+        for shape, size, height in thing.parts:
+            position = np.array([*place, top + height])
+            geoms.append(AddedGeom(shape, np.array(size), position, yaw, random_colour(rng), shininess))
+    return geoms
+
+
+def _taken_places(
+    model: "mujoco.MjModel", data: "mujoco.MjData", table_geom: int, top: float
+) -> list[tuple[np.ndarray, float]]:
+    """Return centre (2,) and radius of everything on the table and closely above it, seen from above."""
+    heights_G, radii_G = data.geom_xpos[:, 2], model.geom_rbound
+    bodies_G = model.geom_bodyid
+    is_room_G = (bodies_G == 0) | (bodies_G == bodies_G[table_geom])
+    is_near_G = (heights_G + radii_G > top) & (heights_G - radii_G < top + HEADROOM)
+    places = np.flatnonzero(~is_room_G & is_near_G & (radii_G > 0))
+    return [(data.geom_xpos[geom, :2].copy(), float(radii_G[geom])) for geom in places]
