@@ -18,10 +18,10 @@ from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
+from pixio_robot.evaluation.robustness_picture import save_robustness_picture
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
 from pixio_robot.training.job import PolicyJob, run_policy_job
-from pixio_robot.training.robustness_picture import save_robustness_picture
 
 NOMINAL = "none"
 

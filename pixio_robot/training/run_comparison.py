@@ -14,9 +14,9 @@ from rich.table import Table
 
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import EvaluationRecord
+from pixio_robot.evaluation.robustness_picture import whiskers
 from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
 from pixio_robot.figures import save_figure
-from pixio_robot.training.robustness_picture import whiskers
 
 _EVALUATION = Path("evaluation", "evaluation.json")
 # The label says these in words, or they change nothing about what is compared.
