@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.augment import Photometric, Range
+from pixio_robot.pretraining.surfaces import Disguise
 
 Precision = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "muon"]
@@ -40,6 +41,8 @@ class TrainingConfig:
         crop_scale: Area of crops as a fraction of the image.
         crop_ratio: Width / height of crops.
         photometric: Light and colour changes, or None (the paper's recipe).
+        disguise: Other surfaces on what the encoder sees, or None (the paper's recipe). With it the encoder is asked for
+            the image as it was, before `photometric` changed it, too: for features that do not depend on looks.
         precision: Type of the matrix products; bfloat16 is 1.8 times as fast on CPUs that have it in hardware
             (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and slower on those that have not. float16 is for GPUs
             without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
@@ -71,6 +74,7 @@ class TrainingConfig:
     crop_scale: Range = (0.2, 1.0)
     crop_ratio: Range = (3 / 4, 4 / 3)
     photometric: Photometric | None = None
+    disguise: Disguise | None = None
     precision: Precision = "float32"
     distribution: Distribution = "auto"
     activation_checkpointing: bool = False
@@ -162,8 +166,9 @@ def config_from[C: TrainingConfig](kind: type[C], values: dict[str, Any]) -> C:
         UserError: A name is unknown or settings contradict each other.
     """
     settings = _named(kind, values)
-    if settings.get("photometric") is not None:
-        settings["photometric"] = Photometric(**_named(Photometric, settings["photometric"]))
+    for name, group in (("photometric", Photometric), ("disguise", Disguise)):
+        if settings.get(name) is not None:
+            settings[name] = group(**_named(group, settings[name]))
     return kind(**settings)
 
 

@@ -172,14 +172,14 @@ class Distillation:
         """Move the teacher."""
         self.teacher.encoder.to(device)
 
-    def loss(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss(self, module: nn.Module, seen_BCHW: Tensor, asked_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
         """Return the distillation loss."""
-        visible_BV = split_patches(mask_BN)[0].to(images_BCHW.device, non_blocking=True)
-        class_BGT, patch_BVT = module(normalise(images_BCHW), visible_BV)
+        visible_BV = split_patches(mask_BN)[0].to(seen_BCHW.device, non_blocking=True)
+        class_BGT, patch_BVT = module(normalise(seen_BCHW), visible_BV)
         patch = int(self.encoder.patch_embed.patch_size[0])
-        grid = (images_BCHW.shape[-2] // patch, images_BCHW.shape[-1] // patch)
+        grid = (seen_BCHW.shape[-2] // patch, seen_BCHW.shape[-1] // patch)
         assert math.prod(grid) == mask_BN.shape[1]
-        return distillation_loss(class_BGT, patch_BVT, self.teacher(images_BCHW), visible_BV, grid)
+        return distillation_loss(class_BGT, patch_BVT, self.teacher(asked_BCHW), visible_BV, grid)
 
     def picture(self, frames_BHWC: Tensor, seed: int) -> None:
         """Features are no picture."""

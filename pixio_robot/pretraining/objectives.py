@@ -41,12 +41,13 @@ class Objective(Protocol):
         """Move what the loss needs but does not train."""
         ...
 
-    def loss(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss(self, module: nn.Module, seen_BCHW: Tensor, asked_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
         """Return the mean loss.
 
         Args:
             module: `self.module` or a wrapper of it.
-            images_BCHW: In [0, 1].
+            seen_BCHW: What the encoder sees, in [0, 1].
+            asked_BCHW: What it is asked for: the same scenes, as they looked before changes of light and surfaces.
             mask_BN: True where the encoder must not see a patch; on the CPU.
         """
         ...
@@ -90,9 +91,10 @@ class Reconstruction:
     def to(self, device: torch.device) -> None:
         """Everything is trained."""
 
-    def loss(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss(self, module: nn.Module, seen_BCHW: Tensor, asked_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
         """Return the mean squared error on masked patches."""
-        return module(normalise(images_BCHW), mask_BN=mask_BN).loss
+        target_BCHW = None if asked_BCHW is seen_BCHW else normalise(asked_BCHW)
+        return module(normalise(seen_BCHW), mask_BN=mask_BN, asked_BCHW=target_BCHW).loss
 
     def picture(self, frames_BHWC: Tensor, seed: int) -> np.ndarray:
         """Draw original, masked and reconstructed images."""

@@ -41,6 +41,7 @@ from pixio_robot.pretraining.pictures import save_loss_curve, save_picture
 from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
 from pixio_robot.pretraining.stochastic_depth import StochasticDepth
+from pixio_robot.pretraining.surfaces import SurfaceChanges, change_surfaces, draw_surfaces
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8
@@ -111,11 +112,13 @@ class _Draws(NamedTuple):
 
     mask_BN: Tensor
     changes: ColourChanges | None
+    surfaces: SurfaceChanges | None
     depth_LB: Tensor
 
     def part(self, rows: slice) -> "_Draws":
         changes = self.changes and ColourChanges(*(change[rows] for change in self.changes))
-        return _Draws(self.mask_BN[rows], changes, self.depth_LB[:, rows])
+        surfaces = self.surfaces and SurfaceChanges(*(change[rows] for change in self.surfaces))
+        return _Draws(self.mask_BN[rows], changes, surfaces, self.depth_LB[:, rows])
 
 
 class _Trainer[C: TrainingConfig]:
@@ -261,16 +264,21 @@ class _Trainer[C: TrainingConfig]:
         config, generator = self.config, generator_for(self.config.seed, STEP, step)
         mask_BN = block_mask(config.batch_size, self.grid, config.mask_ratio, config.mask_block, generator)
         changes = draw_changes(config.batch_size, config.photometric, generator) if config.photometric else None
-        return _Draws(mask_BN, changes, self.depth.draw(config.batch_size, generator))
+        depth_LB = self.depth.draw(config.batch_size, generator)
+        size = (config.image_size, config.image_size)
+        surfaces = draw_surfaces(config.batch_size, size, config.disguise, generator) if config.disguise else None
+        return _Draws(mask_BN, changes, surfaces, depth_LB)
 
     def _loss(self, uint8_BCHW: Tensor, draws: _Draws) -> Tensor:
         precision = getattr(torch, self.config.precision)
         images_BCHW = uint8_BCHW.contiguous().float() / 255
+        seen_BCHW = change_surfaces(images_BCHW, draws.surfaces) if draws.surfaces else images_BCHW
         if draws.changes:
-            images_BCHW = change_photometrically(images_BCHW, draws.changes)
+            seen_BCHW = change_photometrically(seen_BCHW, draws.changes)
+        asked_BCHW = images_BCHW if draws.surfaces else seen_BCHW
         self.depth.set_factors(draws.depth_LB.to(images_BCHW.device, non_blocking=True))
         with torch.autocast(images_BCHW.device.type, precision, enabled=precision != torch.float32):
-            return self.objective.loss(self.module, images_BCHW, draws.mask_BN)
+            return self.objective.loss(self.module, seen_BCHW, asked_BCHW, draws.mask_BN)
 
     def flush(self, bar: StepBar) -> None:
         """Bring log and bar up to date."""

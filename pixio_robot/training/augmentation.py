@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pixio_robot.pretraining.augment import ColourChanges, Photometric, Range, change_photometrically, draw_changes
+from pixio_robot.pretraining.surfaces import KERNEL_SIDES, convolve, draw_kernel, draw_pattern
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,8 @@ class Augmentation:
     """Steps from one draw to the next."""
 
 
-# Colours vary less than in pretraining: the policy must still tell objects apart. Random convolutions as in Z. Xu et
-# al. 2021, "Robust and generalizable visual representation learning via random convolutions", arXiv 2007.13003;
-# overlays as in N. Hansen and X. Wang 2021, "Generalization in reinforcement learning by soft data augmentation", arXiv
-# 2011.13389, of patterns instead of photographs; shifts as in D. Yarats et al. 2020, "Image augmentation is all you
-# need", arXiv 2004.13649: 4 of 84 px.
+# Colours vary less than in pretraining: the policy must still tell objects apart. Shifts as in D. Yarats et al. 2020,
+# "Image augmentation is all you need", arXiv 2004.13649: 4 of 84 px.
 AUGMENTATION = Augmentation(
     Photometric(
         probability=1.0,
@@ -51,7 +48,7 @@ AUGMENTATION = Augmentation(
         grey=0.0,
     ),
     convolution=(0.0, 1.0),
-    kernel_sides=(1, 3, 5),
+    kernel_sides=KERNEL_SIDES,
     overlay=(0.0, 0.6),
     shift=4 / 84,
     steps=8,
@@ -104,31 +101,9 @@ def _draw(seed: str, convolves: bool, size: tuple[int, int]) -> _Change:
         colours=draw_changes(1, AUGMENTATION.photometric, generator),
         shift_12=reach_2 * (2 * torch.rand(1, 2, generator=generator) - 1),
         weight_1111=torch.empty(1, 1, 1, 1).uniform_(*limits, generator=generator),
-        kernel_133KK=_draw_kernel(generator) if convolves else None,
-        pattern_1CHW=None if convolves else _draw_pattern(size, generator),
+        kernel_133KK=draw_kernel(AUGMENTATION.kernel_sides, generator) if convolves else None,
+        pattern_1CHW=None if convolves else draw_pattern(size, generator),
     )
-
-
-def _draw_kernel(generator: torch.Generator) -> Tensor:
-    """Draw a convolution of colours (1, 3, 3, K, K), which keeps the variance of noise; smaller ones lie in the middle."""
-    sides = AUGMENTATION.kernel_sides
-    side = sides[int(torch.randint(len(sides), (1,), generator=generator))]
-    kernel_33KK = torch.randn(3, 3, side, side, generator=generator) / (3 * side * side) ** 0.5
-    return functional.pad(kernel_33KK, [(sides[-1] - side) // 2] * 4)[None]
-
-
-def _draw_pattern(size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw coloured noise of coarse to fine grids, each with soft or hard edges, in [0, 1]: (1, 3, H, W)."""
-    roughness = float(torch.empty(()).uniform_(0.4, 1.4, generator=generator))
-    pattern_1CHW = torch.zeros(1, 3, *size)
-    octave = 1
-    while 2**octave <= min(size):
-        grid = torch.rand(1, 3, 2**octave, 2**octave, generator=generator) - 0.5
-        mode = "bilinear" if torch.rand((), generator=generator) < 0.5 else "nearest"
-        pattern_1CHW += roughness**octave * functional.interpolate(grid, size, mode=mode)
-        octave += 1
-    low, high = pattern_1CHW.min(), pattern_1CHW.max()
-    return (pattern_1CHW - low) / (high - low).clamp(min=1e-6)
 
 
 def _mixed(before: _Change, after: _Change, share: float) -> _Change:
@@ -168,19 +143,7 @@ def _lay_over(images_BCHW: Tensor, changes: _Change) -> Tensor:
     if changes.pattern_1CHW is not None:
         return torch.lerp(images_BCHW, changes.pattern_1CHW.to(device), weight_B111)
     assert changes.kernel_133KK is not None
-    return torch.lerp(images_BCHW, _convolve(images_BCHW, changes.kernel_133KK.to(device)), weight_B111).clamp(0, 1)
-
-
-def _convolve(images_BCHW: Tensor, kernels_B33KK: Tensor) -> Tensor:
-    """Convolve each image with its own kernel; contrast and mean brightness stay the image's."""
-    batch, channels, height, width = images_BCHW.shape
-    border = kernels_B33KK.shape[-1] // 2
-    padded = functional.pad(images_BCHW, [border] * 4, mode="replicate")
-    convolved = functional.conv2d(padded.flatten(0, 1)[None], kernels_B33KK.flatten(0, 1), groups=batch)
-    convolved_BCHW = convolved.view(batch, channels, height, width)
-    convolved_BCHW = convolved_BCHW - convolved_BCHW.mean(dim=(2, 3), keepdim=True)
-    spread_B111, wanted_B111 = (of.std(dim=(1, 2, 3), keepdim=True) for of in (convolved_BCHW, images_BCHW))
-    return convolved_BCHW * (wanted_B111 / spread_B111.clamp(min=1e-4)) + images_BCHW.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(images_BCHW, convolve(images_BCHW, changes.kernel_133KK.to(device)), weight_B111).clamp(0, 1)
 
 
 def _shift(images_BCHW: Tensor, shifts_B2: Tensor) -> Tensor:
