@@ -1,12 +1,12 @@
 """Simulated robot tasks on LeRobot's environment contract.
 
 LeRobot imports every installed module named ``lerobot_env_*`` at start-up; importing this one registers
-``--env.type=pixio_robosuite`` and loads neither MuJoCo nor robosuite.
+``--env.type=pixio_robosuite``, ``pixio_metaworld``, ``pixio_aloha`` and ``pixio_pusht``, and loads no simulator.
 """
 
-from lerobot_env_pixio.configuration import RobosuiteEnvConfig
+from lerobot_env_pixio.configuration import MetaworldEnvConfig, PushTEnvConfig, RobosuiteEnvConfig
 from lerobot_env_pixio.rendering import choose_gl
 
 choose_gl()  # now, because MuJoCo reads MUJOCO_GL when it is first imported, wherever that happens
 
-__all__ = ["RobosuiteEnvConfig"]
+__all__ = ["MetaworldEnvConfig", "PushTEnvConfig", "RobosuiteEnvConfig"]

@@ -1,88 +1,74 @@
-"""`--env.type=pixio_robosuite`: robosuite tasks for `lerobot-eval` and for our own training and evaluation."""
+"""`--env.type=pixio_…`: simulated tasks for `lerobot-eval` and for our own training and evaluation."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
+from gymnasium import spaces
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_pixio.experts import EXPERTS, Expert
+from lerobot_env_pixio.metaworld_env import MetaworldEnv, MetaworldExpert
+from lerobot_env_pixio.pusht_env import PushTEnv
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
-from lerobot_env_pixio.tasks import ROBOTS
+
+# LeRobot's own fields that say nothing about the environment itself.
+_LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_env_checker")
 
 
-@EnvConfig.register_subclass("pixio_robosuite")
 @dataclass
-class RobosuiteEnvConfig(EnvConfig):
-    """A robosuite task on LeRobot's environment contract.
+class PixioEnvConfig(EnvConfig):
+    """What the simulators' configs share: an environment made from the config's fields, and its features.
+
+    A subclass names its environment's class, whose arguments are the config's fields.
 
     Attributes:
-        task: robosuite's name of the task.
-        fps: Control rate in Hz.
-        robot: robosuite's name of the robot.
         camera_names: Cameras that the policy sees.
         image_size: Height and width of a camera frame in pixels.
-        render_profile: ``standard`` as robosuite ships, or ``fast`` without shadows, reflections and multisampling.
+        render_profile: ``standard`` as the simulator ships, or ``fast`` without shadows, reflections and multisampling.
         episode_length: Steps after which an episode without success ends.
-        perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
-            ``table_texture`` or ``table_colour``; ``none`` shows the task as it is.
 
     Raises:
         ValueError: A name is unknown; the message offers the nearest valid one.
     """
 
-    task: str | None = "Lift"
-    fps: int = 20
-    robot: str = "Panda"
-    camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
+    env_class: ClassVar[type[gymnasium.Env]]
+
+    camera_names: list[str] = field(default_factory=list)
     image_size: int = 128
     render_profile: str = "fast"
     episode_length: int = 150
-    perturbation: str = "none"
 
     def __post_init__(self) -> None:
-        """Check the names and derive LeRobot's features from them."""
-        self.make_env()  # nothing is simulated yet: this only checks the names
-        robot = ROBOTS[self.robot]
+        """Check the names and derive LeRobot's features from the environment's spaces."""
+        env = self.make_env()  # nothing is simulated yet: this only checks the names
+        observations, actions = env.observation_space, env.action_space
+        assert isinstance(observations, spaces.Dict)
+        assert actions.shape is not None
+        assert observations["agent_pos"].shape is not None
         frame = PolicyFeature(FeatureType.VISUAL, (self.image_size, self.image_size, 3))
         images = {f"{OBS_IMAGES}.{camera}": frame for camera in self.camera_names}
         self.features = {
-            ACTION: PolicyFeature(FeatureType.ACTION, (robot.action_size,)),
-            "agent_pos": PolicyFeature(FeatureType.STATE, (robot.state_size,)),
+            ACTION: PolicyFeature(FeatureType.ACTION, actions.shape),
+            "agent_pos": PolicyFeature(FeatureType.STATE, observations["agent_pos"].shape),
             **images,
         }
         self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE, **{key: key for key in images}}
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
-        """Arguments of `RobosuiteEnv`."""
-        return {
-            "task": self.task,
-            "robot": self.robot,
-            "camera_names": tuple(self.camera_names),
-            "image_size": self.image_size,
-            "render_profile": self.render_profile,
-            "episode_length": self.episode_length,
-            "fps": self.fps,
-            "perturbation": self.perturbation,
-        }
+        """Arguments of the environment."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in _LEROBOTS_FIELDS]
+        return {name: getattr(self, name) for name in names}
 
-    def make_env(self) -> RobosuiteEnv:
+    def make_env(self) -> gymnasium.Env:
         """Return one environment, which builds its simulation on the first reset."""
-        return RobosuiteEnv(**self.gym_kwargs)
-
-    def make_expert(self, seed: int) -> Expert:
-        """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
-
-        Args:
-            seed: One for each episode: the expert's `reset` starts the same noise again.
-        """
-        assert self.task in EXPERTS, f"no expert for {self.task}"
-        return EXPERTS[self.task](seed)
+        return self.env_class(**self.gym_kwargs)
 
     def create_envs(
         self, n_envs: int, use_async_envs: bool = False
@@ -95,7 +81,85 @@ class RobosuiteEnvConfig(EnvConfig):
                 class, so that they need no registration.
         """
         # A partial of a class pickles by name: worker processes import this package and nothing else of the parent's.
-        env_fns = [functools.partial(RobosuiteEnv, **self.gym_kwargs)] * n_envs
+        env_fns = [functools.partial(self.env_class, **self.gym_kwargs)] * n_envs
         if use_async_envs and n_envs > 1:
             return {self.type: {0: _LazyAsyncVectorEnv(env_fns)}}
         return {self.type: {0: gymnasium.vector.SyncVectorEnv(env_fns)}}
+
+
+@EnvConfig.register_subclass("pixio_robosuite")
+@dataclass
+class RobosuiteEnvConfig(PixioEnvConfig):
+    """A robosuite task on LeRobot's environment contract.
+
+    Attributes:
+        task: robosuite's name of the task.
+        fps: Control rate in Hz.
+        camera_names: Cameras that the policy sees.
+        robot: robosuite's name of the robot.
+        perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
+            ``table_texture`` or ``table_colour``; ``none`` shows the task as it is.
+    """
+
+    env_class = RobosuiteEnv
+
+    task: str | None = "Lift"
+    fps: int = 20
+    camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
+    robot: str = "Panda"
+    perturbation: str = "none"
+
+    def make_expert(self, seed: int) -> Expert:
+        """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
+
+        Args:
+            seed: One for each episode: the expert's `reset` starts the same noise again.
+        """
+        assert self.task in EXPERTS, f"no expert for {self.task}"
+        return EXPERTS[self.task](seed)
+
+
+@EnvConfig.register_subclass("pixio_metaworld")
+@dataclass
+class MetaworldEnvConfig(PixioEnvConfig):
+    """One of Meta-World's 50 tasks.
+
+    Attributes:
+        task: Meta-World's name of the task.
+        fps: 80: Meta-World knows no other control rate.
+        camera_names: Cameras that the policy sees.
+        episode_length: Steps after which an episode without success ends, 500 at most.
+    """
+
+    env_class = MetaworldEnv
+
+    task: str | None = "drawer-open-v3"
+    fps: int = 80
+    camera_names: list[str] = field(default_factory=lambda: ["corner2", "gripperPOV"])
+    episode_length: int = 500
+
+    def make_expert(self, seed: int) -> Expert:
+        """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
+        assert self.task is not None
+        return MetaworldExpert(self.task, seed)
+
+
+@EnvConfig.register_subclass("pixio_pusht")
+@dataclass
+class PushTEnvConfig(PixioEnvConfig):
+    """gym-pusht's task; it has no scripted expert.
+
+    Attributes:
+        task: ``PushT``.
+        fps: 10: PushT knows no other control rate.
+        camera_names: ``top`` alone.
+        render_profile: ``standard`` alone.
+    """
+
+    env_class = PushTEnv
+
+    task: str | None = "PushT"
+    fps: int = 10
+    camera_names: list[str] = field(default_factory=lambda: ["top"])
+    render_profile: str = "standard"
+    episode_length: int = 300
