@@ -1,4 +1,7 @@
-"""Export a policy checkpoint, or an encoder alone, as one TorchScript file checked against the eager path."""
+"""Export a policy checkpoint, or an encoder alone, as one file checked against the eager path.
+
+uv run scripts/export_torchscript.py checkpoint=<pretrained_model folder> output=policy.pt
+"""
 
 from pathlib import Path
 
@@ -8,20 +11,32 @@ from rich.console import Console
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.entry_points import entry_point
 
+_SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
+
 
 @entry_point("export_torchscript")
 def main(cfg: DictConfig) -> None:
     """Export; see configs/export_torchscript.yaml."""
-    from pixio_robot.deployment.export import export_encoder, export_policy
-    from pixio_robot.deployment.frames import check_frames, check_observations
+    from pixio_robot.deployment.export import ExportOptions, export_encoder, export_policy
+    from pixio_robot.deployment.frames import check_frames, check_observations, control_rate
 
-    if cfg.checkpoint is None:
-        output = Path(cfg.output or f"outputs/export/{cfg.encoder.name}.pt")
-        artifact = export_encoder(EncoderConfig(**cfg.encoder), check_frames(cfg.frames), output)
+    checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
+    options = ExportOptions(
+        cfg.format,
+        cfg.precision,
+        cfg.sampling_steps,
+        list(cfg.state_names) if cfg.state_names else None,
+        list(cfg.action_names) if cfg.action_names else None,
+        cfg.action_space,
+        cfg.control_rate_hz or (None if checkpoint is None else control_rate(checkpoint, cfg.frames)),
+    )
+    suffix = _SUFFIXES.get(cfg.format, "pt")
+    if checkpoint is None:
+        output = Path(cfg.output or f"outputs/export/{cfg.encoder.name}.{suffix}")
+        artifact = export_encoder(EncoderConfig(**cfg.encoder), check_frames(cfg.frames), output, options)
     else:
-        checkpoint = Path(cfg.checkpoint)
-        output = Path(cfg.output or "outputs/export/policy.pt")
-        artifact = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output)
+        output = Path(cfg.output or f"outputs/export/policy.{suffix}")
+        artifact = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output, options)
     Console().print(
         f"{artifact.path} ({artifact.path.stat().st_size / 2**20:.1f} MiB): largest difference from the eager path "
         f"{artifact.difference:.1e} on {artifact.frames} real observations",

@@ -1,118 +1,181 @@
-"""The artifact: one TorchScript file with its metadata inside, readable with torch alone.
+"""Artifacts read with torch alone: metadata and digest checked, then the module on its device.
 
-Shape letters: B batch, H and W image size, S state size, A action size.
+An artifact is a TorchScript or torch.export (`.pt2`) file, both of them zip archives, with its metadata
+(`pixio_robot.deployment.metadata` says what that is) among the archive's extra files.
+
+Shape letters: B batch, H action horizon, A action size.
 """
 
+import hashlib
+import io
 import json
 import os
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-SCHEMA_VERSION = 1
-_METADATA_FILE = "metadata.json"
+from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_metadata, digest
+from pixio_robot.errors import UserError
 
-
-class ArtifactShell(nn.Module):
-    """Takes raw camera frames and raw state, prepares them, and calls a traced core.
-
-    Input: a dictionary with, for each camera, uint8 frames (B, H, W, 3) in RGB as the camera gives them, and, for
-    policies, `observation.state` (B, S) in raw units. Output: an unnormalised action chunk (B, horizon, A), or encoder
-    tokens (B, G + h·w, D), global tokens first.
-    """
-
-    def __init__(
-        self,
-        core: torch.jit.ScriptModule,
-        cameras: list[str],
-        sizes: list[tuple[int, int]],
-        state: tuple[Tensor, Tensor] | None,
-        action: tuple[Tensor, Tensor] | None,
-        example: dict[str, Tensor],
-        expected: Tensor,
-    ) -> None:
-        """Put the parts together.
-
-        Args:
-            core: Traced on prepared images (a list, one per camera) and normalised state.
-            cameras: Observation keys of the cameras, in the core's order.
-            sizes: Height and width in pixels that the core takes from each camera.
-            state: Mean and scale of the state (each (S,)), or None for an encoder.
-            action: Mean and scale of the action (each (A,)), or None for an encoder.
-            example: A golden observation.
-            expected: What the eager path gives for it.
-        """
-        super().__init__()
-        self.core = core
-        self.cameras = cameras
-        self.sizes = sizes
-        self.has_state = state is not None
-        zero, one = torch.zeros(1), torch.ones(1)
-        for name, tensor in (
-            ("state_mean", state[0] if state else zero),
-            ("state_scale", state[1] if state else one),
-            ("action_mean", action[0] if action else zero),
-            ("action_scale", action[1] if action else one),
-        ):
-            self.register_buffer(name, tensor)
-        self.state_mean: Tensor
-        self.state_scale: Tensor
-        self.action_mean: Tensor
-        self.action_scale: Tensor
-        self.golden_observation = example
-        self.golden_output = expected
-
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the action chunk or the tokens."""
-        images: list[Tensor] = []
-        for index, camera in enumerate(self.cameras):
-            frames = observation[camera]
-            assert frames.dtype == torch.uint8 and frames.dim() == 4 and frames.size(3) == 3, (
-                "camera frames must be uint8 (B, H, W, 3)"
-            )
-            image = frames.to(self.state_mean.device).permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
-            height, width = self.sizes[index]
-            if image.size(2) != height or image.size(3) != width:
-                image = functional.interpolate(
-                    image, size=[height, width], mode="bilinear", antialias=True, align_corners=False
-                )
-            images.append(image)
-        if self.has_state:
-            state = observation["observation.state"].to(self.state_mean.device, torch.float32)
-            prepared_state = (state - self.state_mean) / self.state_scale
-        else:
-            prepared_state = torch.zeros(images[0].size(0), 1, device=images[0].device)
-        return self.core(images, prepared_state) * self.action_scale + self.action_mean
+_METADATA_FILE = "extra/metadata.json"
+GOLDEN_FILE = "extra/golden"
+_READ_AT_ONCE = 1 << 22
 
 
-def save_artifact(shell: ArtifactShell, metadata: dict[str, Any], path: Path) -> None:
-    """Script the shell and write it with its metadata, atomically."""
-    scripted = torch.jit.script(shell.eval())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    torch.jit.save(
-        scripted, str(temporary), _extra_files={_METADATA_FILE: json.dumps({"schema": SCHEMA_VERSION, **metadata})}
-    )
-    os.replace(temporary, path)
+def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Load an artifact and its metadata; nothing of the file runs before its digest has been checked.
 
+    Args:
+        path: A TorchScript or `.pt2` file of `scripts/export_torchscript.py`.
+        device: Where to run it, for example `cpu` or `cuda:0`. Observations may lie anywhere.
 
-def load_artifact(path: Path, device: str = "cpu") -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
-    """Load an artifact and its metadata.
+    Returns:
+        The callable module (a dictionary of tensors in, actions or tokens out; `golden_observation` and `golden_output` are attributes of it), and the
+        metadata.
 
     Raises:
-        ValueError: The file is no artifact, or from a newer schema.
+        UserError: The file is no artifact, from another schema, damaged or edited, or not made for the device.
     """
-    extra = {_METADATA_FILE: ""}
-    try:
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
-        metadata = json.loads(extra[_METADATA_FILE])
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.") from error
-    if metadata["schema"] > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} has schema {metadata['schema']}, this version reads up to {SCHEMA_VERSION}: update pixio-robot."
+    metadata = read_metadata(path)
+    if torch.device(device).type not in metadata["devices"]:
+        raise UserError(
+            f"{path} ({metadata['precision']}) runs on {' and '.join(metadata['devices'])}, not on {device}: export it "
+            f"with another precision, or choose another device."
         )
+    try:
+        module = open_torchscript(path, device) if metadata["form"] == "torchscript" else ExportedProgram(path, device)
+    except RuntimeError as error:
+        raise UserError(f"torch {torch.__version__} cannot load {path}: {str(error).splitlines()[0]}") from error
     return module, metadata
+
+
+def open_torchscript(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
+    """Load a TorchScript file, whether or not it has metadata."""
+    return torch.jit.load(str(path), map_location=device)
+
+
+class ExportedProgram:
+    """A program of torch.export, called as a TorchScript artifact is, with checks of its own."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        """Load a `.pt2` file, whether or not it has metadata; its device is part of the program and is moved."""
+        from torch.export.passes import move_to_device_pass
+
+        program = torch.export.load(path)
+        if torch.device(device).type != "cpu":
+            program = move_to_device_pass(program, device)
+        self._device = device
+        self._module = program.module()
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [name for name in archive.namelist() if name.partition("/")[2] == GOLDEN_FILE]
+            golden = torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+        self.golden_observation: dict[str, Tensor] = golden["observation"]
+        self.golden_output: Tensor = golden["output"]
+
+    @torch.no_grad()
+    def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return actions (B, H, A) in raw units, or tokens (B, N, D).
+
+        Raises:
+            UserError: An input is missing, or of another dtype or shape than the golden observation's.
+        """
+        rows = {len(observation[key]) for key in self.golden_observation if key in observation}
+        for key, golden in self.golden_observation.items():
+            given = observation.get(key)
+            if given is None:
+                raise UserError(f"{key} is missing: the artifact reads {', '.join(self.golden_observation)}.")
+            if given.shape[1:] != golden.shape[1:] or given.dtype != golden.dtype or len(rows) != 1:
+                raise UserError(
+                    f"{key} must be {golden.dtype} (B, {', '.join(map(str, golden.shape[1:]))}), with the same B for "
+                    f"all, not {given.dtype} {tuple(given.shape)}."
+                )
+        return self._module({key: observation[key].to(self._device) for key in self.golden_observation})
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of an artifact, checked against the digest of the whole file.
+
+    Raises:
+        UserError: The file is no artifact, from another schema, or damaged or edited since its export.
+    """
+    no_artifact = f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            (own_name,) = [name for name in names if name.partition("/")[2] == _METADATA_FILE]
+            metadata = check_metadata(json.loads(archive.read(own_name)), path)
+            contents = _contents_hash(archive)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(no_artifact) from error
+    if metadata["digest"] != digest(metadata, contents):
+        raise UserError(f"{path} was damaged or edited since its export (its digest does not match): export it again.")
+    return metadata
+
+
+def seal_archive(archive: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Add metadata to an archive that torch wrote, with the digest of both; returns them.
+
+    Raises:
+        zipfile.BadZipFile: It is no archive.
+    """
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as opened:
+        root = opened.namelist()[0].partition("/")[0]
+        sealed = {**metadata, "schema": SCHEMA_VERSION}
+        sealed["digest"] = digest(sealed, _contents_hash(opened))
+        opened.writestr(f"{root}/{_METADATA_FILE}", json.dumps(sealed, ensure_ascii=False, indent=1))
+    return sealed
+
+
+def chunk_noise(metadata: Mapping[str, Any], chunk: int, batch_size: int = 1) -> Tensor | None:
+    """Return the noise (B, horizon, A) that a policy's rollouts give it for a chunk; None for one that takes none.
+
+    It depends on the number of chunks since the reset alone, so that episodes repeat, and is that of
+    `pixio_diffusion` in evaluation.
+
+    Args:
+        metadata: Of the artifact.
+        chunk: Number of chunks since the episode began, from 0.
+        batch_size: B; every row is the same.
+    """
+    if metadata["noise"] is None:
+        return None
+    noise_HA = torch.randn(metadata["noise"]["shape"], generator=torch.Generator().manual_seed(chunk))
+    return noise_HA.expand(batch_size, -1, -1)
+
+
+def refusal(error: Exception) -> str:
+    """Return the sentence with which a scripted module refused an observation, without the interpreter's trace."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].removeprefix("builtins.ValueError: ").removeprefix("RuntimeError: ") if lines else repr(error)
+
+
+def _contents_hash(archive: zipfile.ZipFile) -> str:
+    """Hash names and contents of all entries but the metadata, whose order does not count."""
+    total = hashlib.sha256()
+    for name in sorted(archive.namelist()):
+        if name.partition("/")[2] == _METADATA_FILE:
+            continue
+        content = hashlib.sha256()
+        with archive.open(name) as entry:
+            while block := entry.read(_READ_AT_ONCE):
+                content.update(block)
+        total.update(f"{name}\0{content.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def write_atomically[T](path: Path, write: Callable[[Path], T]) -> T:
+    """Let a function write a file beside `path`, then move it there; returns what the function returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        result = write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result

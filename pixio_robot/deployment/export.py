@@ -1,10 +1,10 @@
-"""Export of policies and encoders as TorchScript, checked against the eager path before the file is kept.
+"""Export of policies and encoders, checked against the eager path before the file is kept.
 
-Shape letters: B batch, H and W image size, S state size.
+Shape letters: N observations, O observation steps, H and W image size, S state size.
 """
 
-import warnings
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixio_robot.deployment.artifact import ArtifactShell, load_artifact, save_artifact
+from pixio_robot.deployment.artifact import write_atomically
+from pixio_robot.deployment.cores import EncoderCore, PolicyCore, check_precision, reduce_precision
+from pixio_robot.deployment.forms import FORMS
+from pixio_robot.deployment.shell import ShellLayout
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, weights_hash
-from pixio_robot.errors import UserError
+from pixio_robot.errors import UserError, nearest_name
 
-PARITY_TOLERANCE = 1e-4
-"""Largest difference between artifact and eager path, relative to the output's scale where that exceeds 1."""
+PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1, "int8": 0.3}
+"""Largest difference between artifact and eager path by precision, relative to the output's scale where that exceeds 1.
+
+Float32 differs by rounding alone; the others are bounds against a broken conversion, and what an export really lost
+stands in its metadata.
+"""
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -32,125 +40,220 @@ class ExportedArtifact:
     """Number of frames it was checked on."""
 
 
-class _EncoderCore(nn.Module):
-    def __init__(self, encoder: VisionEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export."""
 
-    def forward(self, images: list[Tensor], state_BS: Tensor) -> Tensor:
-        del state_BS
-        return self.encoder(images[0]).flatten()
+    form: str = "torchscript"
+    """`torchscript`, `pt2` (torch.export) or `onnx`."""
+    precision: str = "float32"
+    """Of the vision encoder: `float32`, `float16`, `bfloat16` or `int8` (dynamic)."""
+    sampling_steps: int | None = None
+    """DDIM steps of a diffusion policy; None keeps its own number."""
+    state_names: list[str] | None = None
+    """What the state's numbers are, for the metadata."""
+    action_names: list[str] | None = None
+    """What the action's numbers are, for the metadata."""
+    action_space: str | None = None
+    """What an action is, for the metadata, for example `joint positions in degrees`."""
+    control_rate_hz: float | None = None
+    """Steps per second of the demonstrations; None takes what the checkpoint says."""
 
 
-class _PolicyCore(nn.Module):
-    def __init__(self, policy: nn.Module, cameras: list[str]) -> None:
-        super().__init__()
-        self.policy: Any = policy
-        self.cameras = cameras
-
-    def forward(self, images: list[Tensor], state_BS: Tensor) -> Tensor:
-        observation = dict(zip(self.cameras, images, strict=True))
-        return self.policy.predict_action_chunk({**observation, "observation.state": state_BS})
-
-
-def export_encoder(config: EncoderConfig, frames_BHWC: Tensor, path: Path) -> ExportedArtifact:
+def export_encoder(
+    config: EncoderConfig, frames_NHWC: Tensor, path: Path, options: ExportOptions | None = None
+) -> ExportedArtifact:
     """Export an encoder: uint8 frames in, tokens (B, G + h·w, D) out.
 
     Args:
         config: The encoder.
-        frames_BHWC: Real camera frames, uint8; they fix the size the encoder works at and check the result.
+        frames_NHWC: Real camera frames, uint8; they fix the size the encoder works at and check the result.
         path: The file to write.
+        options: How; None takes the defaults.
 
     Raises:
         UserError: The encoder cannot be built, or the artifact differs from the eager path.
     """
+    options = options or ExportOptions()
     encoder = VisionEncoder(config).eval()
-    images = frames_to_images(frames_BHWC)
-    with torch.no_grad():
-        expected = encoder(images).flatten()
+    devices = _check_options(options, encoder)
     camera = "observation.images.camera"
-    height, width = (int(side) for side in frames_BHWC.shape[1:3])
-    shell = ArtifactShell(
-        _trace(_EncoderCore(encoder), [images], torch.zeros(len(images), 1)),
-        [camera],
-        [(height, width)],
-        None,
-        None,
-        {camera: frames_BHWC[:1]},
-        expected[:1],
-    )
+    height, width = (int(side) for side in frames_NHWC.shape[1:3])
     metadata = {
         "kind": "encoder",
-        "cameras": {camera: {"height": height, "width": width, "colour_order": "RGB"}},
+        "policy": None,
+        "state": None,
+        "action": None,
+        "noise": None,
+        "observation_horizon": 1,
+        "action_horizon": None,
+        "executed_actions": None,
+        "control_rate_hz": None,
+        "sampling_steps": None,
+        "normalisation": {},
         "encoder": {"name": config.name, "weights_hash": weights_hash(encoder.backbone)},
-        "tokens": {"global": encoder.num_global, "grid": encoder.grid(height, width), "width": encoder.width},
+        "tokens": {"global": encoder.num_global, "grid": list(encoder.grid(height, width)), "width": encoder.width},
+        "env": None,
         "versions": {"torch": torch.__version__},
+        "devices": devices,
     }
-    return _save_checked(shell, metadata, path, {camera: frames_BHWC}, expected)
+
+    @torch.no_grad()
+    def eager(observed: Mapping[str, Tensor]) -> Tensor:
+        return encoder(frames_to_images(observed[camera])).flatten()
+
+    layout = ShellLayout([camera], [(height, width)])
+    return _export(eager, encoder, EncoderCore(encoder), layout, metadata, {camera: frames_NHWC}, path, options)
 
 
-def export_policy(checkpoint: Path, observations: Mapping[str, Tensor], path: Path) -> ExportedArtifact:
+def export_policy(
+    checkpoint: Path, observations: Mapping[str, Tensor], path: Path, options: ExportOptions | None = None
+) -> ExportedArtifact:
     """Export a policy: uint8 frames and raw state in, unnormalised action chunk out.
 
     Args:
         checkpoint: A `pretrained_model` folder in LeRobot's format.
-        observations: Real observations to check on: uint8 frames (B, H, W, 3) for each camera and
-            `observation.state` (B, S).
+        observations: Real observations to check on, in the order of an episode: uint8 frames (N, [O,] H, W, 3) for
+            each camera and `observation.state` (N, [O,] S), with an axis of steps where the policy reads several.
         path: The file to write.
+        options: How; None takes the defaults.
 
     Raises:
-        UserError: The folder is no checkpoint, the observations do not fit it, or the artifact differs from the
-            eager path.
+        UserError: The folder is no checkpoint, the observations do not fit it, an option does not suit it, or the
+            artifact differs from the eager path.
     """
     from pixio_robot.deployment.lerobot_policy import open_policy
 
-    opened = open_policy(checkpoint)
+    options = options or ExportOptions()
+    opened = open_policy(checkpoint, options.sampling_steps)
+    encoder: Any = opened.policy.encoder
+    devices = _check_options(options, encoder)
     cameras = list(opened.image_sizes)
-    missing = [key for key in (*cameras, "observation.state") if key not in observations]
+    observed = _fitting(observations, opened.image_sizes, opened.observation_steps)
+    if opened.noise_shape is not None:
+        rows = len(observed["observation.state"])
+        observed["noise"] = torch.randn((rows, *opened.noise_shape), generator=torch.Generator().manual_seed(0))
+    metadata = {**opened.metadata(), "devices": devices}
+    metadata["control_rate_hz"] = options.control_rate_hz or metadata["control_rate_hz"]
+    metadata["state"]["names"] = _names("state_names", options.state_names, metadata["state"]["size"])
+    metadata["action"]["names"] = _names("action_names", options.action_names, metadata["action"]["size"])
+    metadata["action"]["space"] = options.action_space
+    layout = ShellLayout(
+        cameras,
+        list(opened.image_sizes.values()),
+        opened.observation_steps,
+        opened.state,
+        opened.action,
+        opened.noise_shape,
+    )
+    core = PolicyCore(opened.policy, cameras, opened.noise_shape is not None)
+    return _export(opened.eager, encoder, core, layout, metadata, observed, path, options)
+
+
+def difference_between(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the expected values' scale where that exceeds 1; nan if any is."""
+    return (got.cpu() - expected.cpu()).abs().max().item() / max(1.0, expected.abs().max().item())
+
+
+def _export(
+    eager: Callable[[Mapping[str, Tensor]], Tensor],
+    encoder: VisionEncoder,
+    core: nn.Module,
+    layout: ShellLayout,
+    metadata: dict[str, Any],
+    observed: dict[str, Tensor],
+    path: Path,
+    options: ExportOptions,
+) -> ExportedArtifact:
+    """Write the file, load it again, compare it with the eager path, and add the metadata; a failure leaves no file."""
+    parts = _parts(observed)
+    expected = torch.cat([eager(part) for part in parts])
+    reduce_precision(encoder, options.precision)
+    metadata = {
+        **metadata,
+        "form": options.form,
+        "precision": options.precision,
+        "cameras": [
+            {
+                "key": key,
+                "height": height,
+                "width": width,
+                "colour_order": "RGB",
+                "frame_sizes": "same_aspect" if options.form == "torchscript" else "exact",
+            }
+            for key, (height, width) in zip(layout.cameras, layout.sizes, strict=True)
+        ],
+    }
+    if metadata["kind"] == "policy":
+        metadata["action_horizon"] = int(expected.shape[1])
+    allowed = PARITY_TOLERANCE[options.precision]
+    golden = {key: value[:1].clone() for key, value in observed.items()}
+
+    def write_and_compare(temporary: Path) -> tuple[dict[str, Any], float]:
+        form = FORMS[options.form]
+        form.write(temporary, core, layout, parts[0], golden, expected[:1].clone())
+        module = form.open(temporary)
+        with torch.no_grad():
+            together = difference_between(torch.cat([module(part) for part in parts]), expected)
+            alone = difference_between(module(golden), expected[:1])
+        difference = together + alone if math.isnan(together + alone) else max(together, alone)
+        if not difference <= allowed:
+            raise UserError(
+                f"The exported file differs from the eager path by {difference:.1e} (allowed {allowed:.0e} in "
+                f"{options.precision}), so it was not kept; "
+                + ("this encoder cannot be exported." if options.precision == "float32" else "use another precision.")
+            )
+        parity = {"difference": difference, "observations": len(expected)}
+        return form.seal(temporary, {**metadata, "parity": parity}), difference
+
+    sealed, difference = write_atomically(path, write_and_compare)
+    return ExportedArtifact(path, sealed, difference, len(expected))
+
+
+def _check_options(options: ExportOptions, encoder: VisionEncoder) -> list[str]:
+    if options.form not in FORMS:
+        raise UserError(f"Unknown format {options.form!r}. {nearest_name(options.form, FORMS)}")
+    if options.precision not in FORMS[options.form].precisions:
+        raise UserError(
+            f"A file of format {options.form} holds {' or '.join(FORMS[options.form].precisions)}, not "
+            f"{options.precision}: choose one of these, or format=torchscript."
+        )
+    return check_precision(options.precision, encoder)
+
+
+def _fitting(
+    observations: Mapping[str, Tensor], sizes: Mapping[str, tuple[int, int]], observation_steps: int
+) -> dict[str, Tensor]:
+    """Return the observations that the policy reads.
+
+    Raises:
+        UserError: One is missing, or frames have another size or history.
+    """
+    keys = (*sizes, "observation.state")
+    missing = [key for key in keys if key not in observations]
     if missing:
         raise UserError(
             f"The frames given for the check lack {', '.join(missing)}, which the policy reads; "
-            f"give demonstrations of the same robot and cameras (demos=…)."
+            f"give demonstrations of the same robot and cameras (frames=…)."
         )
-    observed = {key: observations[key] for key in (*cameras, "observation.state")}
-    expected = opened.eager(observed)
-    images = [frames_to_images(observed[camera]) for camera in cameras]
-    state = (observed["observation.state"] - opened.state[0]) / opened.state[1]
-    shell = ArtifactShell(
-        _trace(_PolicyCore(opened.policy, cameras), images, state),
-        cameras,
-        list(opened.image_sizes.values()),
-        opened.state,
-        opened.action,
-        {key: value[:1] for key, value in observed.items()},
-        expected[:1],
-    )
-    return _save_checked(shell, opened.metadata(), path, observed, expected)
+    history = (observation_steps,) if observation_steps > 1 else ()
+    for key, size in sizes.items():
+        found = tuple(observations[key].shape[1:])
+        if found != (*history, *size, 3):
+            raise UserError(
+                f"{key} of the frames given for the check is {found}, but the policy was trained on "
+                f"{(*history, *size, 3)}; give demonstrations of the same cameras (frames=…)."
+            )
+    return {key: observations[key] for key in keys}
 
 
-def _trace(core: nn.Module, images: list[Tensor], state_BS: Tensor) -> torch.jit.ScriptModule:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shape checks become constants, which fixed sizes intend
-        traced = torch.jit.trace(core.eval(), (images, state_BS), check_trace=False)
-    assert isinstance(traced, torch.jit.ScriptModule)
-    return traced
+def _names(option: str, names: list[str] | None, size: int) -> list[str] | None:
+    if names is not None and len(names) != size:
+        raise UserError(f"{option} has {len(names)} names, but the policy has {size}: give one for each number.")
+    return names
 
 
-def _save_checked(
-    shell: ArtifactShell, metadata: dict[str, Any], path: Path, observed: dict[str, Tensor], expected: Tensor
-) -> ExportedArtifact:
-    """Write the artifact and compare the file, loaded again, with the eager path; a failure leaves no file."""
-    save_artifact(shell, metadata, path)
-    module, metadata = load_artifact(path)
-    scale = max(1.0, expected.abs().max().item())
-    with torch.no_grad():
-        together = (module(observed) - expected).abs().max().item() / scale
-        one = (module({key: value[:1] for key, value in observed.items()}) - expected[:1]).abs().max().item() / scale
-    difference = max(together, one)
-    if not difference <= PARITY_TOLERANCE:
-        path.unlink()
-        raise UserError(
-            f"The exported file differs from the policy by {difference:.1e} (allowed {PARITY_TOLERANCE:.0e}), so it "
-            f"was not kept; this encoder cannot be traced."
-        )
-    return ExportedArtifact(path, metadata, difference, len(expected))
+def _parts(observed: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    rows = len(next(iter(observed.values())))
+    starts = range(0, rows, _AT_ONCE)
+    return [{key: value[start : start + _AT_ONCE] for key, value in observed.items()} for start in starts]

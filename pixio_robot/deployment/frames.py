@@ -1,4 +1,7 @@
-"""Real observations to check an export on."""
+"""Real observations to check an export on: a whole episode, as the policy would have met it.
+
+Shape letters: N observations, O observation steps, H and W image size.
+"""
 
 import json
 from pathlib import Path
@@ -14,7 +17,7 @@ _NUM_CHECKED = 8
 
 
 def check_frames(store_path: str | None) -> Tensor:
-    """Return frames of the first camera of a store, uint8 (B, H, W, 3); None takes the newest store there is."""
+    """Return frames of the first camera of a store, uint8 (N, H, W, 3); None takes the newest store there is."""
     if store_path is None:
         found = sorted(Path("outputs/demos").glob("*.zarr"), key=lambda path: path.stat().st_mtime)
         if not found:
@@ -24,24 +27,50 @@ def check_frames(store_path: str | None) -> Tensor:
             )
         store_path = str(found[-1])
     store = DemoStore.open(store_path)
-    return torch.from_numpy(store.read_steps(store.image_keys[0], _spread(store)))
+    spread = np.unique(np.linspace(0, store.num_steps - 1, _NUM_CHECKED).astype(np.int64))
+    return torch.from_numpy(store.read_steps(store.image_keys[0], spread))
 
 
 def check_observations(checkpoint: Path, store_path: str | None) -> dict[str, Tensor]:
-    """Return observations for a policy: from the given store, or from the checkpoint's own demonstrations."""
+    """Return the observations of the first episode of a store, with the history that a policy reads of each.
+
+    The first observation of the episode stands for those before it, as in rollouts.
+
+    Args:
+        checkpoint: A `pretrained_model` folder.
+        store_path: A DemoStore; None takes the one that the checkpoint was trained on.
+
+    Returns:
+        By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
+
+    Raises:
+        UserError: There is no store, or no policy's config in the folder.
+    """
+    store = _store(checkpoint, store_path)
+    config_file = checkpoint / "config.json"
+    observation_steps = json.loads(config_file.read_text())["n_obs_steps"] if config_file.is_file() else 1
+    steps = np.arange(int(store.episode_ends[0]))
+    rows = np.maximum(steps[:, None] + np.arange(1 - observation_steps, 1), 0)
+    observations = {}
+    for key in store.features:
+        if key.startswith("observation."):
+            episode = store.read_steps(key, steps)
+            observations[key] = torch.from_numpy(episode[rows] if observation_steps > 1 else episode)
+    return observations
+
+
+def control_rate(checkpoint: Path, store_path: str | None) -> float:
+    """Return the steps per second of the demonstrations that `check_observations` reads."""
+    return float(_store(checkpoint, store_path).fps)
+
+
+def _store(checkpoint: Path, store_path: str | None) -> DemoStore:
     if store_path is None:
         run_file = checkpoint / "pixio_run.json"
-        store_path = json.loads(run_file.read_text())["demonstrations"] if run_file.exists() else None
+        store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
         if store_path is None or not Path(store_path).exists():
             raise UserError(
                 f"The demonstrations that {checkpoint} was trained on are not here: give real observations to check "
                 "the export on with frames=<DemoStore>."
             )
-    store = DemoStore.open(store_path)
-    steps = _spread(store)
-    keys = [key for key in store.features if key.startswith("observation.")]
-    return {key: torch.from_numpy(store.read_steps(key, steps)) for key in keys}
-
-
-def _spread(store: DemoStore) -> np.ndarray:
-    return np.unique(np.linspace(0, store.num_steps - 1, _NUM_CHECKED).astype(np.int64))
+    return DemoStore.open(store_path)

@@ -1,0 +1,72 @@
+"""The forms in which a core leaves: TorchScript, torch.export, ONNX."""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixio_robot.deployment.artifact import GOLDEN_FILE, ExportedProgram, open_torchscript, seal_archive
+from pixio_robot.deployment.cores import trace_core
+from pixio_robot.deployment.shell import CheckedShell, Shell, ShellLayout
+
+Observation = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form: how a file of it is written, opened and given its metadata."""
+
+    write: Callable[[Path, nn.Module, ShellLayout, Observation, Observation, Tensor], None]
+    """Takes path, core, layout, an example of several rows, the golden observation and the golden output."""
+    open: Callable[[Path], Callable[[Observation], Tensor]]
+    """Opens a file that has no metadata yet, on the CPU."""
+    seal: Callable[[Path, Mapping[str, Any]], dict[str, Any]]
+    """Adds the metadata with its digest, and returns both."""
+    precisions: tuple[str, ...]
+
+
+def _write_torchscript(
+    path: Path, core: nn.Module, layout: ShellLayout, example: Observation, golden: Observation, expected: Tensor
+) -> None:
+    rows = _two_rows(example)
+    plain = Shell(core, layout)
+    images = [plain.image(rows[camera], index) for index, camera in enumerate(layout.cameras)]
+    unused = torch.zeros(1)
+    traced = trace_core(core, images, rows.get("observation.state", unused), rows.get("noise", unused))
+    scripted = torch.jit.script(CheckedShell(traced, layout, dict(golden), expected).eval())
+    torch.jit.save(scripted, str(path))
+
+
+def _exported(core: nn.Module, layout: ShellLayout, example: Observation) -> torch.export.ExportedProgram:
+    shell = Shell(core.eval().requires_grad_(False), layout).eval()
+    rows = _two_rows(example)
+    batch = torch.export.Dim("batch", min=1)
+    shapes = {"observation": {key: {0: batch} for key in rows}}
+    with torch.no_grad():
+        return torch.export.export(shell, (rows,), dynamic_shapes=shapes, strict=False)
+
+
+def _write_pt2(
+    path: Path, core: nn.Module, layout: ShellLayout, example: Observation, golden: Observation, expected: Tensor
+) -> None:
+    content = io.BytesIO()
+    torch.save({"observation": dict(golden), "output": expected}, content)
+    with path.open("wb") as file:
+        torch.export.save(
+            _exported(core, layout, example), file, extra_files={Path(GOLDEN_FILE).name: content.getvalue()}
+        )
+
+
+def _two_rows(example: Observation) -> dict[str, Tensor]:
+    """Return two rows of an example: one alone would be taken for the only number of rows there is."""
+    return {key: torch.cat([value, value])[:2] for key, value in example.items()}
+
+
+FORMS = {
+    "torchscript": Form(_write_torchscript, open_torchscript, seal_archive, ("float32", "float16", "bfloat16", "int8")),
+    "pt2": Form(_write_pt2, ExportedProgram, seal_archive, ("float32", "float16", "bfloat16")),
+}
