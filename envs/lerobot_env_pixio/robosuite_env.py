@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import mujoco
     from robosuite.environments.base import MujocoEnv
 
+    from lerobot_env_pixio.devices import RobosuiteDevice
+
 Observation = dict[str, Any]
 
 _PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
@@ -148,6 +150,16 @@ class RobosuiteEnv(gymnasium.Env):
     def render(self) -> np.ndarray:
         """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
         return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
+
+    def open_device(self, name: str) -> "RobosuiteDevice":
+        """Open an input device that moves the robot by hand.
+
+        Raises:
+            ValueError: It is unknown, or cannot be opened.
+        """
+        from lerobot_env_pixio.devices import RobosuiteDevice
+
+        return RobosuiteDevice(self.simulation, name)
 
     def close(self) -> None:
         """Free the GL context and the simulation."""
