@@ -1,6 +1,7 @@
-"""Collect demonstrations of an environment's scripted expert into a zarr store.
+"""Collect demonstrations of an environment's scripted expert, or of your own hand, into a zarr store.
 
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
+uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
 """
 
 from pathlib import Path
@@ -14,19 +15,21 @@ from pixio_robot.evaluation.workers import start_server
 @entry_point("collect_demos")
 def main(cfg: DictConfig) -> None:
     """See configs/collect_demos.yaml for every choice."""
-    start_server(["pixio_robot.demos.collection"])
+    if cfg.expert == "scripted":
+        start_server(["pixio_robot.demos.collection"])
     from pixio_robot.demos.collection import collect, store_path_for
     from pixio_robot.evaluation.environments import env_config_from
 
     fields = OmegaConf.to_container(cfg)
     env_config = env_config_from(fields["env"])
-    collect(
-        env_config,
-        fields["output"] or store_path_for(env_config, Path(fields["output_root"], "demos")),
-        fields["episodes"],
-        first_seed=fields["first_seed"],
-        workers=fields["workers"],
-    )
+    expert, n_episodes, first_seed = fields["expert"], fields["episodes"], fields["first_seed"]
+    store_path = fields["output"] or store_path_for(env_config, Path(fields["output_root"], "demos"), expert)
+    if expert == "scripted":
+        collect(env_config, store_path, n_episodes, first_seed=first_seed, workers=fields["workers"])
+    else:
+        from pixio_robot.demos.teleoperation import record_by_hand
+
+        record_by_hand(env_config, store_path, n_episodes, expert, first_seed=first_seed)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,19 @@ from pixio_robot.progress import progress_bar
 # Evaluation uses the seeds from here on: what a policy is measured on must not be what it was shown.
 FIRST_EVALUATION_SEED = 100_000
 
+# Who demonstrates, where nobody said otherwise.
+SCRIPTED = "scripted"
+
 # An expert that fails so often in a row does not solve the task.
 _MAX_FAILURES_IN_A_ROW = 20
 
 
-def store_path_for(env_config: EnvConfig, folder: Path) -> Path:
+def store_path_for(env_config: EnvConfig, folder: Path, expert: str = SCRIPTED) -> Path:
     """Name the store of an environment's demonstrations: by its task and a hash of everything that shapes them."""
     description = describe_env(env_config)
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:8]
-    return folder / f"{description['type']}_{description['task']}_{digest}.zarr"
+    made_by = "" if expert == SCRIPTED else f"_{expert}"
+    return folder / f"{description['type']}_{description['task']}_{digest}{made_by}.zarr"
 
 
 def collect(
@@ -76,9 +80,10 @@ def collect(
         "fps": env_config.fps,
         "env": describe_env(env_config),
         "first_seed": first_seed,
+        "expert": SCRIPTED,
         "versions": software_versions(),
     }
-    store = _open_matching(Path(store_path), attributes)
+    store = open_matching(Path(store_path), attributes)
     if store is not None and store.num_episodes >= n_episodes:
         console.print(f"Reusing all {store.num_episodes} demonstrations in {store_path} ({n_episodes} wanted).")
         return store
@@ -98,8 +103,8 @@ def collect(
             for demonstration in demonstrations:
                 n_tried += 1
                 if demonstration.success:
-                    store = store or DemoStore.create(store_path, _features(demonstration), attributes)
-                    _append(store, demonstration)
+                    store = store or DemoStore.create(store_path, features_of(demonstration), attributes)
+                    append_demonstration(store, demonstration)
                     advance()
     except KeyboardInterrupt:
         n_kept = store.num_episodes if store is not None else 0
@@ -182,13 +187,22 @@ class _Recorder:
         return record_demonstration(self._env, self._env_config.make_expert(seed), seed)
 
 
-def _open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
-    """Open the store at a path if there is one, and refuse it if it holds something else."""
+def open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
+    """Open the store at a path if there is one.
+
+    Args:
+        path: Of the store.
+        attributes: What its attributes `env`, `first_seed` and `expert` have to be.
+
+    Raises:
+        UserError: It holds something else, or is no store.
+    """
     if not path.exists():
         return None
     store = DemoStore.open(path)
-    wanted = {**attributes["env"], "first_seed": attributes["first_seed"]}
-    found = {**store.attributes.get("env", {}), "first_seed": store.attributes.get("first_seed")}
+    wanted = {**attributes["env"], "first_seed": attributes["first_seed"], "expert": attributes["expert"]}
+    theirs = store.attributes
+    found = {**theirs.get("env", {}), "first_seed": theirs.get("first_seed"), "expert": theirs.get("expert", SCRIPTED)}
     differences = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
         for name in wanted | found
@@ -196,13 +210,14 @@ def _open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
     ]
     if differences:
         raise UserError(
-            f"{path} holds demonstrations of another environment ({'; '.join(differences)}): choose another "
+            f"{path} holds other demonstrations than these ({'; '.join(differences)}): choose another "
             "path, or delete it to collect anew."
         )
     return store
 
 
-def _append(store: DemoStore, demonstration: Demonstration) -> None:
+def append_demonstration(store: DemoStore, demonstration: Demonstration) -> None:
+    """Store a demonstration as the next episode."""
     store.append_episode(
         demonstration.data,
         seed=demonstration.seed,
@@ -211,5 +226,6 @@ def _append(store: DemoStore, demonstration: Demonstration) -> None:
     )
 
 
-def _features(demonstration: Demonstration) -> dict[str, Feature]:
+def features_of(demonstration: Demonstration) -> dict[str, Feature]:
+    """Return what a step of a demonstration holds, as `DemoStore.create` wants to know."""
     return {key: Feature(values.shape[1:], values.dtype.name) for key, values in demonstration.data.items()}

@@ -60,7 +60,7 @@ def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demon
     ended = False
     while not ended:
         action = np.asarray(expert.act(observation, info), np.float32)
-        steps.append(_features(observation) | {"action": action})
+        steps.append(named_observation(observation) | {"action": action})
         observation, _, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
     return Demonstration(
@@ -71,7 +71,7 @@ def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demon
     )
 
 
-def _features(observation: dict[str, Any]) -> dict[str, np.ndarray]:
+def named_observation(observation: dict[str, Any]) -> dict[str, np.ndarray]:
     """Name an observation's parts as ``lerobot.envs.utils.preprocess_observation`` does."""
     frames = {f"observation.images.{camera}": frame for camera, frame in observation["pixels"].items()}
     return frames | {"observation.state": np.asarray(observation["agent_pos"], np.float32)}
