@@ -4,8 +4,9 @@ This is the one module of the package that knows Hydra.
 """
 
 import functools
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,16 +23,20 @@ from pixio_robot.errors import UserError, exits_on_user_error, nearest_name
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "configs"
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry_point(
+    config_name: str, positional: Sequence[str] = ()
+) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a script's `main(cfg)` a Hydra entry point that answers a user's mistakes in one sentence.
 
     Args:
         config_name: The file in `configs/` to compose.
+        positional: Keys that arguments without a ``=`` are the values of, in this order: paths, taken as they are.
     """
 
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         @exits_on_user_error
         def run() -> None:
+            sys.argv[1:] = _named(sys.argv[1:], positional)
             overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
             check_overrides(config_name, overrides)
             hydra_main = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)
@@ -40,6 +45,29 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Ca
         return functools.update_wrapper(run, main)
 
     return decorate
+
+
+def _named(arguments: list[str], positional: Sequence[str]) -> list[str]:
+    if not positional:
+        return arguments
+    keys = [key for key in positional if not any(text.startswith(f"{key}=") for text in arguments)]
+    named = []
+    for argument in arguments:
+        if "=" in argument or argument.startswith("-"):
+            named.append(argument)
+        elif keys:
+            named.append(f"{keys.pop(0)}={_quoted(argument)}")
+        else:
+            wanted = " and ".join(f"a {key}" for key in positional)
+            raise UserError(f"{argument!r} is one path too many: give {wanted}, then KEY=VALUE.")
+    return named
+
+
+def _quoted(path: str) -> str:
+    """Quote as Hydra reads it: backslashes count only before a quote."""
+    if "${" in path:
+        raise UserError(f"{path!r} has '${{' in it, which Hydra takes for a reference: rename it or give a link to it.")
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), path) + "'"
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_metadata, digest
+from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest
 from pixio_robot.errors import UserError
 
 _METADATA_FILE = "extra/metadata.json"
@@ -30,16 +30,20 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
     """Load an artifact and its metadata; nothing of the file runs before its digest has been checked.
 
     Args:
-        path: A TorchScript or `.pt2` file of `scripts/export_torchscript.py`.
+        path: A file of `scripts/export_torchscript.py`; `.onnx` needs the extra `onnx`.
         device: Where to run it, for example `cpu` or `cuda:0`. Observations may lie anywhere.
 
     Returns:
-        The callable module (a dictionary of tensors in, actions or tokens out; `golden_observation` and `golden_output` are attributes of it), and the
-        metadata.
+        The callable module (a dictionary of tensors in, actions or tokens out), which has the golden pair as
+        `golden_observation` and `golden_output`; and the metadata.
 
     Raises:
         UserError: The file is no artifact, from another schema, damaged or edited, or not made for the device.
     """
+    if path.suffix == ".onnx":
+        from pixio_robot.deployment.onnx_form import load_onnx
+
+        return load_onnx(path, device)
     metadata = read_metadata(path)
     if torch.device(device).type not in metadata["devices"]:
         raise UserError(
@@ -72,9 +76,7 @@ class ExportedProgram:
         self._module = program.module()
         with zipfile.ZipFile(path) as archive:
             (name,) = [name for name in archive.namelist() if name.partition("/")[2] == GOLDEN_FILE]
-            golden = torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-        self.golden_observation: dict[str, Tensor] = golden["observation"]
-        self.golden_output: Tensor = golden["output"]
+            self.golden_observation, self.golden_output = read_golden(archive.read(name))
 
     @torch.no_grad()
     def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
@@ -83,17 +85,32 @@ class ExportedProgram:
         Raises:
             UserError: An input is missing, or of another dtype or shape than the golden observation's.
         """
-        rows = {len(observation[key]) for key in self.golden_observation if key in observation}
-        for key, golden in self.golden_observation.items():
-            given = observation.get(key)
-            if given is None:
-                raise UserError(f"{key} is missing: the artifact reads {', '.join(self.golden_observation)}.")
-            if given.shape[1:] != golden.shape[1:] or given.dtype != golden.dtype or len(rows) != 1:
-                raise UserError(
-                    f"{key} must be {golden.dtype} (B, {', '.join(map(str, golden.shape[1:]))}), with the same B for "
-                    f"all, not {given.dtype} {tuple(given.shape)}."
-                )
+        check_like(self.golden_observation, observation)
         return self._module({key: observation[key].to(self._device) for key in self.golden_observation})
+
+
+def read_golden(content: bytes) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the golden observation and output that a file carries in bytes."""
+    golden = torch.load(io.BytesIO(content), weights_only=True)
+    return golden["observation"], golden["output"]
+
+
+def check_like(golden: Mapping[str, Tensor], observation: Mapping[str, Tensor]) -> None:
+    """Check that an observation has the golden one's keys, dtypes and shapes, for any number of rows.
+
+    Raises:
+        UserError: It has not.
+    """
+    rows = {len(observation[key]) for key in golden if key in observation}
+    for key, example in golden.items():
+        given = observation.get(key)
+        if given is None:
+            raise UserError(f"{key} is missing: the artifact reads {', '.join(golden)}.")
+        if given.shape[1:] != example.shape[1:] or given.dtype != example.dtype or len(rows) != 1:
+            raise UserError(
+                f"{key} must be {example.dtype} (B, {', '.join(map(str, example.shape[1:]))}), with the same B for "
+                f"all, not {given.dtype} {tuple(given.shape)}."
+            )
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -102,6 +119,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is no artifact, from another schema, or damaged or edited since its export.
     """
+    if path.suffix == ".onnx":
+        from pixio_robot.deployment.onnx_form import read_onnx_metadata
+
+        return read_onnx_metadata(path)
     no_artifact = f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py."
     try:
         with zipfile.ZipFile(path) as archive:
@@ -113,8 +134,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         if isinstance(error, UserError):
             raise
         raise UserError(no_artifact) from error
-    if metadata["digest"] != digest(metadata, contents):
-        raise UserError(f"{path} was damaged or edited since its export (its digest does not match): export it again.")
+    check_digest(metadata, contents, path)
     return metadata
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,13 @@ from pixio_robot.deployment.artifact import write_atomically
 from pixio_robot.deployment.cores import EncoderCore, PolicyCore, check_precision, reduce_precision
 from pixio_robot.deployment.forms import FORMS
 from pixio_robot.deployment.shell import ShellLayout
+from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, weights_hash
 from pixio_robot.errors import UserError, nearest_name
 
-PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1, "int8": 0.3}
-"""Largest difference between artifact and eager path by precision, relative to the output's scale where that exceeds 1.
+if TYPE_CHECKING:
+    from pixio_robot.deployment.lerobot_policy import OpenedPolicy
 
-Float32 differs by rounding alone; the others are bounds against a broken conversion, and what an export really lost
-stands in its metadata.
-"""
 _AT_ONCE = 8
 
 
@@ -125,7 +123,13 @@ def export_policy(
     from pixio_robot.deployment.lerobot_policy import open_policy
 
     options = options or ExportOptions()
-    opened = open_policy(checkpoint, options.sampling_steps)
+    return export_opened(open_policy(checkpoint, options.sampling_steps), observations, path, options)
+
+
+def export_opened(
+    opened: "OpenedPolicy", observations: Mapping[str, Tensor], path: Path, options: ExportOptions
+) -> ExportedArtifact:
+    """Export a policy that `open_policy` gives; see `export_policy`. Its encoder takes on the precision for good."""
     encoder: Any = opened.policy.encoder
     devices = _check_options(options, encoder)
     cameras = list(opened.image_sizes)
@@ -148,11 +152,6 @@ def export_policy(
     )
     core = PolicyCore(opened.policy, cameras, opened.noise_shape is not None)
     return _export(opened.eager, encoder, core, layout, metadata, observed, path, options)
-
-
-def difference_between(got: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, relative to the expected values' scale where that exceeds 1; nan if any is."""
-    return (got.cpu() - expected.cpu()).abs().max().item() / max(1.0, expected.abs().max().item())
 
 
 def _export(

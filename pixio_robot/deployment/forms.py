@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pixio_robot.deployment import onnx_form
 from pixio_robot.deployment.artifact import GOLDEN_FILE, ExportedProgram, open_torchscript, seal_archive
 from pixio_robot.deployment.cores import trace_core
 from pixio_robot.deployment.shell import CheckedShell, Shell, ShellLayout
@@ -41,7 +42,8 @@ def _write_torchscript(
     torch.jit.save(scripted, str(path))
 
 
-def _exported(core: nn.Module, layout: ShellLayout, example: Observation) -> torch.export.ExportedProgram:
+def exported_program(core: nn.Module, layout: ShellLayout, example: Observation) -> torch.export.ExportedProgram:
+    """Return the core in its shell as a program for any number of rows of the example's shapes."""
     shell = Shell(core.eval().requires_grad_(False), layout).eval()
     rows = _two_rows(example)
     batch = torch.export.Dim("batch", min=1)
@@ -53,12 +55,24 @@ def _exported(core: nn.Module, layout: ShellLayout, example: Observation) -> tor
 def _write_pt2(
     path: Path, core: nn.Module, layout: ShellLayout, example: Observation, golden: Observation, expected: Tensor
 ) -> None:
+    content = golden_bytes(golden, expected)
+    with path.open("wb") as file:
+        torch.export.save(exported_program(core, layout, example), file, extra_files={Path(GOLDEN_FILE).name: content})
+
+
+def golden_bytes(golden: Observation, expected: Tensor) -> bytes:
+    """Return a golden pair as `read_golden` reads it."""
     content = io.BytesIO()
     torch.save({"observation": dict(golden), "output": expected}, content)
-    with path.open("wb") as file:
-        torch.export.save(
-            _exported(core, layout, example), file, extra_files={Path(GOLDEN_FILE).name: content.getvalue()}
-        )
+    return content.getvalue()
+
+
+def _write_onnx(
+    path: Path, core: nn.Module, layout: ShellLayout, example: Observation, golden: Observation, expected: Tensor
+) -> None:
+    onnx_form.require_onnx()
+    program = exported_program(core, layout, example)
+    onnx_form.write_onnx(path, program, list(example), golden_bytes(golden, expected))
 
 
 def _two_rows(example: Observation) -> dict[str, Tensor]:
@@ -69,4 +83,5 @@ def _two_rows(example: Observation) -> dict[str, Tensor]:
 FORMS = {
     "torchscript": Form(_write_torchscript, open_torchscript, seal_archive, ("float32", "float16", "bfloat16", "int8")),
     "pt2": Form(_write_pt2, ExportedProgram, seal_archive, ("float32", "float16", "bfloat16")),
+    "onnx": Form(_write_onnx, onnx_form.OnnxArtifact, onnx_form.seal_onnx, ("float32",)),
 }

@@ -31,14 +31,15 @@ def check_frames(store_path: str | None) -> Tensor:
     return torch.from_numpy(store.read_steps(store.image_keys[0], spread))
 
 
-def check_observations(checkpoint: Path, store_path: str | None) -> dict[str, Tensor]:
-    """Return the observations of the first episode of a store, with the history that a policy reads of each.
+def check_observations(checkpoint: Path, store_path: str | None, episode: int = 0) -> dict[str, Tensor]:
+    """Return the observations of an episode of a store, with the history that a policy reads of each.
 
     The first observation of the episode stands for those before it, as in rollouts.
 
     Args:
         checkpoint: A `pretrained_model` folder.
         store_path: A DemoStore; None takes the one that the checkpoint was trained on.
+        episode: Its number; −1 is the last.
 
     Returns:
         By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
@@ -49,13 +50,14 @@ def check_observations(checkpoint: Path, store_path: str | None) -> dict[str, Te
     store = _store(checkpoint, store_path)
     config_file = checkpoint / "config.json"
     observation_steps = json.loads(config_file.read_text())["n_obs_steps"] if config_file.is_file() else 1
-    steps = np.arange(int(store.episode_ends[0]))
-    rows = np.maximum(steps[:, None] + np.arange(1 - observation_steps, 1), 0)
+    episode_range = store.episode_range(episode % store.num_episodes)
+    steps = np.arange(episode_range.start, episode_range.stop)
+    rows = np.maximum(np.arange(len(steps))[:, None] + np.arange(1 - observation_steps, 1), 0)
     observations = {}
     for key in store.features:
         if key.startswith("observation."):
-            episode = store.read_steps(key, steps)
-            observations[key] = torch.from_numpy(episode[rows] if observation_steps > 1 else episode)
+            values = store.read_steps(key, steps)
+            observations[key] = torch.from_numpy(values[rows] if observation_steps > 1 else values)
     return observations
 
 

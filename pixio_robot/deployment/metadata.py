@@ -47,8 +47,9 @@ from pixio_robot.errors import UserError
 SCHEMA_VERSION = 2
 
 _KEYS = frozenset(
-    "schema kind form policy cameras state action noise observation_horizon action_horizon executed_actions "
-    "control_rate_hz sampling_steps normalisation encoder tokens precision devices env versions parity digest".split()
+    ("schema", "kind", "form", "policy", "cameras", "state", "action", "noise", "observation_horizon")
+    + ("action_horizon", "executed_actions", "control_rate_hz", "sampling_steps", "normalisation", "encoder", "tokens")
+    + ("precision", "devices", "env", "versions", "parity", "digest")
 )
 
 
@@ -135,6 +136,16 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
     if missing:
         raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: the file was edited; export it again.")
     return metadata
+
+
+def check_digest(metadata: Mapping[str, Any], contents_hash: str, path: object) -> None:
+    """Check that nothing in a file has changed since its export.
+
+    Raises:
+        UserError: Something has.
+    """
+    if metadata["digest"] != digest(metadata, contents_hash):
+        raise UserError(f"{path} was damaged or edited since its export (its digest does not match): export it again.")
 
 
 def digest(metadata: Mapping[str, Any], contents_hash: str) -> str:

@@ -1,0 +1,49 @@
+"""What a checkpoint makes of observations that its export was not checked on."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixio_robot.deployment.frames import check_observations
+from pixio_robot.errors import UserError
+
+_LAST_EPISODE = -1
+
+
+def fresh_parity(
+    checkpoint: Path, store_path: str | None
+) -> Callable[[Mapping[str, Any]], tuple[Mapping[str, Tensor], Tensor]]:
+    """Return a function from an artifact's metadata to the last episode of a store and the eager path's actions on it.
+
+    Args:
+        checkpoint: The `pretrained_model` folder that the artifact was exported from.
+        store_path: A DemoStore; None takes the one that the checkpoint was trained on.
+
+    Raises:
+        UserError: (Of the function returned.) The artifact is no policy's, or that of another checkpoint.
+    """
+
+    def eager(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Tensor]:
+        from pixio_robot.deployment.lerobot_policy import open_policy
+
+        if metadata["kind"] != "policy":
+            raise UserError("The artifact is an encoder's, which has no checkpoint: leave checkpoint out.")
+        opened = open_policy(checkpoint, metadata["sampling_steps"])
+        described = opened.metadata()
+        for key in ("policy", "encoder"):
+            if described[key] != metadata[key]:
+                raise UserError(
+                    f"The artifact's {key} is {metadata[key]}, that of {checkpoint} is {described[key]}: give the "
+                    f"checkpoint that it was exported from."
+                )
+        observations = check_observations(checkpoint, store_path, episode=_LAST_EPISODE)
+        wanted = {key: observations[key] for key in (*opened.image_sizes, "observation.state")}
+        if opened.noise_shape is not None:
+            rows = len(wanted["observation.state"])
+            wanted["noise"] = torch.randn((rows, *opened.noise_shape), generator=torch.Generator().manual_seed(1))
+        return wanted, opened.eager(wanted)
+
+    return eager

@@ -1,0 +1,41 @@
+"""Check an artifact on this machine: digest, golden pair, parity with its checkpoint, latency, memory.
+
+uv run scripts/verify_artifact.py policy.pt
+uv run scripts/verify_artifact.py policy.pt checkpoint=<pretrained_model folder>
+
+Exit code 0: all checks passed; 1: one failed; 2: no artifact, damaged or edited, or a wrong command line.
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from pixio_robot.entry_points import entry_point
+
+
+@entry_point("verify_artifact", positional=("file",))
+def main(cfg: DictConfig) -> None:
+    """See configs/verify_artifact.yaml for every choice."""
+    from pixio_robot.deployment.verification import verify_artifact
+    from pixio_robot.deployment.verification_table import print_verification
+
+    eager = None
+    if cfg.checkpoint is not None:
+        from pixio_robot.deployment.fresh_parity import fresh_parity
+
+        eager = fresh_parity(Path(cfg.checkpoint), cfg.frames)
+    verification = verify_artifact(
+        Path(cfg.file),
+        eager=eager,
+        devices=list(cfg.devices) if cfg.devices is not None else None,
+        threads=list(cfg.threads),
+        calls=cfg.calls,
+    )
+    print_verification(Path(cfg.file), verification, Console())
+    sys.exit(0 if verification.passed else 1)
+
+
+if __name__ == "__main__":
+    main()

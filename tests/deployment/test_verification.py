@@ -1,0 +1,60 @@
+"""verify_artifact tells a sound artifact (exit code 0) from another output (1) and from no artifact (2)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import make_checkpoint, make_store
+from forked_scripts import run_script
+
+from pixio_robot.deployment.artifact import load_artifact, seal_archive
+from pixio_robot.deployment.export import ExportOptions, export_policy
+from pixio_robot.deployment.frames import check_observations
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of a diffusion policy, its demonstrations and its artifact."""
+    folder = tmp_path_factory.mktemp("verify")
+    store = make_store(folder / "demos.zarr")
+    checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, folder)
+    observed = check_observations(checkpoint, str(store.path))
+    options = ExportOptions(sampling_steps=2, control_rate_hz=1.0)  # any machine is fast enough for a step a second
+    export_policy(checkpoint, observed, folder / "policy.pt", options)
+    return folder
+
+
+def verify(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = run_script("verify_artifact.py", *arguments, "calls=3", "threads=[1]", cwd=folder)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_sound_artifact_passes(folder: Path) -> None:
+    checkpoint = folder / "pixio_diffusion_pixio_tiny16"
+    code, said = verify(folder, "policy.pt", f"checkpoint={checkpoint}", "frames=demos.zarr")
+    assert code == 0, said
+    for words in ("golden pair on cpu", "three observations at once", "on 7 fresh observations", "p99", "peak memory"):
+        assert words in said
+    assert "within a step" in said
+    assert "FAIL" not in said
+
+
+def test_another_output_fails(folder: Path) -> None:
+    module, metadata = load_artifact(folder / "policy.pt")
+    with torch.no_grad():
+        module.action_offset.add_(1e-3)
+    torch.jit.save(module, str(folder / "other.pt"))
+    seal_archive(folder / "other.pt", metadata)
+    code, said = verify(folder, "other.pt")
+    assert code == 1, said
+    assert "FAIL" in said and "golden pair on cpu" in said
+
+
+def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:
+    code, said = verify(folder, "demos.zarr/zarr.json")
+    assert (code, "is no pixio-robot artifact" in said) == (2, True), said
+    other = make_checkpoint("pixio_bc", "pixio_tiny16", make_store(folder / "again.zarr"), folder)
+    code, said = verify(folder, "policy.pt", f"checkpoint={other}", "frames=demos.zarr")
+    assert code == 2, said
+    assert "error:" in said
