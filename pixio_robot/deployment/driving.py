@@ -1,0 +1,206 @@
+"""A policy drives a robot: what `scripts/run_policy.py` does, for both kinds of robots."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lerobot.envs import EnvConfig
+from rich.console import Console
+
+from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
+from pixio_robot.deployment.robots.simulated import SimulatedRobot, run_episodes
+from pixio_robot.deployment.runtime import (
+    ArtifactPolicy,
+    ChunkPolicy,
+    Clock,
+    Command,
+    Controller,
+    LockStepClock,
+    Observation,
+    WallClock,
+    check_robot,
+    run_episode,
+)
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.environments import describe_env
+from pixio_robot.evaluation.record import Episode, EvaluationRecord, software_versions
+
+
+def open_policy(
+    artifact: str | None, server: str | None, device: str, token_file: str | None, certificates: str | None
+) -> ChunkPolicy:
+    """Return a policy of this computer, or of a server.
+
+    Args:
+        artifact: A file; or
+        server: `ws://` or `wss://` of `scripts/serve_policy.py`.
+        device: Where the artifact runs.
+        token_file: Holds the server's token.
+        certificates: What a `wss://` server's certificate is checked against.
+
+    Raises:
+        UserError: Not exactly one of both is given, or it cannot be opened.
+    """
+    if (artifact is None) == (server is None):
+        raise UserError("Give either artifact=<file> or server=ws://<host>:<port>.")
+    if artifact is not None:
+        return ArtifactPolicy(Path(artifact), device)
+    assert server is not None
+    from pixio_robot.deployment.remote.client import RemotePolicy, read_token  # the extra `remote`
+
+    return RemotePolicy(server, read_token(token_file), certificates)
+
+
+def drive_simulation(
+    policy: ChunkPolicy,
+    env_config: EnvConfig,
+    seeds: Sequence[int],
+    *,
+    mode: str,
+    realtime: bool,
+    name: str,
+    rate: float | None,
+    dry_run: bool,
+    console: Console,
+) -> EvaluationRecord:
+    """Let a policy drive a simulated robot, one episode for each seed.
+
+    Args:
+        policy: The policy.
+        env_config: The simulated task.
+        seeds: Of the episodes, as in evaluation.
+        mode: See `pixio_robot.deployment.runtime.modes`.
+        realtime: Whether to keep the control rate; otherwise inference takes no simulated time.
+        name: Of the artifact, for the record.
+        rate: Control rate in Hz, where the artifact does not say it.
+        dry_run: Print the first action and end.
+        console: Where episodes are shown.
+
+    Raises:
+        UserError: Policy, task and mode do not go together; nothing was sent.
+    """
+    if mode == "asynchronous" and not realtime:
+        raise UserError("In lock step no time passes that inference could hide: mode=asynchronous needs realtime=true.")
+    start = time.perf_counter()
+    clock: Clock = WallClock() if realtime else LockStepClock()
+    controller = Controller(policy, mode, clock, rate)
+    if controller.rate != env_config.fps:
+        raise UserError(
+            f"The policy acts at {controller.rate:g} Hz, the simulated task runs at {env_config.fps} Hz: set "
+            f"env.fps={controller.rate:g}."
+        )
+
+    def tell(episode: Episode) -> None:
+        console.print(
+            f"seed {episode.seed}: {'success' if episode.success else 'failure'} after {episode.steps} steps, "
+            f"{episode.seconds:.1f} s",
+            highlight=False,
+        )
+
+    robot = SimulatedRobot(env_config)
+    try:
+        if dry_run:
+            check_robot(controller, robot)
+            robot.reset(seeds[0])
+            printer = _Printer([f"action[{place}]" for place in range(robot.action_size)], console)
+            run_episode(robot, controller, clock, 1, printer)
+            episodes: tuple[Episode, ...] = (Episode(seeds[0], False, 0, 0.0, 0.0),)
+        else:
+            episodes = run_episodes(robot, controller, clock, seeds, tell)
+    finally:
+        robot.close()
+    console.print(controller.report.summary(), highlight=False, soft_wrap=True)
+    return EvaluationRecord(
+        episodes=episodes,
+        env=describe_env(env_config),
+        render_profile=getattr(env_config, "render_profile", None),
+        versions=software_versions(),
+        checkpoint=name,
+        seconds=time.perf_counter() - start,
+        workers=1,
+    )
+
+
+def drive_robot(
+    policy: ChunkPolicy,
+    description: Mapping[str, Any],
+    *,
+    cameras: Mapping[str, str],
+    mode: str,
+    seconds: float,
+    rate: float | None,
+    dry_run: bool,
+    console: Console,
+) -> None:
+    """Let a policy drive a robot of LeRobot's.
+
+    Args:
+        policy: The policy.
+        description: `type` and fields of the robot's config.
+        cameras: The robot's name of a camera by the artifact's, where they differ.
+        mode: See `pixio_robot.deployment.runtime.modes`.
+        seconds: For how long.
+        rate: Control rate in Hz, where the artifact does not say it.
+        dry_run: Read the robot and print what would be sent, but send nothing.
+        console: Where that is shown.
+
+    Raises:
+        UserError: The robot is unknown, cannot be reached, or does not fit the artifact; nothing was sent.
+    """
+    clock = WallClock()
+    controller = Controller(policy, mode, clock, rate)
+    device = make_robot(description)
+    robot = LeRobotRobot(device, policy.metadata, cameras)
+    check_robot(controller, robot)
+    for what, names in (("observation.state", robot.state_names), ("action", robot.action_names)):
+        console.print(f"{what}: {', '.join(names)}", highlight=False, soft_wrap=True)
+    try:
+        device.connect()
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"The robot {description['type']!r} cannot be reached: {' '.join(str(error).split())}"
+        ) from error
+    try:
+        printer = _Printer(robot.action_names, console) if dry_run else None
+        run_episode(robot, controller, clock, max(1, round(seconds * controller.rate)), printer)
+    finally:
+        device.disconnect()
+    console.print(controller.report.summary(), highlight=False, soft_wrap=True)
+
+
+def compare_episodes(record: EvaluationRecord, other: Path) -> str:
+    """Say how two records of the same seeds differ, in one line.
+
+    Raises:
+        UserError: There is no such record, or it lacks a seed.
+    """
+    before = {episode.seed: episode for episode in EvaluationRecord.load(other).episodes}
+    missing = [episode.seed for episode in record.episodes if episode.seed not in before]
+    if missing:
+        raise UserError(f"{other} has no episode with seed {missing[0]}: measure the same seeds.")
+    pairs = [(before[episode.seed], episode) for episode in record.episodes]
+    alike = sum(one.success == two.success for one, two in pairs)
+    same_steps = sum(one.success == two.success and one.steps == two.steps for one, two in pairs)
+    points = 100 * sum(two.success - one.success for one, two in pairs) / len(pairs)
+    return (
+        f"beside {other}: {alike} of {len(pairs)} episodes end alike, {same_steps} of them after the same number of "
+        f"steps; {points:+.1f} points"
+    )
+
+
+class _Printer:
+    """Shows every command and lets none through."""
+
+    def __init__(self, names: Sequence[str], console: Console) -> None:
+        self._names, self._console = names, console
+
+    def __call__(self, observation: Observation, command: Command) -> bool:
+        if command.action is None:
+            said = "nothing"
+        else:
+            numbers = zip(self._names, command.action, strict=True)
+            said = ", ".join(f"{name} {number:+.4f}" for name, number in numbers)
+        why = f" (holds: {command.held})" if command.held else ""
+        self._console.print(f"{observation.time:7.2f} s  would send {said}{why}", highlight=False, soft_wrap=True)
+        return False

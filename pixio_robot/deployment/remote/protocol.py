@@ -1,0 +1,103 @@
+"""What goes over the wire: msgpack maps in binary websocket messages.
+
+| message | from | entries |
+|---|---|---|
+| `hello` | client | `protocol`, `schema`: versions that it speaks and reads |
+| `welcome` | server | `metadata`: the artifact's |
+| `predict` | client | `id`, `chunk` (numbers), `observation` (arrays by key, as `History.stacked` gives them) |
+| `actions` | server | `id`, `actions`: an array float32 (H, A) |
+| `error` | server | `id`, `reason`: this request was refused; the connection stays |
+| `refused` | server | `reason`: the connection ends |
+
+An array is a map of `dtype` (`uint8` or `float32`), `shape`, and `data`, its bytes in C order. `GET /health` answers 200
+with a JSON object; the websocket is at `/policy`. A token is sent as `Authorization: Bearer <token>`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+
+PROTOCOL_VERSION = 1
+POLICY_PATH = "/policy"
+HEALTH_PATH = "/health"
+MAX_MESSAGE_BYTES = 1 << 26
+"""Some twenty frames of 1280×720 px."""
+
+_DTYPES = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+_ENTRIES: dict[str, dict[str, type]] = {
+    "hello": {"protocol": int, "schema": int},
+    "welcome": {"metadata": dict},
+    "predict": {"id": int, "chunk": int, "observation": dict},
+    "actions": {"id": int, "actions": np.ndarray},
+    "error": {"id": int, "reason": str},
+    "refused": {"reason": str},
+}
+
+
+class MalformedMessageError(ValueError):
+    """Bytes that are no message; says why."""
+
+
+def encode(kind: str, **entries: Any) -> bytes:  # noqa: ANN401
+    """Return a message as bytes."""
+    assert entries.keys() == _ENTRIES[kind].keys()
+    packed = msgpack.packb({"type": kind, **entries}, default=_pack_array)
+    assert packed is not None
+    return packed
+
+
+def decode(received: object, *expected: str) -> dict[str, Any]:
+    """Return the entries of a message, with its `type`.
+
+    Args:
+        received: What came.
+        *expected: Types of messages that may come now.
+
+    Raises:
+        MalformedMessageError: It is not bytes, not msgpack, not one of these messages, or an entry is missing, too many or of
+            another type.
+    """
+    if not isinstance(received, bytes):
+        raise MalformedMessageError("text instead of bytes")
+    try:
+        message = msgpack.unpackb(received, object_hook=_unpack_array)
+    except MalformedMessageError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise MalformedMessageError(f"{len(received)} bytes that are not msgpack") from error
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind not in expected:
+        raise MalformedMessageError(f"no message of type {' or '.join(expected)}")
+    wanted = _ENTRIES[kind]
+    if message.keys() != {"type", *wanted}:
+        raise MalformedMessageError(f"a {kind} with the entries {sorted(map(str, message))}")
+    for name, type_ in wanted.items():
+        if not isinstance(message[name], type_) or isinstance(message[name], bool):
+            raise MalformedMessageError(f"a {kind} whose {name} is a {type(message[name]).__name__}")
+    return message
+
+
+def _pack_array(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, np.ndarray) or value.dtype.name not in _DTYPES:
+        raise TypeError(f"{type(value).__name__} cannot be sent")
+    data = np.ascontiguousarray(value, dtype=_DTYPES[value.dtype.name])
+    return {"dtype": value.dtype.name, "shape": list(value.shape), "data": data.data if data.size else b""}
+
+
+def _unpack_array(entries: dict[Any, Any]) -> object:
+    if entries.keys() != {"dtype", "shape", "data"}:
+        return entries
+    dtype = _DTYPES.get(entries["dtype"]) if isinstance(entries["dtype"], str) else None
+    shape, data = entries["shape"], entries["data"]
+    if dtype is None or not isinstance(shape, list) or not isinstance(data, bytes):
+        raise MalformedMessageError(f"an array of {str(entries['dtype'])[:20]}, expected {' or '.join(_DTYPES)}")
+    if not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 8:
+        raise MalformedMessageError("an array with a broken shape")
+    elements = 1
+    for side in shape:
+        elements *= side
+    if elements * dtype.itemsize != len(data):
+        raise MalformedMessageError(f"an array of shape {shape} with {len(data)} bytes")
+    return np.frombuffer(data, dtype).reshape(shape)

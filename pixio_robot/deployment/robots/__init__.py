@@ -1,0 +1,1 @@
+"""Robots that an artifact can drive: simulated tasks, and everything that LeRobot knows."""

@@ -1,0 +1,168 @@
+"""Any LeRobot `Robot` as a robot of the runtime: names mapped, and checked before anything moves.
+
+Shape letters: S state size, A action size.
+"""
+
+import importlib
+import logging
+import pkgutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import draccus
+import lerobot.cameras
+import lerobot.robots
+import numpy as np
+from lerobot.robots import Robot, RobotConfig
+from lerobot.robots.utils import make_robot_from_config
+from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
+from lerobot.utils.import_utils import register_third_party_plugins
+
+from pixio_robot.deployment.metadata import CameraSource
+from pixio_robot.deployment.runtime import Observation
+from pixio_robot.errors import UserError, nearest_name
+
+logger = logging.getLogger(__name__)
+
+# What LeRobot itself takes for a policy where a robot reports more (lerobot.rollout.context).
+_POLICY_SUFFIXES = (".pos", ".vel")
+
+
+def make_robot(description: Mapping[str, Any]) -> Robot:
+    """Make a robot that LeRobot, or an installed `lerobot_robot_*` or `lerobot_env_*` plugin, knows; not connected.
+
+    Args:
+        description: `type` and the fields of that robot's config.
+
+    Raises:
+        UserError: The type or a field is unknown, or the robot's own packages are not installed.
+    """
+    register_third_party_plugins()
+    _register_shipped_types()
+    known = RobotConfig.get_known_choices()
+    kind = str(description["type"])
+    if kind not in known:
+        raise UserError(f"Unknown robot {kind!r}. {nearest_name(kind, known)}")
+    try:
+        config = draccus.decode(RobotConfig, dict(description))
+        return make_robot_from_config(config)
+    except (draccus.utils.DecodingError, ValueError, TypeError, ImportError) as error:
+        raise UserError(f"The robot {kind!r} cannot be made: {' '.join(str(error).split())}") from error
+
+
+class LeRobotRobot:
+    """A connected LeRobot robot; state and action vectors are put together in the artifact's order of names."""
+
+    def __init__(self, robot: Robot, metadata: Mapping[str, Any], cameras: Mapping[str, str]) -> None:
+        """Map the robot's features to the artifact's.
+
+        Args:
+            robot: The robot.
+            metadata: Of the artifact.
+            cameras: The robot's name of a camera by the artifact's, where they differ.
+
+        Raises:
+            UserError: Names of the state or the action differ, or their number does.
+        """
+        self._robot = robot
+        observed: Mapping[str, Any] = robot.observation_features
+        offered = [name for name, kind in observed.items() if isinstance(kind, tuple) and len(kind) == 3]
+        renamed = {theirs: ours for ours, theirs in cameras.items()}
+        for name in renamed:
+            if name not in offered:
+                raise UserError(f"The robot has no camera {name!r}. {nearest_name(name, offered)}")
+        self._frames = {f"{OBS_IMAGES}.{renamed.get(name, name)}": name for name in offered}
+        self.cameras = {key: self._source(name, observed[name]) for key, name in self._frames.items()}
+        numbers = [name for name, kind in observed.items() if not isinstance(kind, tuple)]
+        state = metadata["state"]
+        self.state_names = [] if state is None else _ordered("state", state, numbers)
+        self.action_names = _ordered("action", metadata["action"], list(robot.action_features))
+        self._start = time.perf_counter()
+
+    @property
+    def state_size(self) -> int | None:
+        """Length of the state."""
+        return len(self.state_names) or None
+
+    @property
+    def action_size(self) -> int:
+        """Length of an action."""
+        return len(self.action_names)
+
+    @property
+    def is_over(self) -> bool:
+        """Never: a real robot has no episodes."""
+        return False
+
+    def observe(self) -> Observation:
+        """Return what the robot perceives; what it could not read is missing, so that the runtime holds."""
+        try:
+            seen = self._robot.get_observation()
+        except (TimeoutError, RuntimeError, OSError) as error:  # what LeRobot's cameras and buses raise
+            logger.warning("the robot could not be read: %s", error)
+            seen = {}
+        values = {key: np.asarray(seen[name]) for key, name in self._frames.items() if name in seen}
+        if self.state_names and all(name in seen for name in self.state_names):
+            values[OBS_STATE] = np.array([float(seen[name]) for name in self.state_names], dtype=np.float32)
+        now = time.perf_counter()
+        return Observation(values, now - self._start, self._ages(now))
+
+    def named(self, action: np.ndarray) -> dict[str, float]:
+        """Return an action (A,) as LeRobot sends it."""
+        return dict(zip(self.action_names, (float(number) for number in action), strict=True))
+
+    def send(self, action: np.ndarray) -> None:
+        """Send an action."""
+        self._robot.send_action(self.named(action))
+
+    def _source(self, name: str, shape: tuple[int, int, int]) -> CameraSource:
+        config = getattr(getattr(self._robot, "cameras", {}).get(name), "config", None)
+        mode = getattr(config, "color_mode", "rgb")
+        return CameraSource(shape[0], shape[1], str(getattr(mode, "value", mode)).upper())
+
+    def _ages(self, now: float) -> dict[str, float]:
+        """Return seconds since each camera's last frame; LeRobot's cameras stamp theirs with `time.perf_counter`."""
+        cameras = getattr(self._robot, "cameras", {})
+        stamps = {key: getattr(cameras.get(name), "latest_timestamp", None) for key, name in self._frames.items()}
+        return {key: now - stamp for key, stamp in stamps.items() if isinstance(stamp, float)}
+
+
+def _ordered(what: str, described: Mapping[str, Any], offered: list[str]) -> list[str]:
+    """Return the robot's names in the artifact's order.
+
+    Raises:
+        UserError: A name is missing, or the numbers differ.
+    """
+    names = described["names"]
+    if names:
+        missing = [name for name in names if name not in offered]
+        if missing or (what == "action" and len(names) != len(offered)):
+            raise UserError(
+                f"The artifact's {what} is {', '.join(names)}, but the robot's is {', '.join(offered)}: use the robot "
+                f"that the policy was trained on."
+            )
+        return list(names)
+    for candidates in (offered, [name for name in offered if name.endswith(_POLICY_SUFFIXES)]):
+        if len(candidates) == described["size"]:
+            logger.warning(
+                "the artifact does not name its %s: taken for the robot's %s, in that order",
+                what,
+                ", ".join(candidates),
+            )
+            return candidates
+    raise UserError(
+        f"The artifact's {what} has {described['size']} numbers, but the robot's has {len(offered)} "
+        f"({', '.join(offered)}): use the robot that the policy was trained on."
+    )
+
+
+def _register_shipped_types() -> None:
+    """Import LeRobot's own robots and cameras, which registers their types; those whose libraries are missing are not."""
+    for package in (lerobot.robots, lerobot.cameras):
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.ispkg:
+                try:
+                    importlib.import_module(f"{package.__name__}.{module.name}")
+                except ImportError as error:
+                    logger.debug("%s cannot be used: %s", module.name, error)

@@ -1,0 +1,121 @@
+"""Any LeRobot environment as a robot, and episodes of it under a controller.
+
+Shape letters: S state size, A action size.
+"""
+
+import time as wall_time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from lerobot.envs import EnvConfig
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+from lerobot.utils.random_utils import set_seed
+
+from pixio_robot.deployment.metadata import CameraSource
+from pixio_robot.deployment.runtime import Clock, Controller, Observation, check_robot, run_episode
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.record import Episode
+
+
+class SimulatedRobot:
+    """A robot in a simulated task. Its time is the simulation's, which moves by one control period with every action."""
+
+    def __init__(self, config: EnvConfig) -> None:
+        """Open the environment.
+
+        Raises:
+            UserError: It cannot start, or holds several tasks.
+        """
+        try:
+            suites = config.create_envs(n_envs=1)
+        except ValueError as error:  # a plugin's own words
+            raise UserError(str(error)) from error
+        tasks = [env for suite in suites.values() for env in suite.values()]
+        if len(tasks) != 1 or not isinstance(tasks[0], gymnasium.vector.SyncVectorEnv):
+            raise UserError(f"The environment {config.type!r} is no single task: run one task at a time.")
+        self._vector_env = tasks[0]
+        self._env: gymnasium.Env = tasks[0].envs[0]
+        self._period = 1 / config.fps
+        spaces: Any = self._env.observation_space
+        self.cameras: Mapping[str, CameraSource] = {
+            f"{OBS_IMAGES}.{name}": CameraSource(*box.shape[:2]) for name, box in spaces["pixels"].items()
+        }
+        self.state_size: int | None = spaces["agent_pos"].shape[0] if "agent_pos" in spaces.spaces else None
+        self.action_size: int = config.features[ACTION].shape[0]
+        self.is_over = True
+        self.success = False
+        self.steps = 0
+        self.total_reward = 0.0
+
+    @property
+    def max_steps(self) -> int:
+        """Actions after which an episode ends."""
+        return self._env.unwrapped._max_episode_steps  # type: ignore[attr-defined]  # LeRobot's contract
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of a seed, the same as in evaluation."""
+        set_seed(seed)
+        self._observed, _ = self._env.reset(seed=seed)
+        self.is_over = self.success = False
+        self.steps, self.total_reward = 0, 0.0
+
+    def observe(self) -> Observation:
+        """Return the frames and the state after the last action."""
+        values = {f"{OBS_IMAGES}.{name}": frame for name, frame in self._observed["pixels"].items()}
+        if self.state_size is not None:
+            values[OBS_STATE] = np.asarray(self._observed["agent_pos"], dtype=np.float32)
+        return Observation(values, time=self.steps * self._period)
+
+    def send(self, action: np.ndarray) -> None:
+        """Simulate one control period."""
+        self._observed, reward, terminated, truncated, info = self._env.step(action)
+        self.steps += 1
+        self.total_reward += float(reward)
+        self.success |= bool(info["is_success"])
+        self.is_over = bool(terminated or truncated)
+
+    def render(self) -> np.ndarray:
+        """Return a picture of the robot, uint8 (H, W, 3)."""
+        frame: Any = self._env.render()
+        return frame
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self._vector_env.close()
+
+
+def run_episodes(
+    robot: SimulatedRobot,
+    controller: Controller,
+    clock: Clock,
+    seeds: Sequence[int],
+    on_episode: Callable[[Episode], None],
+    on_step: Callable[..., bool] | None = None,
+) -> tuple[Episode, ...]:
+    """Run one episode for each seed.
+
+    Args:
+        robot: The simulated robot.
+        controller: What decides.
+        clock: A `WallClock` for real time, a `LockStepClock` to simulate as fast as possible.
+        seeds: As for `evaluate_policy`.
+        on_episode: Called after each.
+        on_step: As for `run_episode`.
+
+    Raises:
+        UserError: The artifact does not fit the robot; nothing was sent.
+    """
+    check_robot(controller, robot)
+    episodes = []
+    for seed in seeds:
+        start = wall_time.perf_counter()
+        robot.reset(seed)
+        # Periods in which nothing is sent take none of the episode's own steps.
+        run_episode(robot, controller, clock, 2 * robot.max_steps, on_step)
+        seconds = wall_time.perf_counter() - start
+        episode = Episode(seed, robot.success, robot.steps, robot.total_reward, seconds)
+        episodes.append(episode)
+        on_episode(episode)
+    return tuple(episodes)

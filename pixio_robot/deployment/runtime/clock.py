@@ -1,0 +1,45 @@
+"""Time as an argument: the wall clock on a robot, a clock moved by hand in lock step and in tests."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the runtime knows of time; seconds from an arbitrary start."""
+
+    def now(self) -> float:
+        """Return the time."""
+        ...
+
+    def sleep_until(self, moment: float) -> None:
+        """Return when it is `moment`, at once if that has passed."""
+        ...
+
+
+class WallClock:
+    """Real time, monotonic."""
+
+    def now(self) -> float:
+        """Return the time."""
+        return time.perf_counter()
+
+    def sleep_until(self, moment: float) -> None:
+        """Sleep until `moment`."""
+        remaining = moment - self.now()
+        if remaining > 0:
+            time.sleep(remaining)
+
+
+class LockStepClock:
+    """Time that stands still but for `sleep_until`: what the robot's computer does takes none of it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        """Return the time."""
+        return self._now
+
+    def sleep_until(self, moment: float) -> None:
+        """Make it `moment`."""
+        self._now = max(self._now, moment)

@@ -1,0 +1,142 @@
+"""What a robot observes, the check of it against an artifact's metadata, and the history that a policy reads.
+
+Shape letters: H and W image height and width, S state size, O observation steps.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pixio_robot.deployment.metadata import size_fits, wrong_size
+from pixio_robot.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at the robot.
+
+    Attributes:
+        values: Frames uint8 (H, W, 3) by camera key, and `observation.state` float32 (S,) in raw units.
+        time: When, in seconds of the robot's own time (simulated time for a simulated robot); chunks are stitched by it.
+        ages: Seconds since each camera took its frame, by camera key, as far as the robot knows.
+    """
+
+    values: Mapping[str, np.ndarray]
+    time: float
+    ages: Mapping[str, float] = field(default_factory=dict)
+
+
+def check_observation(metadata: Mapping[str, Any], values: Mapping[str, object]) -> None:
+    """Check one observation.
+
+    Args:
+        metadata: Of the artifact.
+        values: By key; others than the artifact reads may be there.
+
+    Raises:
+        UserError: A camera is missing, a frame is not uint8 (H, W, 3) or has another aspect ratio, or the state is not
+            float32 of the artifact's length or not finite.
+    """
+    for camera in metadata["cameras"]:
+        key = camera["key"]
+        frame = values.get(key)
+        if frame is None:
+            offered = ", ".join(sorted(values)) or "nothing"
+            raise UserError(f"The artifact reads {key}, but the observation has {offered}: connect that camera.")
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise UserError(
+                f"{key} brings {_kind(frame)}, but the artifact reads uint8 frames (height, width, 3) in "
+                f"{camera['colour_order']}: give frames as the camera takes them."
+            )
+        height, width = frame.shape[:2]
+        if not size_fits(camera, height, width):
+            raise UserError(wrong_size(camera, height, width))
+    described = metadata["state"]
+    if described is None:
+        return
+    state = values.get(described["key"])
+    expected = f"float32 ({described['size']},)"
+    if not isinstance(state, np.ndarray) or state.dtype != np.float32 or state.shape != (described["size"],):
+        raise UserError(
+            f"{described['key']} brings {_kind(state)}, but the artifact reads {expected}: give the state it was "
+            "trained on."
+        )
+    if not np.isfinite(state).all():
+        raise UserError(f"{described['key']} is not finite ({state.tolist()}): look at the robot's sensors.")
+
+
+class History:
+    """The last O observations; the first of an episode stands for those before it, as in training."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = metadata
+        self._steps: deque[Mapping[str, np.ndarray]] = deque(maxlen=metadata["observation_horizon"])
+        self._keys = [camera["key"] for camera in metadata["cameras"]]
+        if metadata["state"] is not None:
+            self._keys.append(metadata["state"]["key"])
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.forget()
+        self._shapes = {}
+
+    def forget(self) -> None:
+        """Let the next observation stand for those before it."""
+        self._steps.clear()
+
+    def append(self, values: Mapping[str, np.ndarray]) -> None:
+        """Add the newest observation.
+
+        Raises:
+            UserError: A frame has another size than at the beginning of the episode.
+        """
+        for key in self._keys:
+            before = self._shapes.setdefault(key, values[key].shape)
+            if before != values[key].shape:
+                raise UserError(f"{key} changed from {before} to {values[key].shape}: keep a camera's size.")
+        self._steps.append(values)
+        while len(self._steps) < self._steps.maxlen:  # type: ignore[operator]
+            self._steps.append(values)
+
+    def stacked(self) -> Arrays:
+        """Return what the artifact is called with: (1, …), or (1, O, …) where O > 1."""
+        if len(self._steps) == 1:
+            return {key: self._steps[0][key][None] for key in self._keys}
+        return {key: np.stack([step[key] for step in self._steps])[None] for key in self._keys}
+
+
+def check_stacked(metadata: Mapping[str, Any], stacked: Mapping[str, object]) -> None:
+    """Check what `History.stacked` gives, after it came from somewhere else.
+
+    Raises:
+        UserError: As for `check_observation`; keys are missing or too many, or the history has another length.
+    """
+    horizon = metadata["observation_horizon"]
+    wanted = {camera["key"] for camera in metadata["cameras"]}
+    wanted |= set() if metadata["state"] is None else {metadata["state"]["key"]}
+    if stacked.keys() != wanted:
+        raise UserError(f"The observation has {sorted(stacked)}, but the artifact reads {sorted(wanted)}.")
+    leading = (1,) if horizon == 1 else (1, horizon)
+    steps: list[dict[str, object]] = [{} for _ in range(horizon)]
+    for key, array in stacked.items():
+        if not isinstance(array, np.ndarray) or array.shape[: len(leading)] != leading:
+            raise UserError(f"{key} brings {_kind(array)}, but the artifact reads {horizon} step(s) of a batch of 1.")
+        rows = array if horizon == 1 else array[0]
+        for step, row in zip(steps, rows, strict=True):
+            step[key] = row
+    for step in steps:
+        check_observation(metadata, step)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,72 @@
+"""What the runtime asks for actions: an artifact in this process, or a server that has one.
+
+Shape letters: H action horizon, A action size.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixio_robot.deployment.artifact import chunk_noise, load_artifact
+from pixio_robot.deployment.runtime.observation import Arrays
+from pixio_robot.errors import UserError
+
+# TorchScript profiles its first call and compiles in the second; the third is as fast as all later ones.
+_WARM_UP_CALLS = 3
+
+
+class ChunkPolicy(Protocol):
+    """Turns observations into chunks of actions."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The artifact's metadata (`pixio_robot.deployment.metadata`)."""
+        ...
+
+    def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
+        """Return the actions (H, A) in raw units, the first for the newest observation.
+
+        Args:
+            stacked: As `History.stacked` gives it.
+            chunk: Number of chunks since the episode began, which decides what a policy that samples starts from.
+        """
+        ...
+
+
+class ArtifactPolicy:
+    """A policy artifact in this process, read with torch alone."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        """Load the artifact and call it until it is as fast as it will be.
+
+        Raises:
+            UserError: The file is no artifact of this schema, damaged, not made for the device, or an encoder's.
+        """
+        self._module, metadata = load_artifact(path, device)
+        self._device = torch.device(device)
+        if metadata["kind"] != "policy":
+            raise UserError(f"{path} holds an encoder, which gives no actions: export a policy with checkpoint=….")
+        self._metadata: Mapping[str, Any] = metadata
+        golden: Mapping[str, Tensor] = self._module.golden_observation
+        with torch.inference_mode():
+            for _ in range(_WARM_UP_CALLS):
+                self._module({key: value.to(self._device) for key, value in golden.items()})
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The artifact's metadata."""
+        return self._metadata
+
+    @torch.inference_mode()
+    def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
+        """Return the actions (H, A); see `ChunkPolicy`."""
+        observed = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in stacked.items()}
+        noise = chunk_noise(self._metadata, chunk)
+        if noise is not None:
+            observed[self._metadata["noise"]["key"]] = noise
+        actions_BHA = self._module({key: value.to(self._device) for key, value in observed.items()})
+        return actions_BHA[0].to("cpu", torch.float32).numpy()
