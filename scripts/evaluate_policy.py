@@ -1,6 +1,9 @@
 """Measure the success rate of a policy checkpoint in simulation.
 
 uv run scripts/evaluate_policy.py checkpoint=outputs/train_policy/<date>/checkpoints/last/pretrained_model
+
+With 'perturbations=[light,camera,table_texture,table_colour,distractors]' it is measured under each of them, too, on the
+same seeds, and compared with the task as it is.
 """
 
 from datetime import datetime
@@ -20,25 +23,42 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.evaluation.environments import env_config_from
     from pixio_robot.evaluation.record import write_json
     from pixio_robot.evaluation.report import write_report
-    from pixio_robot.evaluation.rollouts import evaluate_policy
+    from pixio_robot.evaluation.robustness import (
+        NOMINAL,
+        as_json,
+        as_table,
+        evaluate_under_perturbations,
+        perturbed_configs,
+        save_picture,
+    )
     from pixio_robot.training.run_log import RunLog
 
     console = Console()
     run_dir = Path(cfg.output_root) / "evaluate_policy" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    record = evaluate_policy(
+    env_config = env_config_from(OmegaConf.to_container(cfg.env))
+    names = cfg.perturbations
+    conditions = evaluate_under_perturbations(
         Path(cfg.checkpoint),
-        env_config_from(OmegaConf.to_container(cfg.env)),
+        perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config},
         range(cfg.first_seed, cfg.first_seed + cfg.episodes),
+        run_dir,
         workers=cfg.workers,
-        videos_dir=run_dir / "evaluation" / "videos",
+        batch_size=cfg.batch_size,
+        time_limit=cfg.time_limit,
         n_videos=cfg.videos,
         console=console,
     )
-    RunLog(run_dir, console).write("evaluation", event="finished", seconds=round(record.seconds, 1))
+    record = conditions[0].record
+    seconds = sum(condition.record.seconds for condition in conditions)
+    RunLog(run_dir, console).write("evaluation", event="finished", seconds=round(seconds, 1))
     OmegaConf.save(cfg, run_dir / "config.yaml")
     write_json(run_dir / "environment.json", record.versions)
-    record.save(run_dir / "evaluation" / "evaluation.json")
-    console.print(f"[bold green]{record.summary()}", highlight=False)
+    if names is not None:
+        write_json(run_dir / "perturbations.json", as_json(conditions))
+        save_picture(conditions, run_dir / "pictures" / "success_under_perturbations.png")
+        console.print(as_table(conditions))
+    else:
+        console.print(f"[bold green]{record.summary()}", highlight=False)
     console.print(f"report {write_report(run_dir)}", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.evaluation.environments import describe_env
+from pixio_robot.evaluation.record import PHYSICS_PACKAGES, TASK_PACKAGES
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ _CHECKPOINT_FILES = (
     "policy_preprocessor.json",
     "policy_postprocessor.json",
 )
-# Their versions change physics and looks (FACTS: robosuite's success shifts with MuJoCo's version).
-_SIMULATOR_PACKAGES = ("mujoco", "robosuite")
 
 
 def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
@@ -140,11 +139,13 @@ def warn_of_other_simulation(checkpoint: Path, env_config: EnvConfig, versions: 
     """Warn once when the policy was trained under another render profile or simulator version."""
     trained = _run_information(checkpoint)
     then, now = trained.get("env", {}), describe_env(env_config)
+    # Their versions change physics and looks; those of tasks that the environment is not made of do not.
+    tasks = [package for package in TASK_PACKAGES if package.removeprefix("gym-") in env_config.type]
     differences = [
         f"{name} {before} then, {after} now"
         for name, before, after in (
             ("render profile", then.get("render_profile"), now.get("render_profile")),
-            *((name, trained.get("versions", {}).get(name), versions.get(name)) for name in _SIMULATOR_PACKAGES),
+            *((name, trained.get("versions", {}).get(name), versions.get(name)) for name in (*PHYSICS_PACKAGES, *tasks)),
         )
         if before is not None and before != after
     ]

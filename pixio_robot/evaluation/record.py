@@ -14,6 +14,10 @@ import pixio_robot
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.statistics import wilson_interval
 
+# Engines, and collections of tasks.
+PHYSICS_PACKAGES = ("mujoco", "dm-control", "pymunk")
+TASK_PACKAGES = ("robosuite", "metaworld", "gym-aloha", "gym-pusht")
+
 _PACKAGES = (
     "pixio-robot",
     "torch",
@@ -22,8 +26,8 @@ _PACKAGES = (
     "numpy",
     "lerobot",
     "gymnasium",
-    "mujoco",
-    "robosuite",
+    *PHYSICS_PACKAGES,
+    *TASK_PACKAGES,
     "zarr",
 )
 
@@ -37,7 +41,7 @@ class Episode:
         success: Whether the environment reported success at any step.
         steps: Number of actions executed.
         total_reward: Sum of the rewards, written as `return`.
-        seconds: Wall time of the rollout.
+        seconds: Wall time of the rollout, with what ran beside it in a batch.
         video: Path of the rollout's video, relative to the folder of `evaluation.json`; None without one.
         error: Why the rollout never finished, both its attempts having crashed (it then counts as a failure);
             None for a rollout that ran to its end.
@@ -51,10 +55,15 @@ class Episode:
     video: str | None = None
     error: str | None = None
 
+    @classmethod
+    def lost(cls, seed: int, reason: str) -> Self:
+        """Return an episode that was not run to its end, and why."""
+        return cls(seed, success=False, steps=0, total_reward=0.0, seconds=0.0, error=reason)
+
 
 @dataclass(frozen=True)
 class Crash:
-    """One attempt at an episode that ended with a dead worker or an exception."""
+    """One attempt at an episode that ended with a dead worker, an exception, or at its time limit."""
 
     seed: int
     attempt: int
@@ -72,7 +81,8 @@ class EvaluationRecord:
         versions: As `software_versions` gives them.
         checkpoint: Path of the policy's checkpoint folder.
         seconds: Wall time of the whole evaluation, loading included.
-        workers: Number of processes that ran episodes.
+        workers: Number of processes that ran episodes; changes no result.
+        batch_size: Episodes that ran side by side in each; may change results by rounding.
         crashes: Every attempt that crashed, whether or not its retry went well.
     """
 
@@ -83,6 +93,7 @@ class EvaluationRecord:
     checkpoint: str
     seconds: float
     workers: int
+    batch_size: int = 1
     crashes: tuple[Crash, ...] = field(default=())
 
     @property
@@ -125,6 +136,7 @@ class EvaluationRecord:
             "checkpoint": self.checkpoint,
             "seconds": self.seconds,
             "workers": self.workers,
+            "batch_size": self.batch_size,
             "crashes": [dataclasses.asdict(crash) for crash in self.crashes],
             "episodes": [_episode_to_json(episode) for episode in self.episodes],
         }
@@ -147,6 +159,7 @@ class EvaluationRecord:
                 checkpoint=content["checkpoint"],
                 seconds=content["seconds"],
                 workers=content["workers"],
+                batch_size=content.get("batch_size", 1),  # records of before there were batches have none
                 crashes=tuple(Crash(**crash) for crash in content["crashes"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,19 +1,22 @@
 """Measure a policy: one rollout per seed, spread over processes, each through LeRobot's own `rollout`.
 
-Episodes run one at a time, in single environments, with the random generators seeded by the episode's seed.
-An episode therefore gives the same result whatever the number of workers and the order; and the same success
-as `lerobot-eval --eval.batch_size=1` with that seed, since the policy, the processors and the loop are
-LeRobot's.
+A worker runs a batch of episodes at a time, each in an environment of its own, with one call of the policy for all of
+them. The seeds alone decide which episodes make a batch and how the random generators are seeded, and a batch always has
+the same number of rows: an episode therefore gives the same result, bit for bit, whatever the number of workers, and
+whether or not it or its neighbours had to be repeated. Batches of another size may round the policy's numbers otherwise,
+by about 1e-6, as matrix products of another shape do; a success that hangs by so little can then change.
+
+With a batch of one episode the successes are those of `lerobot-eval --eval.batch_size=1` with the same seeds, since the
+policy, the processors and the loop are LeRobot's.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+import gymnasium as gym
 import torch
 from lerobot.envs import EnvConfig, make_env_pre_post_processors
 from lerobot.policies import make_policy, make_pre_post_processors
@@ -24,6 +27,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.attempts import Attempt, AttemptBoard, Attempted
 from pixio_robot.evaluation.checkpoints import (
     check_fit,
     check_seeds,
@@ -31,24 +35,14 @@ from pixio_robot.evaluation.checkpoints import (
     warn_of_other_simulation,
 )
 from pixio_robot.evaluation.environments import describe_env
+from pixio_robot.evaluation.episode_batch import EpisodeBatch, RunningEpisode
 from pixio_robot.evaluation.progress import rollout_progress
-from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord, software_versions
-from pixio_robot.evaluation.videos import FrameRecorder, write_rollout_video
-from pixio_robot.evaluation.workers import Outcome, WorkerPool
+from pixio_robot.evaluation.record import Episode, EvaluationRecord, software_versions
+from pixio_robot.evaluation.videos import write_rollout_video
+from pixio_robot.evaluation.workers import WorkerPool
 
-_ATTEMPTS = 2
-# So many lost episodes without a single finished one are no accident of theirs.
-_LOST_BEFORE_GIVING_UP = 3
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """A rollout to run, and in which case to keep its video."""
-
-    seed: int
-    number: int
-    keep_success: bool
-    keep_failure: bool
+# Seconds after which an episode that has not ended is given up: far more than any takes, even on a slow machine.
+EPISODE_TIME_LIMIT = 600.0
 
 
 def evaluate_policy(
@@ -57,6 +51,8 @@ def evaluate_policy(
     seeds: Sequence[int],
     *,
     workers: int,
+    batch_size: int = 1,
+    time_limit: float = EPISODE_TIME_LIMIT,
     videos_dir: Path | None = None,
     n_videos: int = 0,
     on_episode: Callable[[Episode], None] | None = None,
@@ -70,6 +66,9 @@ def evaluate_policy(
         env_config: The environment; its cameras, state and action must fit the policy.
         seeds: One episode each.
         workers: Number of processes.
+        batch_size: Episodes that a worker runs side by side, with one call of the policy for all of them.
+        time_limit: Seconds of wall time after which an attempt at an episode is given up, as if its worker had crashed;
+            a batch has so many seconds for each of its episodes.
         videos_dir: Folder for the videos; its parent is where the record's video paths start.
         n_videos: At most so many videos are kept: the first failures, up to half of them (more when successes
             are few), and the first successes.
@@ -78,8 +77,8 @@ def evaluate_policy(
         console: Where progress is shown; standard output by default.
 
     Returns:
-        The record, its episodes in the order of `seeds`. An attempt that crashes is repeated once; an episode
-        whose attempts both crash counts as a failure and says so.
+        The record, its episodes in the order of `seeds`. An attempt that crashes is repeated once, its episodes one by
+        one; an episode whose attempts both crash counts as a failure and says so.
 
     Raises:
         UserError: The folder is no checkpoint, does not fit the environment, or the seeds are unusable; or
@@ -89,6 +88,10 @@ def evaluate_policy(
     start = time.perf_counter()
     if workers < 1:
         raise UserError(f"{workers} processes cannot run rollouts: ask for at least 1 worker.")
+    if batch_size < 1:
+        raise UserError(f"A batch of {batch_size} episodes cannot run: ask for at least 1.")
+    if not time_limit > 0:
+        raise UserError(f"No episode ends within {time_limit} seconds: set a time limit above 0.")
     check_fit(open_checkpoint(checkpoint), env_config)
     check_seeds(checkpoint, seeds, demonstration_seeds)
     versions = software_versions()
@@ -96,18 +99,19 @@ def evaluate_policy(
     if videos_dir is not None:
         videos_dir.mkdir(parents=True, exist_ok=True)
 
-    board = _Board(seeds, n_videos if videos_dir is not None else 0)
-    workers = min(workers, len(seeds))
+    board = AttemptBoard(seeds, batch_size, n_videos if videos_dir is not None else 0)
+    workers = min(workers, board.n_waiting)
+    arguments = (checkpoint, env_config, videos_dir, batch_size)
     with (
         rollout_progress(len(seeds), console) as advance,
-        WorkerPool(_Rollouts, (checkpoint, env_config, videos_dir), workers, preload=[__name__]) as pool,
+        WorkerPool(_Rollouts, arguments, workers, preload=[__name__]) as pool,
     ):
         while not board.is_complete:
-            while board.has_waiting and pool.has_idle_worker:
-                pool.submit(board.next_attempt())
+            while board.n_waiting and pool.has_idle_worker:
+                attempt = board.next_attempt()
+                pool.submit(attempt, time_limit * len(attempt.seeds))
             for outcome in pool.wait():
-                episode = board.note(outcome)
-                if episode is not None:
+                for episode in board.note(outcome):
                     advance(episode.success)
                     if on_episode is not None:
                         on_episode(episode)
@@ -120,80 +124,20 @@ def evaluate_policy(
         checkpoint=str(checkpoint),
         seconds=time.perf_counter() - start,
         workers=workers,
+        batch_size=batch_size,
         crashes=tuple(board.crashes),
     )
 
 
-class _Board:
-    """Which episodes wait, which are over, and which videos are worth keeping."""
-
-    def __init__(self, seeds: Sequence[int], n_videos: int) -> None:
-        self._seeds, self._n_videos = list(seeds), n_videos
-        self._waiting = deque((seed, 1) for seed in seeds)
-        self._episodes: dict[int, Episode] = {}
-        self.crashes: list[Crash] = []
-
-    @property
-    def has_waiting(self) -> bool:
-        return bool(self._waiting)
-
-    @property
-    def is_complete(self) -> bool:
-        return len(self._episodes) == len(self._seeds)
-
-    def next_attempt(self) -> _Attempt:
-        seed, number = self._waiting.popleft()
-        return _Attempt(seed, number, keep_success=self._may_show(seed, True), keep_failure=self._may_show(seed, False))
-
-    def note(self, outcome: Outcome[_Attempt, Episode]) -> Episode | None:
-        """Take in the end of an attempt; return the episode if that was its last."""
-        attempt, episode = outcome.task, outcome.result
-        if outcome.crash is not None:
-            self.crashes.append(Crash(attempt.seed, attempt.number, outcome.crash))
-            if attempt.number < _ATTEMPTS:
-                self._waiting.appendleft((attempt.seed, attempt.number + 1))
-                return None
-            episode = Episode(attempt.seed, success=False, steps=0, total_reward=0.0, seconds=0.0, error=outcome.crash)
-        assert episode is not None
-        self._episodes[attempt.seed] = episode
-        n_lost = sum(other.error is not None for other in self._episodes.values())
-        if n_lost == len(self._episodes) >= min(_LOST_BEFORE_GIVING_UP, len(self._seeds)):
-            raise RuntimeError(f"No episode could be run: {outcome.crash}\n{outcome.details}")
-        return episode
-
-    def episodes_with_videos(self, videos_dir: Path | None) -> tuple[Episode, ...]:
-        """Return all episodes in order, and remove the videos of those that are not to be shown."""
-        episodes = [self._episodes[seed] for seed in self._seeds]
-        if videos_dir is None:
-            return tuple(episodes)
-        failures = [episode for episode in episodes if episode.video and not episode.success]
-        successes = [episode for episode in episodes if episode.video and episode.success]
-        n_failures = max(self._n_videos // 2, self._n_videos - len(successes))
-        shown = failures[:n_failures]
-        shown += successes[: self._n_videos - len(shown)]
-        for episode in failures + successes:
-            if episode not in shown:
-                assert episode.video is not None
-                (videos_dir.parent / episode.video).unlink()
-        return tuple(episode if episode in shown else replace(episode, video=None) for episode in episodes)
-
-    def _may_show(self, seed: int, success: bool) -> bool:
-        # Enough such episodes before this one are known already: it cannot be among the first ones. That
-        # holds in whatever order episodes finish, so that the choice of videos does not depend on it.
-        before = self._seeds[: self._seeds.index(seed)]
-        known = [self._episodes[other] for other in before if other in self._episodes]
-        return sum(episode.success == success and episode.error is None for episode in known) < self._n_videos
-
-
 class _Rollouts:
-    """In a worker: a policy and an environment, loaded once, that turn attempts into episodes."""
+    """In a worker: a policy and environments, loaded once, that turn attempts into episodes."""
 
-    def __init__(self, checkpoint: Path, env_config: EnvConfig, videos_dir: Path | None) -> None:
+    def __init__(self, checkpoint: Path, env_config: EnvConfig, videos_dir: Path | None, batch_size: int) -> None:
         register_third_party_plugins()
         # tqdm, which LeRobot's rollout uses, would make a semaphore that a killed worker leaves behind.
         tqdm.set_lock(threading.RLock())
         self._fps, self._videos_dir = env_config.fps, videos_dir
-        self._env = _start_env(env_config)
+        self._env = _start_envs(env_config, batch_size)
         # From here to the end of `_run` the steps are those of lerobot.scripts.lerobot_eval.eval_main.
         torch.backends.cuda.matmul.allow_tf32 = True
         config = open_checkpoint(checkpoint)
@@ -211,54 +155,58 @@ class _Rollouts:
         self._env.policy_looks = getattr(self._policy, "looks_at_next_observation", self._env.policy_looks)
         self._env_preprocessor, self._env_postprocessor = make_env_pre_post_processors(env_config, config)
 
-    def __call__(self, attempt: _Attempt) -> Episode:
-        start = time.perf_counter()
-        set_seed(attempt.seed)
-        self._env.recording = attempt.keep_success or attempt.keep_failure
-        steps = self._run(attempt.seed)
-        success = bool(steps["success"].any())
-        video = None
-        if attempt.keep_success if success else attempt.keep_failure:
-            assert self._videos_dir is not None
-            name = f"{attempt.seed}_{'success' if success else 'failure'}.mp4"
-            write_rollout_video(self._videos_dir / name, self._env.frames, self._fps)
-            video = f"{self._videos_dir.name}/{name}"
-        return Episode(
-            seed=attempt.seed,
-            success=success,
-            steps=steps["reward"].shape[1],
-            total_reward=float(steps["reward"].sum()),
-            seconds=time.perf_counter() - start,
-            video=video,
-        )
+    def __call__(self, attempt: Attempt) -> list[Attempted]:
+        set_seed(attempt.stream)
+        keeps = list(zip(attempt.keep_success, attempt.keep_failure, strict=True))
+        self._env.recording = [success or failure for success, failure in keeps]
+        self._run(list(attempt.rows))
+        keeps = [keep for keep, seed in zip(keeps, attempt.rows, strict=True) if seed is not None]
+        return [
+            self._attempted(running, keep_success if running.success else keep_failure)
+            for running, (keep_success, keep_failure) in zip(self._env.finish(), keeps, strict=True)
+        ]
 
-    def _run(self, seed: int) -> dict[str, torch.Tensor]:
+    def _attempted(self, running: RunningEpisode, keep_video: bool) -> Attempted:
+        if running.error is not None:
+            return Attempted(Episode.lost(running.seed, running.error), running.traceback)
+        video = None
+        if keep_video:
+            assert self._videos_dir is not None
+            name = f"{running.seed}_{'success' if running.success else 'failure'}.mp4"
+            write_rollout_video(self._videos_dir / name, running.frames, self._fps)
+            video = f"{self._videos_dir.name}/{name}"
+        episode = Episode(
+            running.seed, running.success, running.steps, running.total_reward, running.seconds, video=video
+        )
+        return Attempted(episode)
+
+    def _run(self, rows: list[int | None]) -> None:
         autocast = (
             torch.autocast(torch.device(str(self._config.device)).type) if self._config.use_amp else nullcontext()
         )
         with torch.no_grad(), autocast:
-            return rollout(
+            rollout(
                 env=self._env,
                 policy=self._policy,
                 env_preprocessor=self._env_preprocessor,
                 env_postprocessor=self._env_postprocessor,
                 preprocessor=self._preprocessor,
                 postprocessor=self._postprocessor,
-                seeds=[seed],
+                seeds=rows,  # pyright: ignore[reportArgumentType] (handed on to our environment)
             )
 
 
-def _start_env(env_config: EnvConfig) -> FrameRecorder:
-    """Make the single environment; its first reset shows a missing renderer here, not as a lost episode."""
+def _start_envs(env_config: EnvConfig, n_envs: int) -> EpisodeBatch:
+    """Make environments; the first one's first reset shows a missing renderer here, not as a lost episode."""
     try:
-        tasks = [env for suite in env_config.create_envs(n_envs=1).values() for env in suite.values()]
+        tasks = [env for suite in env_config.create_envs(n_envs=n_envs).values() for env in suite.values()]
         if len(tasks) != 1:
             raise ValueError(
                 f"The environment {env_config.type!r} opens {len(tasks)} tasks at once: evaluate one task at a time."
             )
-        env = FrameRecorder(tasks[0])
-        env.reset(seed=[0])
+        assert isinstance(tasks[0], gym.vector.SyncVectorEnv)
+        tasks[0].envs[0].reset(seed=0)
     except ValueError as error:
         # Plugins know nothing of our UserError: theirs is a ValueError with the same kind of sentence.
         raise UserError(str(error)) from error
-    return env
+    return EpisodeBatch(tasks[0].envs)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from pixio_robot.errors import UserError
+
+# Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
+_SET_UP_LIMIT = 1800.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,15 @@ class WorkerPool[Task, Result]:
         """Whether a submitted task would be taken at once."""
         return any(worker.task is None for worker in self._workers)
 
-    def submit(self, task: Task) -> None:
-        """Give a task to an idle worker (there must be one)."""
+    def submit(self, task: Task, time_limit: float | None = None) -> None:
+        """Give a task to an idle worker (there must be one).
+
+        Args:
+            task: The task.
+            time_limit: Seconds after which a worker that is still at it is killed, counted from when it could begin.
+        """
         worker = next(worker for worker in self._workers if worker.task is None)
-        worker.task = task
+        worker.take(task, time_limit)
         # A worker that has just died is noticed in `wait`, with this task as its victim.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(task)
@@ -106,28 +115,50 @@ class WorkerPool[Task, Result]:
         Raises:
             UserError, RuntimeError: A worker could not be set up; no other would fare better.
         """
-        ready = wait([worker.connection for worker in self._workers if worker.task is not None])
-        outcomes = []
-        for index, worker in enumerate(self._workers):
-            if worker.connection not in ready:
-                continue
-            task = worker.task
-            assert task is not None
-            try:
-                message = worker.connection.recv()
-            except (EOFError, ConnectionResetError):
-                cause, last_words = worker.bury()
-                outcomes.append(Outcome(task, crash=cause, details=last_words))
-                self._workers[index] = self._start_worker()
-                continue
-            if isinstance(message, _SetUpFailed):
-                raise _exception_of(message.failure)
-            worker.task = None
-            if isinstance(message, _Failure):
-                outcomes.append(Outcome(task, crash=message.reason, details=message.details))
-            else:
-                outcomes.append(Outcome(task, result=message))
+        outcomes: list[Outcome[Task, Result]] = []
+        while not outcomes:
+            busy = [worker for worker in self._workers if worker.task is not None]
+            assert busy, "nothing was submitted"
+            ready = wait([worker.connection for worker in busy], max(0.0, min(worker.seconds_left for worker in busy)))
+            for worker in busy:
+                if worker.connection in ready:
+                    outcomes += self._receive(worker)
+                elif worker.seconds_left <= 0:
+                    outcomes.append(self._give_up(worker))
         return outcomes
+
+    def _receive(self, worker: "_Worker[Task]") -> list[Outcome[Task, Result]]:
+        """Take in a message, or the death, of a busy worker."""
+        task = worker.task
+        assert task is not None
+        try:
+            message = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            cause, last_words = worker.bury()
+            self._replace(worker)
+            return [Outcome(task, crash=cause, details=last_words)]
+        if isinstance(message, _SetUpFailed):
+            raise _exception_of(message.failure)
+        if isinstance(message, _Ready):
+            worker.begin()
+            return []
+        worker.task = None
+        if isinstance(message, _Failure):
+            return [Outcome(task, crash=message.reason, details=message.details)]
+        return [Outcome(task, result=message)]
+
+    def _give_up(self, worker: "_Worker[Task]") -> Outcome[Task, Result]:
+        """Kill a worker that is over its time."""
+        if not worker.is_ready:
+            raise RuntimeError(f"A worker was not ready to work within {_SET_UP_LIMIT:.0f} s.\n{worker.last_words()}")
+        task, limit = worker.task, worker.time_limit
+        assert task is not None and limit is not None
+        worker.stop()
+        self._replace(worker)
+        return Outcome(task, crash=f"not over within {limit:g} s", details=worker.last_words())
+
+    def _replace(self, worker: "_Worker[Task]") -> None:
+        self._workers[self._workers.index(worker)] = self._start_worker()
 
     def _start_worker(self) -> "_Worker[Task]":
         self._n_started += 1
@@ -157,15 +188,41 @@ class _SetUpFailed:
     failure: _Failure
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """Sent once by a worker that is set up."""
+
+
 class _Worker[Task]:
     """The parent's view of a worker: its process, its pipe, and the task it is busy with."""
 
     def __init__(self, process: BaseProcess, connection: Connection, log: Path) -> None:
         self.process, self.connection, self.log = process, connection, log
         self.task: Task | None = None
+        self.time_limit: float | None = None
+        self.is_ready = False
+        self._since = time.monotonic()
+
+    def take(self, task: Task, time_limit: float | None) -> None:
+        """Note what the worker is given."""
+        self.task, self.time_limit = task, time_limit
+        if self.is_ready:
+            self._since = time.monotonic()
+
+    def begin(self) -> None:
+        """Note that the worker is set up and turns to its task."""
+        self.is_ready = True
+        self._since = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the worker has to be set up, or done with its task."""
+        limit = self.time_limit if self.is_ready else _SET_UP_LIMIT
+        # Nobody waits longer than this without looking again.
+        return 3600.0 if limit is None else self._since + limit - time.monotonic()
 
     def stop(self) -> None:
-        self.process.terminate()
+        self.process.kill()  # whatever it does: a hanging process need not listen to anything milder
         self.process.join()
         self.connection.close()
 
@@ -176,7 +233,11 @@ class _Worker[Task]:
         code = self.process.exitcode
         assert code is not None
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"worker {cause}", self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return f"worker {cause}", self.last_words()
+
+    def last_words(self) -> str:
+        """Return the end of what the worker printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
 def _serve(
@@ -195,6 +256,7 @@ def _serve(
     except Exception as error:  # whatever it is, the parent reports it
         connection.send(_SetUpFailed(_failure_of(error)))
         return
+    connection.send(_Ready())
     while True:
         try:
             task = connection.recv()

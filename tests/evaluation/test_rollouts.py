@@ -103,7 +103,61 @@ def test_frames_that_are_not_rendered_change_nothing(tmp_path: Path) -> None:
     assert len({episode.total_reward for episode in few_seen.episodes}) == 4
 
 
-def test_lerobots_own_evaluation_agrees(checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]]) -> None:
+@pytest.fixture(scope="module")
+def batched(checkpoint: Path) -> EvaluationRecord:
+    return evaluate_policy(checkpoint, ToyEnvConfig(), SEEDS[:10], workers=2, batch_size=4)
+
+
+def test_batches_give_every_episode_to_the_last_bit_for_any_number_of_workers(
+    checkpoint: Path, batched: EvaluationRecord, finished: tuple[EvaluationRecord, list[Episode]], tmp_path: Path
+) -> None:
+    assert len({episode.steps for episode in batched.episodes[:4]}) > 1, "all episodes of a batch end together"
+    videos_dir = tmp_path / "videos"
+    alone = evaluate_policy(
+        checkpoint, ToyEnvConfig(), SEEDS[:10], workers=1, batch_size=4, videos_dir=videos_dir, n_videos=4
+    )
+    assert outcomes(alone) == outcomes(batched)
+    assert sum(episode.video is not None for episode in alone.episodes) == 4
+    # What a batch of another size may do is round otherwise.
+    for ours, single in zip(outcomes(batched), outcomes(finished[0])[:10], strict=True):
+        assert ours[:3] == single[:3]
+        assert ours[3] == pytest.approx(single[3], rel=1e-4)
+
+
+def test_a_batch_that_dies_is_repeated_one_by_one_with_the_same_result(
+    checkpoint: Path, batched: EvaluationRecord, tmp_path: Path
+) -> None:
+    env_config = ToyEnvConfig(dies_once=[102], raises_always=[105], memory=str(tmp_path))
+    record = evaluate_policy(checkpoint, env_config, SEEDS[:10], workers=1, batch_size=4)
+    crashes = {(crash.seed, crash.attempt): crash.reason for crash in record.crashes}
+    # Nobody knows which of the four killed the worker; an exception is its own episode's alone.
+    assert crashes.keys() == {(100, 1), (101, 1), (102, 1), (103, 1), (105, 1), (105, 2)}
+    assert "SIGKILL, in a batch of 4" in crashes[100, 1]
+    assert "the simulation diverged" in crashes[105, 1]
+    assert [outcome for outcome in outcomes(record) if outcome[0] != 105] == [
+        outcome for outcome in outcomes(batched) if outcome[0] != 105
+    ]
+    assert [episode.seed for episode in record.episodes if episode.error is not None] == [105]
+
+
+def test_a_hanging_simulator_costs_its_episode_and_not_the_run(
+    checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], tmp_path: Path
+) -> None:
+    env_config = ToyEnvConfig(hangs_once=[100], hangs_always=[102], memory=str(tmp_path))
+    record = evaluate_policy(checkpoint, env_config, SEEDS[:4], workers=2, time_limit=4)
+    crashes = {(crash.seed, crash.attempt): crash.reason for crash in record.crashes}
+    assert crashes == dict.fromkeys(((100, 1), (102, 1), (102, 2)), "not over within 4 s")
+    assert [episode.error for episode in record.episodes] == [None, None, "not over within 4 s", None]
+    expected = outcomes(finished[0])[:4]
+    assert [outcome for outcome in outcomes(record) if outcome[0] != 102] == expected[:2] + expected[3:]
+    with pytest.raises(UserError, match="time limit above 0"):
+        evaluate_policy(checkpoint, ToyEnvConfig(), SEEDS, workers=1, time_limit=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_lerobots_own_evaluation_agrees(
+    batch_size: int, checkpoint: Path, finished: tuple[EvaluationRecord, list[Episode]], batched: EvaluationRecord
+) -> None:
     # The steps of lerobot.scripts.lerobot_eval.eval_main, on one thread as in the workers.
     env_config = ToyEnvConfig()
     config = PreTrainedConfig.from_pretrained(checkpoint)
@@ -116,7 +170,7 @@ def test_lerobots_own_evaluation_agrees(checkpoint: Path, finished: tuple[Evalua
     try:
         with torch.no_grad():
             theirs = eval_policy(
-                env=env_config.create_envs(1)["pixio_toy"][0],
+                env=env_config.create_envs(batch_size)["pixio_toy"][0],
                 policy=policy,
                 env_preprocessor=env_preprocessor,
                 env_postprocessor=env_postprocessor,
@@ -127,7 +181,8 @@ def test_lerobots_own_evaluation_agrees(checkpoint: Path, finished: tuple[Evalua
             )["per_episode"]
     finally:
         torch.set_num_threads(threads)
-    ours = finished[0].episodes
+    ours = (finished[0] if batch_size == 1 else batched).episodes
+    theirs = theirs[: len(ours)]
     assert [episode["success"] for episode in theirs] == [episode.success for episode in ours]
     assert [episode["sum_reward"] for episode in theirs] == pytest.approx(
         [episode.total_reward for episode in ours], rel=1e-6

@@ -5,6 +5,7 @@ Worker processes import this module when they receive a `ToyEnvConfig`, which re
 
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,19 @@ class ToyEnvConfig(EnvConfig):
     camera_names: list[str] = field(default_factory=lambda: list(CAMERAS))
     render_profile: str = "plain"
     episode_length: int = 12
-    # The process dies in the middle of these episodes: the first time only, or always. The folder remembers.
+    # The process dies, or hangs, in the middle of these episodes: the first time only, or always. The folder remembers.
     dies_once: list[int] = field(default_factory=list)
     dies_always: list[int] = field(default_factory=list)
+    hangs_once: list[int] = field(default_factory=list)
+    hangs_always: list[int] = field(default_factory=list)
     raises_always: list[int] = field(default_factory=list)
     memory: str = ""
     broken: bool = False
+    perturbation: str = "none"  # or far: success is further away
 
     def __post_init__(self) -> None:
+        if self.perturbation not in ("none", "far"):
+            raise ValueError(f"unknown perturbation {self.perturbation!r}: did you mean 'far'?")
         if self.episode_length < 1:
             raise ValueError("episode_length must be at least 1.")
         self.features = {
@@ -96,7 +102,7 @@ class ToyEnv(gym.Env):
         if self.render_observations:
             self._pixels = self._rendered()
         reward = float(self._position @ self._direction)
-        success = reward > 1.5
+        success = reward > (2.5 if self._config.perturbation == "far" else 1.5)
         truncated = self._step >= self._config.episode_length
         return self._observe(), reward, success, truncated, {"is_success": success}
 
@@ -120,7 +126,12 @@ class ToyEnv(gym.Env):
     def _misbehave(self) -> None:
         if self._seed in self._config.raises_always:
             raise FloatingPointError("the simulation diverged")
-        marker = Path(self._config.memory) / f"died_{self._seed}"
-        if self._seed in self._config.dies_always or (self._seed in self._config.dies_once and not marker.exists()):
-            marker.touch()
+        marker = Path(self._config.memory) / f"misbehaved_{self._seed}"
+        is_first = not marker.exists()
+        marker.touch()
+        if self._seed in self._config.dies_always or (self._seed in self._config.dies_once and is_first):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._seed in self._config.hangs_once and is_first:
+            os.kill(os.getpid(), signal.SIGSTOP)  # hears nothing any more, SIGTERM neither
+        if self._seed in self._config.hangs_always:
+            time.sleep(3600)
