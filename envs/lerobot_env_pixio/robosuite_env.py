@@ -29,8 +29,8 @@ class RobosuiteEnv(gymnasium.Env):
 
     Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32: end-effector
     position (3, metres, world frame), end-effector quaternion (4, x y z w), gripper joint positions (metres).
-    Action: float32 in [-1, 1], see `build_simulation`. Reward: robosuite's sparse one, 1 at success.
-    The episode terminates at success and is truncated after `episode_length` steps.
+    Action: float32 in [-1, 1], see `build_simulation`. `state_names`, `action_names` and `control_mode` say what numbers are.
+    Reward: robosuite's sparse one, 1 at success. The episode terminates at success and is truncated after `episode_length` steps.
     ``info`` carries ``is_success``, ``object_pose`` (position and quaternion x y z w of the object that the robot
     manipulates) and, in tasks where that object is brought to another, the other's pose as ``goal_pose``: for scripted
     experts and analysis, never for a policy.
@@ -77,6 +77,11 @@ class RobosuiteEnv(gymnasium.Env):
         self.task = task
         self.task_description = self._task_spec.description
         self.robot = robot
+        # LeRobot's tools take for a policy only what ends in .pos or .vel.
+        fingers = (f"finger_{number + 1}.pos" for number in range(len(self._robot_spec.gripper_joints)))
+        self.state_names = ("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos", *fingers)
+        self.action_names = ("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel", "gripper.pos")
+        self.control_mode = "delta pose of the end effector, and the gripper"
         self.camera_names = tuple(camera_names)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
         self.render_mode = "rgb_array"

@@ -11,13 +11,9 @@ from lerobot.robots import Robot
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
-from lerobot_env_pixio.configuration import PixioEnvConfig, RobosuiteEnvConfig
+from lerobot_env_pixio.configuration import PixioEnvConfig
 
 logger = logging.getLogger(__name__)
-
-# LeRobot's tools take only what ends in .pos or .vel for the state and the action of a policy.
-_ARM_STATE = ("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos")
-_ARM_ACTION = ("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel")
 
 
 class SimulatedRobot(Robot):
@@ -48,17 +44,13 @@ class SimulatedRobot(Robot):
     @cached_property
     def _state_names(self) -> Sequence[str]:
         size = self._space("agent_pos").shape[0]
-        if isinstance(self.config.env, RobosuiteEnvConfig):
-            return (*_ARM_STATE, *(f"finger_{number}.pos" for number in range(1, size - len(_ARM_STATE) + 1)))
-        return tuple(f"state_{number}.pos" for number in range(size))
+        return getattr(self._env, "state_names", [f"state_{number}.pos" for number in range(size)])
 
     @cached_property
     def _action_names(self) -> Sequence[str]:
         assert self._env.action_space.shape is not None
         size = self._env.action_space.shape[0]
-        if isinstance(self.config.env, RobosuiteEnvConfig) and size == len(_ARM_ACTION) + 1:
-            return (*_ARM_ACTION, "gripper.pos")
-        return tuple(f"action_{number}.vel" for number in range(size))
+        return getattr(self._env, "action_names", [f"action_{number}.vel" for number in range(size)])
 
     @property
     def observation_features(self) -> dict[str, Any]:

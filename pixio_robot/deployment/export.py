@@ -139,9 +139,9 @@ def export_opened(
         observed["noise"] = torch.randn((rows, *opened.noise_shape), generator=torch.Generator().manual_seed(0))
     metadata = {**opened.metadata(), "devices": devices}
     metadata["control_rate_hz"] = options.control_rate_hz or metadata["control_rate_hz"]
-    metadata["state"]["names"] = _names("state_names", options.state_names, metadata["state"]["size"])
-    metadata["action"]["names"] = _names("action_names", options.action_names, metadata["action"]["size"])
-    metadata["action"]["space"] = options.action_space
+    _name("state_names", options.state_names, metadata["state"])
+    _name("action_names", options.action_names, metadata["action"])
+    metadata["action"]["space"] = options.action_space or metadata["action"]["space"]
     layout = ShellLayout(
         cameras,
         list(opened.image_sizes.values()),
@@ -246,10 +246,14 @@ def _fitting(
     return {key: observations[key] for key in keys}
 
 
-def _names(option: str, names: list[str] | None, size: int) -> list[str] | None:
-    if names is not None and len(names) != size:
-        raise UserError(f"{option} has {len(names)} names, but the policy has {size}: give one for each number.")
-    return names
+def _name(option: str, names: list[str] | None, described: dict[str, Any]) -> None:
+    if names is None:
+        return
+    if len(names) != described["size"]:
+        raise UserError(
+            f"{option} has {len(names)} names, but the policy has {described['size']}: give one for each number."
+        )
+    described["names"] = list(names)
 
 
 def _parts(observed: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

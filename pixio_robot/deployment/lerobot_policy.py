@@ -4,7 +4,7 @@ Shape letters: B batch, H and W image size, S state size, A action size.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,12 @@ class OpenedPolicy:
         return {
             "kind": "policy",
             "policy": config.type,
-            "state": {"key": OBS_STATE, "size": config.robot_state_feature.shape[0], "names": None},
-            "action": {"size": config.action_feature.shape[0], "names": None, "space": None, **self._action_limits()},
+            "state": {
+                "key": OBS_STATE,
+                "size": config.robot_state_feature.shape[0],
+                "names": _as_list(getattr(self._simulated(), "state_names", None)),
+            },
+            "action": {"size": config.action_feature.shape[0], **self._action_space()},
             "noise": None if self.noise_shape is None else {"key": "noise", "shape": list(self.noise_shape)},
             "observation_horizon": self.observation_steps,
             "executed_actions": config.n_action_steps,
@@ -121,14 +125,25 @@ class OpenedPolicy:
         run_file = self.checkpoint / RUN_FILE
         return json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
 
-    def _action_limits(self) -> dict[str, Any]:
-        """Return the simulated robot's limits, or of a real one what its demonstrations stayed within."""
+    def _simulated(self) -> Any:  # noqa: ANN401 (any simulator's environment)
+        """Return the environment that it was trained in, not started; None for a real robot, and for other packages'."""
         env = self._trained().get("env")
-        if env and env.get("type") in EnvConfig.get_known_choices():
-            make_env = getattr(env_config_from(env), "make_env", None)
-            if make_env is not None:
-                space = make_env().action_space
-                return {"minimum": space.low.tolist(), "maximum": space.high.tolist(), "limits_from": "environment"}
+        if not env or env.get("type") not in EnvConfig.get_known_choices():
+            return None
+        make_env = getattr(env_config_from(env), "make_env", None)
+        return None if make_env is None else make_env()
+
+    def _action_space(self) -> dict[str, Any]:
+        """Return what an action is, and the simulated robot's limits or what a real one's demonstrations stayed within."""
+        env = self._simulated()
+        if env is not None:
+            return {
+                "names": _as_list(getattr(env, "action_names", None)),
+                "space": getattr(env, "control_mode", None),
+                "minimum": env.action_space.low.tolist(),
+                "maximum": env.action_space.high.tolist(),
+                "limits_from": "environment",
+            }
         step: Any = next(step for step in self.processors[1].steps if isinstance(step, UnnormalizerProcessorStep))
         statistics = step._tensor_stats.get(ACTION, {})
         if "min" not in statistics or "max" not in statistics:
@@ -137,7 +152,7 @@ class OpenedPolicy:
                 f"take them from the dataset with lerobot's dataset tools, and train again."
             )
         low, high = statistics["min"].flatten().tolist(), statistics["max"].flatten().tolist()
-        return {"minimum": low, "maximum": high, "limits_from": "demonstrations"}
+        return {"names": None, "space": None, "minimum": low, "maximum": high, "limits_from": "demonstrations"}
 
     def _mode(self, kind: FeatureType) -> str:
         modes: Any = getattr(self.config, "normalization_mapping", {})
@@ -222,3 +237,7 @@ def _affine(
     low, high = (statistics[end] for end in ends)
     span = torch.where(high == low, torch.full_like(low, epsilon), high - low)
     return Normalisation(low, span / 2, -torch.ones_like(span))
+
+
+def _as_list(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
