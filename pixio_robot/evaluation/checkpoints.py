@@ -1,5 +1,6 @@
 """What must hold of a LeRobot checkpoint folder before a rollout is worth starting."""
 
+import functools
 import json
 import logging
 from collections.abc import Collection, Sequence
@@ -150,10 +151,16 @@ def warn_of_other_simulation(checkpoint: Path, env_config: EnvConfig, versions: 
         if before is not None and before != after
     ]
     if differences:
-        logger.warning(
-            "The policy was trained in another simulation (%s): its success rate may shift for that reason.",
-            "; ".join(differences),
+        _warn_once(
+            f"The policy was trained in another simulation ({'; '.join(differences)}): its success rate may shift for "
+            "that reason."
         )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn, unless this process did: one policy is evaluated under many conditions, and at many steps of its training."""
+    logger.warning(message)
 
 
 def _run_information(checkpoint: Path) -> dict:
