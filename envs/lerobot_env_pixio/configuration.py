@@ -12,8 +12,11 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+from lerobot_env_pixio.aloha_env import AlohaEnv
 from lerobot_env_pixio.experts import EXPERTS, Expert
-from lerobot_env_pixio.metaworld_env import MetaworldEnv, MetaworldExpert
+from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
+from lerobot_env_pixio.experts.metaworld import MetaworldExpert
+from lerobot_env_pixio.metaworld_env import MetaworldEnv
 from lerobot_env_pixio.pusht_env import PushTEnv
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
 
@@ -98,7 +101,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         camera_names: Cameras that the policy sees.
         robot: robosuite's name of the robot.
         perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
-            ``table_texture`` or ``table_colour``; ``none`` shows the task as it is.
+            ``table_texture``, ``table_colour`` or ``distractors``; ``none`` shows the task as it is.
     """
 
     env_class = RobosuiteEnv
@@ -142,6 +145,30 @@ class MetaworldEnvConfig(PixioEnvConfig):
         """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
         assert self.task is not None
         return MetaworldExpert(self.task, seed)
+
+
+@EnvConfig.register_subclass("pixio_aloha")
+@dataclass
+class AlohaEnvConfig(PixioEnvConfig):
+    """One of gym-aloha's tasks for two arms.
+
+    Attributes:
+        task: ``transfer_cube`` or ``insertion``.
+        fps: 50: ALOHA knows no other control rate.
+        camera_names: Cameras that the policy sees.
+    """
+
+    env_class = AlohaEnv
+
+    task: str | None = "transfer_cube"
+    fps: int = 50
+    camera_names: list[str] = field(default_factory=lambda: ["top", "angle"])
+    episode_length: int = 400
+
+    def make_expert(self, seed: int) -> Expert:
+        """Return a scripted demonstrator for the task, whose recorded noise follows from the seed."""
+        assert self.task is not None
+        return ALOHA_EXPERTS[self.task](seed)
 
 
 @EnvConfig.register_subclass("pixio_pusht")

@@ -3,16 +3,13 @@
 import functools
 import importlib.resources
 import json
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from lerobot_env_pixio.camera_env import MujocoCameraEnv, check_rate
-from lerobot_env_pixio.noise import BurstNoise
 from lerobot_env_pixio.render_profiles import RENDER_PROFILES
 from lerobot_env_pixio.tasks import look_up
 
@@ -145,30 +142,3 @@ def _hang_cameras(model: "mujoco.MjModel") -> None:
         camera, turned_wxyz = model.camera(name).id, np.zeros(4)
         mujoco.mju_mulQuat(turned_wxyz, model.cam_quat[camera], half_turn_wxyz)
         model.cam_quat[camera] = turned_wxyz
-
-
-class MetaworldExpert:
-    """Meta-World's own scripted policy for a task, with noise in its recorded actions.
-
-    Args:
-        task: Meta-World's name of the task.
-        seed: Decides the noise.
-    """
-
-    def __init__(self, task: str, seed: int) -> None:
-        self._task, self._seed = task, seed
-
-    def reset(self, env: gymnasium.Env) -> None:
-        """Start the noise of this expert's seed from its beginning."""
-        from metaworld.policies import ENV_POLICY_MAP
-
-        self._policy = ENV_POLICY_MAP[self._task]()
-        self._noise = BurstNoise(self._seed, size=3)
-
-    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
-        """Return the noisy action, float32 (4,)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the environment will clip what the policy returns
-            action = np.clip(self._policy.get_action(info["full_state"]), -1.0, 1.0)
-        action[:3] += self._noise.draw()
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
