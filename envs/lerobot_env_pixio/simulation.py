@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,29 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
         simulation.modify_observable(name, "enabled", False)
     _drop_spare_copies(simulation)
     return simulation
+
+
+def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str], image_size: int) -> "MujocoEnv":
+    """Build robosuite's environment for a task with its own rendering and observations: what others are measured by.
+
+    Raises:
+        ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
+    """
+    robosuite = _import_robosuite()
+    with numpy_seed(MODEL_SEED):
+        return robosuite.make(
+            task,
+            robots=robot,
+            control_freq=fps,
+            has_renderer=False,
+            has_offscreen_renderer=True,
+            use_camera_obs=True,
+            camera_names=list(camera_names),
+            camera_heights=image_size,
+            camera_widths=image_size,
+            ignore_done=True,
+            hard_reset=False,
+        )
 
 
 def _drop_spare_copies(simulation: "MujocoEnv") -> None:
