@@ -7,7 +7,6 @@ Shape letters: B batch, H action horizon, A action size.
 """
 
 import hashlib
-import io
 import json
 import os
 import zipfile
@@ -22,7 +21,6 @@ from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_
 from pixio_robot.errors import UserError
 
 _METADATA_FILE = "extra/metadata.json"
-GOLDEN_FILE = "extra/golden"
 _READ_AT_ONCE = 1 << 22
 
 
@@ -51,66 +49,18 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
             f"with another precision, or choose another device."
         )
     try:
-        module = open_torchscript(path, device) if metadata["form"] == "torchscript" else ExportedProgram(path, device)
+        if metadata["form"] == "pt2":
+            from pixio_robot.deployment.exported_program import ExportedProgram
+
+            return ExportedProgram(path, device), metadata
+        return open_torchscript(path, device), metadata
     except RuntimeError as error:
         raise UserError(f"torch {torch.__version__} cannot load {path}: {str(error).splitlines()[0]}") from error
-    return module, metadata
 
 
 def open_torchscript(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
     """Load a TorchScript file, whether or not it has metadata."""
     return torch.jit.load(str(path), map_location=device)
-
-
-class ExportedProgram:
-    """A program of torch.export, called as a TorchScript artifact is, with checks of its own."""
-
-    def __init__(self, path: Path, device: str = "cpu") -> None:
-        """Load a `.pt2` file, whether or not it has metadata; its device is part of the program and is moved."""
-        from torch.export.passes import move_to_device_pass
-
-        program = torch.export.load(path)
-        if torch.device(device).type != "cpu":
-            program = move_to_device_pass(program, device)
-        self._device = device
-        self._module = program.module()
-        with zipfile.ZipFile(path) as archive:
-            (name,) = [name for name in archive.namelist() if name.partition("/")[2] == GOLDEN_FILE]
-            self.golden_observation, self.golden_output = read_golden(archive.read(name))
-
-    @torch.no_grad()
-    def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return actions (B, H, A) in raw units, or tokens (B, N, D).
-
-        Raises:
-            UserError: An input is missing, or of another dtype or shape than the golden observation's.
-        """
-        check_like(self.golden_observation, observation)
-        return self._module({key: observation[key].to(self._device) for key in self.golden_observation})
-
-
-def read_golden(content: bytes) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the golden observation and output that a file carries in bytes."""
-    golden = torch.load(io.BytesIO(content), weights_only=True)
-    return golden["observation"], golden["output"]
-
-
-def check_like(golden: Mapping[str, Tensor], observation: Mapping[str, Tensor]) -> None:
-    """Check that an observation has the golden one's keys, dtypes and shapes, for any number of rows.
-
-    Raises:
-        UserError: It has not.
-    """
-    rows = {len(observation[key]) for key in golden if key in observation}
-    for key, example in golden.items():
-        given = observation.get(key)
-        if given is None:
-            raise UserError(f"{key} is missing: the artifact reads {', '.join(golden)}.")
-        if given.shape[1:] != example.shape[1:] or given.dtype != example.dtype or len(rows) != 1:
-            raise UserError(
-                f"{key} must be {example.dtype} (B, {', '.join(map(str, example.shape[1:]))}), with the same B for "
-                f"all, not {given.dtype} {tuple(given.shape)}."
-            )
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def reduce_precision(encoder: VisionEncoder, precision: str) -> None:
         return
     if precision == "int8":
         # Present in torch until torchao takes it over; TorchScript files can hold nothing else.
-        from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+        from torch.ao.quantization import quantize_dynamic
+        from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,6 +1,5 @@
 """The forms in which a core leaves: TorchScript, torch.export, ONNX."""
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.deployment import onnx_form
-from pixio_robot.deployment.artifact import GOLDEN_FILE, ExportedProgram, open_torchscript, seal_archive
+from pixio_robot.deployment.artifact import open_torchscript, seal_archive
 from pixio_robot.deployment.cores import trace_core
+from pixio_robot.deployment.exported_program import GOLDEN_FILE, ExportedProgram
+from pixio_robot.deployment.golden import write_golden
 from pixio_robot.deployment.shell import CheckedShell, Shell, ShellLayout
 
 Observation = Mapping[str, Tensor]
@@ -55,16 +56,9 @@ def exported_program(core: nn.Module, layout: ShellLayout, example: Observation)
 def _write_pt2(
     path: Path, core: nn.Module, layout: ShellLayout, example: Observation, golden: Observation, expected: Tensor
 ) -> None:
-    content = golden_bytes(golden, expected)
+    content = write_golden(golden, expected)
     with path.open("wb") as file:
-        torch.export.save(exported_program(core, layout, example), file, extra_files={Path(GOLDEN_FILE).name: content})
-
-
-def golden_bytes(golden: Observation, expected: Tensor) -> bytes:
-    """Return a golden pair as `read_golden` reads it."""
-    content = io.BytesIO()
-    torch.save({"observation": dict(golden), "output": expected}, content)
-    return content.getvalue()
+        torch.export.save(exported_program(core, layout, example), file, extra_files={GOLDEN_FILE: content})
 
 
 def _write_onnx(
@@ -72,7 +66,7 @@ def _write_onnx(
 ) -> None:
     onnx_form.require_onnx()
     program = exported_program(core, layout, example)
-    onnx_form.write_onnx(path, program, list(example), golden_bytes(golden, expected))
+    onnx_form.write_onnx(path, program, list(example), write_golden(golden, expected))
 
 
 def _two_rows(example: Observation) -> dict[str, Tensor]:

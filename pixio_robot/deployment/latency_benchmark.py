@@ -168,8 +168,8 @@ def _random_store(path: Path, image_size: int) -> DemoStore:
     numbers = {OBS_STATE: _STATE_SIZE, "action": _ACTION_SIZE}
     features.update({key: Feature((size,), "float32") for key, size in numbers.items()})
     store = DemoStore.create(path, features, {"fps": 20})
-    episode = {f"{OBS_IMAGES}.{name}": generator.integers(0, 256, (2, *frame), dtype=np.uint8) for name in _CAMERAS}
-    episode.update({key: generator.normal(size=(2, size)).astype(np.float32) for key, size in numbers.items()})
-    store.append_episode(episode, seed=0, success=True, task="none")
+    frames = {f"{OBS_IMAGES}.{name}": generator.integers(0, 256, (2, *frame), dtype=np.uint8) for name in _CAMERAS}
+    measured = {key: generator.normal(size=(2, size)).astype(np.float32) for key, size in numbers.items()}
+    store.append_episode({**frames, **measured}, seed=0, success=True, task="none")
     store.close()
     return DemoStore.open(path)

@@ -4,10 +4,10 @@ Metadata and golden pair are among the model's `metadata_props`; inputs are name
 is `output`.
 """
 
-import base64
 import hashlib
 import importlib.util
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixio_robot.deployment.artifact import check_like, read_golden
+from pixio_robot.deployment.golden import check_like, read_golden
 from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest
 from pixio_robot.errors import UserError
 
@@ -37,14 +37,14 @@ class OnnxArtifact:
         require_onnx()
         import onnxruntime
 
-        provider = _PROVIDERS.get(torch.device(device).type)
+        provider = _PROVIDERS.get(torch.device(device).type, "")
         if provider not in onnxruntime.get_available_providers():
             raise UserError(f"This onnxruntime does not run on {device}: install onnxruntime-gpu, or use device=cpu.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         properties = self._session.get_modelmeta().custom_metadata_map
-        self.golden_observation, self.golden_output = read_golden(base64.b64decode(properties[_GOLDEN]))
+        self.golden_observation, self.golden_output = read_golden(properties[_GOLDEN])
 
     def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return actions (B, H, A) in raw units, or tokens (B, N, D), on the CPU.
@@ -69,7 +69,7 @@ def require_onnx() -> None:
         raise UserError(f"ONNX files need {', '.join(missing)}: pip install 'pixio-robot[onnx]'.")
 
 
-def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequence[str], golden: bytes) -> None:
+def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequence[str], golden: str) -> None:
     """Write a program as one ONNX file.
 
     Raises:
@@ -77,6 +77,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequen
     """
     import onnx
 
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every operator that it cannot fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
@@ -86,7 +87,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequen
     model = converted.model_proto
     if model.ByteSize() > _MOST_BYTES:
         raise UserError("The encoder is too large for one ONNX file (2 GiB): use format=torchscript or pt2.")
-    onnx.helper.set_model_props(model, {_GOLDEN: base64.b64encode(golden).decode()})
+    onnx.helper.set_model_props(model, {_GOLDEN: golden})
     path.write_bytes(model.SerializeToString())
 
 

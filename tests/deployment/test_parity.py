@@ -1,6 +1,7 @@
 """Every policy on every family of encoder in every form gives the eager path's actions, over a whole episode."""
 
 import importlib.util
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,11 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
     torch.testing.assert_close(module(observed), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=1e-5, atol=1e-5)
     assert metadata["action_horizon"] == expected.shape[1]
-    if (
-        form == "torchscript"
-    ):  # where every tensor is made on the device of the weights: nothing of a trace stays behind
-        elsewhere = torch.jit.load(str(exported.path), map_location="meta")
-        assert elsewhere({key: value.to("meta") for key, value in observed.items()}).is_meta
+    if form == "torchscript":
+        # A device in its code would be the one that it was traced on, wherever it is loaded.
+        with zipfile.ZipFile(exported.path) as archive:
+            code = [archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")]
+        assert not [line for text in code for line in text.splitlines() if 'torch.device("' in line]
 
 
 def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:
