@@ -30,7 +30,19 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["pixio_robot.training.job", "pixio_robot.evaluation.rollouts"],
             ["lerobot_env_pixio", "lerobot_policy_pixio", "mujoco", "robosuite"],
         ),
-        (["pixio_robot.deployment.artifact"], ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS]),
+        (
+            ["pixio_robot.deployment.runtime"],
+            ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", "websockets", "msgpack", *SIMULATORS],
+        ),
+        (
+            ["pixio_robot.deployment.remote.client", "pixio_robot.deployment.remote.server"],
+            ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", *SIMULATORS],
+        ),
+        (["lerobot_env_pixio.simulated_robot"], ["pixio_robot", "lerobot_policy_pixio", "mujoco", "robosuite"]),
+        (
+            [f"pixio_robot.deployment.{name}" for name in ("artifact", "exported_program", "verification")],
+            ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS],
+        ),
     ],
 )
 def test_imports_without(modules: list[str], blocked: list[str]) -> None:
