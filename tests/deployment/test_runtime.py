@@ -38,7 +38,7 @@ def test_ensemble_is_that_of_act() -> None:
     reference = ACTTemporalEnsembler(0.01, 6)
     for step, chunk in enumerate(chunks):
         expected = reference.update(chunk[None])[0].numpy()
-        np.testing.assert_allclose(controller.act(observation(step)).action, expected, atol=1e-5)
+        assert controller.act(observation(step)).action == pytest.approx(expected, abs=1e-5)
 
 
 def test_asynchronous_stitches_chunks_by_time_and_holds_when_one_is_late() -> None:
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_refused_before_any_action(values: dict[str, Any], 
 def test_actions_stay_within_the_limits() -> None:
     policy = Counting(metadata(action__minimum=[-1.0, -1.0], action__maximum=[0.5, 2.0]))
     controller = Controller(policy, "synchronous", LockStepClock())
-    np.testing.assert_allclose([controller.act(observation(step)).action for step in range(4)][3], [0.5, 2])
+    assert [controller.act(observation(step)).action for step in range(4)][3] == pytest.approx([0.5, 2])
     assert controller.report.clipped == 4
 
 

@@ -241,7 +241,7 @@ class Asynchronous:
     @property
     def _lead(self) -> int:
         """Periods that an inference takes, as far as the last one tells."""
-        return math.ceil(self._latency / self._planner.period)
+        return math.ceil(self._latency / self._planner.period - 1e-6)  # exactly one period is one
 
     def _place(self, time: float) -> int:
         return round((time - self._chunk_time) / self._planner.period)

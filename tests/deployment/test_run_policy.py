@@ -1,0 +1,207 @@
+"""Closed loop: an artifact under the runtime does what the eager policy does in evaluation; robots are checked first."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from pixio_robot.demos import DemoStore, Feature
+from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
+from pixio_robot.deployment.export import ExportOptions, export_policy
+from pixio_robot.deployment.frames import check_observations
+from pixio_robot.deployment.runtime import ArtifactPolicy
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.errors import UserError
+from pixio_robot.evaluation.rollouts import evaluate_policy
+from pixio_robot.training.policies import build_policy, policy_config_from
+
+TESTS = Path(__file__).parents[1]
+# Environments and robots without a simulator or hardware, importable here and in worker processes.
+sys.path.extend([str(TESTS / "evaluation"), str(TESTS / "robot_plugin")])
+from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
+
+POLICIES = {
+    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
+    "pixio_diffusion": {"horizon": 8, "n_action_steps": 3, "n_obs_steps": 2, "down_dims": (16, 32)},
+}
+ROBOT = {"type": "noting", "state_size": 2, "action_size": 2, "camera_names": list(CAMERAS), "image_size": 48}
+
+
+def make_store(path: Path, cameras: tuple[str, ...], sizes: tuple[int, int, int]) -> DemoStore:
+    """Write an episode; its actions drift as the toy's need to, in some of its directions."""
+    image, state, action = sizes
+    features = {
+        **{f"observation.images.{name}": Feature((image, image, 3), "uint8") for name in cameras},
+        "observation.state": Feature((state,), "float32"),
+        "action": Feature((action,), "float32"),
+    }
+    store = DemoStore.create(path, features, {"fps": 10, "env": {"type": "toy"}})
+    generator = np.random.default_rng(0)
+    frames = {
+        key: generator.integers(0, 256, (40, *features[key].shape), dtype=np.uint8) for key in list(features)[:-2]
+    }
+    numbers = {
+        "observation.state": generator.normal(0, 1, (40, state)),
+        "action": generator.normal(0.2, 0.3, (40, action)),
+    }
+    episode = {**frames, **{key: value.astype(np.float32) for key, value in numbers.items()}}
+    store.append_episode(episode, seed=0, success=True, task="toy")
+    store.close()
+    return DemoStore.open(path)
+
+
+def make_checkpoint(policy: str, store: DemoStore, folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = policy_config_from({"type": policy, **POLICIES[policy]}, EncoderConfig("pixio_tiny16", "random"), store)
+    built, processors = build_policy(config, store)
+    for part in (built, *processors):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
+    return make_store(tmp_path_factory.mktemp("demos") / "toy.zarr", CAMERAS, (32, 2, 2))
+
+
+@pytest.fixture(scope="module", params=list(POLICIES))
+def exported(
+    request: pytest.FixtureRequest, store: DemoStore, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A checkpoint and its artifact."""
+    folder = tmp_path_factory.mktemp(request.param)
+    checkpoint = make_checkpoint(request.param, store, folder / "pretrained_model")
+    options = ExportOptions(control_rate_hz=10)
+    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), folder / "policy.pt", options)
+    return checkpoint, folder / "policy.pt"
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=400)
+
+
+def test_every_episode_ends_as_with_the_eager_policy(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, artifact = exported
+    seeds = range(100, 112)
+    eager = evaluate_policy(checkpoint, ToyEnvConfig(), seeds, workers=1, console=quiet())
+    assert 0 < eager.n_successes < len(seeds)  # or the comparison would say little
+    given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}
+    ours = drive_simulation(ArtifactPolicy(artifact), ToyEnvConfig(), seeds, realtime=False, **given)
+    for theirs, mine in zip(eager.episodes, ours.episodes, strict=True):
+        assert (mine.seed, mine.success, mine.steps) == (theirs.seed, theirs.success, theirs.steps)
+        assert mine.total_reward == pytest.approx(theirs.total_reward, abs=1e-3)
+    eager.save(tmp_path / "evaluation.json")
+    assert "12 of 12 episodes end alike, 12 of them after the same" in compare_episodes(
+        ours, tmp_path / "evaluation.json"
+    )
+
+
+@pytest.mark.parametrize("exported", ["pixio_act"], indirect=True)
+def test_what_does_not_fit_is_refused_before_the_first_action(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    policy = ArtifactPolicy(exported[1])
+    simulated = {"name": "", "rate": None, "dry_run": False, "console": quiet()}
+    for config, mode, realtime, message in (
+        (ToyEnvConfig(camera_names=["front"]), "synchronous", True, "reads observation.images.wrist"),
+        (ToyEnvConfig(action_size=3), "synchronous", True, "takes actions of 3 numbers"),
+        (ToyEnvConfig(fps=20), "synchronous", True, "acts at 10 Hz, the simulated task runs at 20 Hz"),
+        (ToyEnvConfig(), "asynchronous", False, "needs realtime=true"),
+        (ToyEnvConfig(), "sync", True, "Did you mean 'synchronous'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            drive_simulation(policy, config, [1], mode=mode, realtime=realtime, **simulated)
+    notes = tmp_path / "actions.jsonl"
+    for fields, cameras, message in (
+        ({"state_size": 3}, {}, "state has 2 numbers, but the robot's has 3"),
+        ({"action_size": 3}, {}, "action has 2 numbers, but the robot's has 3"),
+        ({"camera_names": ["front"]}, {}, "reads observation.images.wrist, but the robot offers"),
+        ({}, {"wrist": "rist"}, "Did you mean 'wrist'"),
+        ({"type": "notign"}, {}, "Did you mean 'noting'"),
+        ({"stat_size": 2}, {}, "cannot be made"),
+    ):
+        with pytest.raises(UserError, match=message):
+            drive_robot(
+                policy,
+                {**ROBOT, "notes": str(notes), **fields},
+                cameras=cameras,
+                mode="synchronous",
+                seconds=1,
+                rate=None,
+                dry_run=False,
+                console=quiet(),
+            )
+    assert not notes.exists()
+
+
+@pytest.mark.parametrize("exported", ["pixio_act"], indirect=True)
+@pytest.mark.parametrize("mode", ["synchronous", "ensemble", "asynchronous"])
+def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
+    exported: tuple[Path, Path], mode: str, tmp_path: Path
+) -> None:
+    notes = tmp_path / "actions.jsonl"
+    description = {**ROBOT, "notes": str(notes), "camera_names": ["front", "hand"], "calibration_dir": str(tmp_path)}
+    policy = ArtifactPolicy(exported[1])
+
+    def drive(dry_run: bool) -> str:
+        console = quiet()
+        given = {"mode": mode, "seconds": 0.6, "rate": None, "console": console}
+        drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, **given)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    said = drive(dry_run=True)
+    assert not notes.exists()
+    assert said.count("would send") == 6 and "joint_1.pos" in said
+    assert "6 control periods" in drive(dry_run=False)
+    sent = np.array([json.loads(line) for line in notes.read_text().splitlines()])
+    assert len(sent) >= (4 if mode == "asynchronous" else 6)
+    low, high = (policy.metadata["action"][side] for side in ("minimum", "maximum"))
+    assert np.isfinite(sent).all() and (sent >= np.array(low) - 1e-6).all() and (sent <= np.array(high) + 1e-6).all()
+
+
+@pytest.mark.slow
+def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
+    """`lerobot-rollout` runs a checkpoint on `pixio_sim` and records; nothing but the installed plugins names it."""
+    cameras = ("agentview", "robot0_eye_in_hand")
+    checkpoint = make_checkpoint(
+        "pixio_act", make_store(tmp_path / "lift.zarr", cameras, (64, 9, 7)), tmp_path / "pretrained_model"
+    )
+    robot = ["--robot.type=pixio_sim", "--robot.env.type=pixio_robosuite", "--robot.env.image_size=64"]
+    robot += ["--robot.env.episode_length=15", f"--robot.calibration_dir={tmp_path}", "--play_sounds=false"]
+    rollout = ["--strategy.type=base", f"--policy.path={checkpoint}", "--task=lift", "--fps=20", "--duration=3"]
+    said = _run("lerobot.scripts.lerobot_rollout", *rollout, *robot, cwd=tmp_path)
+    assert "seed 0: failure; the next episode begins" in said
+    record = ["--teleop.type=swaying", "--teleop.names=[x.vel,y.vel,z.vel,roll.vel,pitch.vel,yaw.vel,gripper.pos]"]
+    record += [
+        "--dataset.repo_id=local/swaying",
+        f"--dataset.root={tmp_path / 'dataset'}",
+        "--dataset.single_task=sway",
+    ]
+    record += ["--dataset.num_episodes=1", "--dataset.episode_time_s=2", "--dataset.reset_time_s=0", "--dataset.fps=10"]
+    record += ["--dataset.push_to_hub=false", "--dataset.video=false"]
+    _run("lerobot.scripts.lerobot_record", *record, *robot, cwd=tmp_path)
+    info = json.loads((tmp_path / "dataset" / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 1 and info["total_frames"] > 3
+    assert (
+        info["features"]["observation.state"]["shape"] == [9]
+        and info["features"]["action"]["names"][-1] == "gripper.pos"
+    )
+    assert info["features"]["observation.images.agentview"]["shape"] == [64, 64, 3]
+
+
+def _run(module: str, *arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(TESTS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
