@@ -1,9 +1,11 @@
 """Named ways of drawing the same simulation; a profile never touches physics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from lerobot_env_pixio.decimation import decimate_visual_meshes
 
 if TYPE_CHECKING:
     import mujoco
@@ -18,12 +20,14 @@ class RenderProfile:
         reflections: Whether materials reflect.
         multisampling: Whether edges are smoothed by the number of samples that robosuite sets (4).
         full_textures: Whether textures keep details that are finer than half a pixel when they fill the frame.
+        full_meshes: Whether meshes that are only looked at keep all of their faces.
     """
 
     shadows: bool
     reflections: bool
     multisampling: bool
     full_textures: bool
+    full_meshes: bool
 
     def apply_to_model(self, model: "mujoco.MjModel", image_size: int) -> None:
         """Set what has to be known before a GL context is made for the model.
@@ -39,6 +43,8 @@ class RenderProfile:
             model.vis.quality.offsamples = 0
         if not self.full_textures:
             _shrink_textures(model, 2 * image_size)
+        if not self.full_meshes:
+            decimate_visual_meshes(model)
 
     def apply_to_scene(self, scene: "mujoco.MjvScene") -> None:
         """Set the drawing flags of a renderer's scene."""
@@ -65,7 +71,11 @@ def _shrink_textures(model: "mujoco.MjModel", widest: int) -> None:
         model.tex_height[texture], model.tex_width[texture] = n_sides * rows, columns
 
 
+_STANDARD = RenderProfile(shadows=True, reflections=True, multisampling=True, full_textures=True, full_meshes=True)
+_FAST = replace(_STANDARD, shadows=False, reflections=False, multisampling=False, full_textures=False)
+
 RENDER_PROFILES: dict[str, RenderProfile] = {
-    "standard": RenderProfile(shadows=True, reflections=True, multisampling=True, full_textures=True),
-    "fast": RenderProfile(shadows=False, reflections=False, multisampling=False, full_textures=False),
+    "standard": _STANDARD,
+    "fast": _FAST,
+    "lite": replace(_FAST, full_meshes=False),
 }
