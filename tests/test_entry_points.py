@@ -18,7 +18,7 @@ from pixio_robot.training import DemosConfig, EvaluationConfig, TrainerConfig
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted(CONFIG_FOLDER.iterdir())
-    if group.is_dir() and group.name not in ("distillation", "images", "pretraining")  # of other entry points
+    if group.is_dir() and group.name not in ("distillation", "images", "pretraining", "robot")  # of other entry points
     for choice in sorted(group.glob("*.yaml"))
 ]
 
@@ -83,6 +83,10 @@ def clean_directory(tmp_path_factory) -> Path:
         ("train_policy.py", ["env.image_size=100"], "divisible by 16"),
         ("train_policy.py", ["encoder.weights=nowhere.pth"], "No encoder weights at nowhere.pth"),
         ("export_torchscript.py", ["checkpoint=nowhere"], "nowhere"),
+        ("run_policy.py", ["robot=lerobt"], "Did you mean 'lerobot'"),
+        ("run_policy.py", ["artifact=nowhere.pt"], "nowhere.pt is no pixio-robot artifact"),
+        ("run_policy.py", ["server=ws://127.0.0.1:1"], "No policy from ws://127.0.0.1:1"),
+        ("serve_policy.py", ["artifact=nowhere.pt", "certificate=a.pem"], "TLS needs both"),
     ],
 )
 def test_scripts_answer_mistakes_with_a_sentence_and_exit_code_2(
