@@ -109,6 +109,8 @@ class OperatorWindow:
 
 def _import_pygame() -> ModuleType:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    # SDL would show even plain pixels through OpenGL, and end the process where MuJoCo's context is current.
+    os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its use of pkg_resources
