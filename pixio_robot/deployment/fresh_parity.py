@@ -11,6 +11,7 @@ from pixio_robot.deployment.frames import check_observations
 from pixio_robot.errors import UserError
 
 _LAST_EPISODE = -1
+_SAME = "give the checkpoint that it was exported from"
 
 
 def fresh_parity(
@@ -28,17 +29,20 @@ def fresh_parity(
 
     def eager(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Tensor]:
         from pixio_robot.deployment.lerobot_policy import open_policy
+        from pixio_robot.evaluation.checkpoints import open_checkpoint
 
         if metadata["kind"] != "policy":
             raise UserError("The artifact is an encoder's, which has no checkpoint: leave checkpoint out.")
+        trained = open_checkpoint(checkpoint).type
+        if trained != metadata["policy"]:
+            raise UserError(f"The artifact is a {metadata['policy']}, but {checkpoint} holds a {trained}; {_SAME}.")
         opened = open_policy(checkpoint, metadata["sampling_steps"])
-        described = opened.metadata()
-        for key in ("policy", "encoder"):
-            if described[key] != metadata[key]:
-                raise UserError(
-                    f"The artifact's {key} is {metadata[key]}, that of {checkpoint} is {described[key]}: give the "
-                    f"checkpoint that it was exported from."
-                )
+        encoder = opened.metadata()["encoder"]
+        if encoder != metadata["encoder"]:
+            raise UserError(
+                f"The artifact's encoder is {_named(metadata['encoder'])}, that of {checkpoint} is {_named(encoder)}; "
+                f"{_SAME}."
+            )
         observations = check_observations(checkpoint, store_path, episode=_LAST_EPISODE)
         wanted = {key: observations[key] for key in (*opened.image_sizes, "observation.state")}
         if opened.noise_shape is not None:
@@ -47,3 +51,7 @@ def fresh_parity(
         return wanted, opened.eager(wanted)
 
     return eager
+
+
+def _named(encoder: Mapping[str, str]) -> str:
+    return f"{encoder['name']} with the weights {encoder['weights_hash'][:16]}"

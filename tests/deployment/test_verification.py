@@ -57,4 +57,4 @@ def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:
     other = make_checkpoint("pixio_bc", "pixio_tiny16", make_store(folder / "again.zarr"), folder)
     code, said = verify(folder, "policy.pt", f"checkpoint={other}", "frames=demos.zarr")
     assert code == 2, said
-    assert "error:" in said
+    assert "The artifact is a pixio_diffusion, but" in said
