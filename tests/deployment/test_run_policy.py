@@ -5,18 +5,23 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lerobot.cameras import ColorMode
 from rich.console import Console
+from runtime_policies import METADATA, Counting, metadata
 
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
-from pixio_robot.deployment.runtime import ArtifactPolicy
+from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
+from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.rollouts import evaluate_policy
@@ -163,6 +168,39 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
     assert len(sent) >= (4 if mode == "asynchronous" else 6)
     low, high = (policy.metadata["action"][side] for side in ("minimum", "maximum"))
     assert np.isfinite(sent).all() and (sent >= np.array(low) - 1e-6).all() and (sent <= np.array(high) + 1e-6).all()
+
+
+class _Camera:
+    """What the runtime reads of a LeRobot camera beside its frames."""
+
+    def __init__(self, color_mode: ColorMode, latest_timestamp: float) -> None:
+        self.color_mode, self.latest_timestamp = color_mode, latest_timestamp
+
+
+def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    robot: Any = make_robot({**ROBOT, "image_size": 24, "camera_names": ["front"], "calibration_dir": str(tmp_path)})
+    front = [{**METADATA["cameras"][0], "width": 24}]
+    names = {**METADATA["action"], "names": ["joint_1.pos", "joint_0.pos"]}  # another order than the robot's
+    policy = Counting(metadata(cameras=front, action=names))
+    controller = Controller(policy, "synchronous", LockStepClock())
+    robot.cameras = {"front": _Camera(ColorMode.BGR, time.perf_counter())}
+    with pytest.raises(UserError, match="delivers BGR, but the artifact was trained on RGB"):
+        check_robot(controller, LeRobotRobot(robot, policy.metadata, {}))
+    robot.cameras = {"front": _Camera(ColorMode.RGB, time.perf_counter() - 60)}
+    seen = LeRobotRobot(robot, policy.metadata, {})
+    check_robot(controller, seen)
+    assert seen.named(np.array([1, 2])) == {"joint_1.pos": 1, "joint_0.pos": 2}
+    assert controller.act(seen.observe()).held is HoldReason.STALE_CAMERA
+    assert "frame of observation.images.front is 60." in caplog.text
+    robot.cameras["front"].latest_timestamp = time.perf_counter()
+    assert controller.act(seen.observe()).held is None
+    robot.get_observation = lambda: (_ for _ in ()).throw(TimeoutError("no frame within 200 ms"))
+    assert controller.act(seen.observe()).held is HoldReason.BAD_OBSERVATION
+    assert "no frame within 200 ms" in caplog.text
+    with pytest.raises(
+        UserError, match=r"action is a\.pos, joint_1\.pos, but the robot's is joint_0\.pos, joint_1\.pos"
+    ):
+        LeRobotRobot(robot, metadata(cameras=front, action={**names, "names": ["a.pos", "joint_1.pos"]}), {})
 
 
 @pytest.mark.slow

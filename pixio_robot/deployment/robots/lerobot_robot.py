@@ -117,8 +117,7 @@ class LeRobotRobot:
         self._robot.send_action(self.named(action))
 
     def _source(self, name: str, shape: tuple[int, int, int]) -> CameraSource:
-        config = getattr(getattr(self._robot, "cameras", {}).get(name), "config", None)
-        mode = getattr(config, "color_mode", "rgb")
+        mode = getattr(getattr(self._robot, "cameras", {}).get(name), "color_mode", "rgb")
         return CameraSource(shape[0], shape[1], str(getattr(mode, "value", mode)).upper())
 
     def _ages(self, now: float) -> dict[str, float]:
