@@ -1,7 +1,7 @@
 """What is known about each robosuite task and robot before any simulator is loaded."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -13,7 +13,7 @@ class TaskSpec:
         description: The instruction in words, for language-conditioned policies.
         object_body: MuJoCo body of the object that the robot manipulates.
         cameras: Fixed cameras of the scene; the robot adds its own.
-        goal_body: MuJoCo body of the object that the other is brought to, in tasks that have one.
+        goal_body: MuJoCo body that the object is brought to or moves against, in tasks that have one.
     """
 
     description: str
@@ -32,6 +32,8 @@ class RobotSpec:
         gripper_joints: Joints whose positions are the gripper's proprioception.
         cameras: Cameras mounted on the robot.
         action_size: Position delta (3), rotation delta (3), gripper command.
+        opening: Distance between the fingers (metres): what it is with all gripper joints at zero, and how much each
+            joint adds for one metre or radian.
     """
 
     eef_body: str
@@ -39,6 +41,12 @@ class RobotSpec:
     gripper_joints: tuple[str, ...]
     cameras: tuple[str, ...]
     action_size: int
+    opening: tuple[float, ...]
+
+    def finger_opening(self, gripper_positions: Sequence[float]) -> float:
+        """Return the distance between the fingers (metres) at positions of the gripper's joints (metres or radians)."""
+        at_zero, *gains = self.opening
+        return at_zero + sum(gain * position for gain, position in zip(gains, gripper_positions, strict=True))
 
     @property
     def state_size(self) -> int:
@@ -60,6 +68,24 @@ TASKS: dict[str, TaskSpec] = {
         cameras=_TABLE_CAMERAS,
         goal_body="cubeB_main",
     ),
+    "Door": TaskSpec(
+        description="turn the handle and open the door",
+        object_body="Door_latch",
+        cameras=_TABLE_CAMERAS,
+        goal_body="Door_frame",
+    ),
+    "PickPlaceCan": TaskSpec(
+        description="put the can into its bin",
+        object_body="Can_main",
+        cameras=("agentview", "birdview", "frontview"),
+        goal_body="VisualCan_main",
+    ),
+    "NutAssemblySquare": TaskSpec(
+        description="put the square nut on the square peg",
+        object_body="SquareNut_main",
+        cameras=_TABLE_CAMERAS,
+        goal_body="peg1",
+    ),
 }
 
 ROBOTS: dict[str, RobotSpec] = {
@@ -69,6 +95,7 @@ ROBOTS: dict[str, RobotSpec] = {
         gripper_joints=("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"),
         cameras=("robot0_eye_in_hand", "robot0_robotview"),
         action_size=7,
+        opening=(0.0, 1.0, -1.0),
     ),
 }
 

@@ -1,48 +1,15 @@
-"""Scripted demonstrators.
+"""Demonstrators of the tasks on a table with cubes: Lift and Stack."""
 
-They act on the simulator's state, but every choice of theirs can be made out from a camera frame and the proprioception
-of the same instant (no timers, no hidden phases), so that a policy without memory can imitate them.
-"""
+from typing import Any
 
-from abc import ABC, abstractmethod
-from typing import Any, Protocol
-
-import gymnasium
 import numpy as np
 
-from lerobot_env_pixio.noise import BurstNoise
+from lerobot_env_pixio.experts.base import NoisyExpert, wrap
 
 
-class Expert(Protocol):
-    """What makes demonstrations of a task."""
+class _CubeExpert(NoisyExpert):
+    """What grasping a cube of 40 to 44 mm takes."""
 
-    def reset(self, env: gymnasium.Env) -> None:
-        """Prepare for an episode of an environment that has just been reset."""
-        ...
-
-    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
-        """Return the action to execute and record, float32 (A,)."""
-        ...
-
-
-class _NoisyExpert(ABC):
-    """A demonstrator whose recorded actions carry noise, and what grasping a cube takes.
-
-    Bursts of random displacement are part of the returned action; what follows a burst is the recovery from it.
-
-    Args:
-        seed: Decides the noise.
-    """
-
-    # How far ahead of the end effector the commanded position lies, as a multiple of the way still to go, and the action
-    # units in one metre and one radian (robosuite's OSC_POSE: 1 is 0.05 m and 0.5 rad).
-    POSITION_GAIN = 2.0 / 0.05
-    ROTATION_GAIN = 1.0 / 0.5
-
-    # The funnel (metres): within this distance beside the goal's axis go to the goal, further out stay above a cone.
-    FUNNEL_RADIUS = 0.008
-    FUNNEL_SLOPE = 3.0
-    FUNNEL_HEIGHT = 0.08
     # The fingers close when the cube's centre is this close beside and below the point between their tips (metres), and stay
     # closed in the wider region: a cube that slips a little must not be dropped.
     GRASP_RADIUS, HOLD_RADIUS = 0.014, 0.022
@@ -51,29 +18,6 @@ class _NoisyExpert(ABC):
     # Upward action as the opening between the fingers (metres) shrinks: none before they can have met the cube held by
     # its corners (59 mm), full when they hold it by its sides (42 mm).
     LIFT_OPENING = (0.064, 0.044)
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def reset(self, env: gymnasium.Env) -> None:
-        """Start the noise of this expert's seed from its beginning."""
-        self._noise = BurstNoise(self._seed, size=6)
-
-    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
-        """Return the noisy action, float32 (7,)."""
-        action = self._decide(observation["agent_pos"].astype(np.float64), info)
-        action[:6] += self._noise.draw()
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
-
-    @abstractmethod
-    def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        """Return the action without noise, before clipping (7,)."""
-
-    def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT) -> np.ndarray:
-        """Return the way (3,), metres, to where the funnel around a goal is entered, or down it."""
-        distance_beside = float(np.linalg.norm(to_goal[:2]))
-        height = np.clip(self.FUNNEL_SLOPE * (distance_beside - self.FUNNEL_RADIUS), 0.0, funnel_height)
-        return to_goal + [0.0, 0.0, height]
 
     def _is_between_fingers(self, to_cube: np.ndarray, opening: float) -> bool:
         """Whether the fingers shall close, or stay closed, on the cube."""
@@ -86,14 +30,8 @@ class _NoisyExpert(ABC):
         """Return how far the fingers hold the cube: 0 before they can have met it, 1 when they hold it."""
         return float(np.interp(opening, self.LIFT_OPENING[::-1], (1.0, 0.0)))
 
-    def _turn_down(self, agent_pos: np.ndarray) -> np.ndarray:
-        """Return the turn (3,) to straight down, the fingers beside each other along the world's y axis."""
-        # Axis-angle (small angles) from the hand's orientation to straight down, quaternion (1, 0, 0, 0) in x y z w.
-        x, y, z, w = agent_pos[3:7]
-        return self.ROTATION_GAIN * 2.0 * np.sign(x) * np.array([w, z, -y])
 
-
-class LiftExpert(_NoisyExpert):
+class LiftExpert(_CubeExpert):
     """Lifts the cube: down a funnel around it, close when it is between the fingers, up as the fingers meet it."""
 
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
@@ -103,11 +41,11 @@ class LiftExpert(_NoisyExpert):
         """Return the action without noise, before clipping.
 
         Args:
-            agent_pos: The environment's proprioception (9,).
+            agent_pos: The environment's proprioception (7 + gripper joints,).
             cube_position: Centre of the cube (3,), metres.
         """
         to_cube = cube_position - agent_pos[:3]
-        opening = agent_pos[7] - agent_pos[8]
+        opening = self._opening(agent_pos)
         move = self.POSITION_GAIN * self._above(to_cube)
         gripper = -1.0
         if self._is_between_fingers(to_cube, opening):
@@ -117,7 +55,7 @@ class LiftExpert(_NoisyExpert):
         return np.concatenate([move, self._turn_down(agent_pos), [gripper]])
 
 
-class StackExpert(_NoisyExpert):
+class StackExpert(_CubeExpert):
     """Puts the cube on the other one: grasp as for `LiftExpert`, carry it up and over, lower it, let go, retreat.
 
     The fingers keep clear of the other cube while they go down: where it stands close by in the direction in which they
@@ -154,13 +92,13 @@ class StackExpert(_NoisyExpert):
         """Return the action without noise, before clipping.
 
         Args:
-            agent_pos: The environment's proprioception (9,).
+            agent_pos: The environment's proprioception (7 + gripper joints,).
             cube_position: Centre of the cube to be moved (3,), metres.
             goal_position: Centre of the cube to put it on (3,), metres.
         """
         to_cube = cube_position - agent_pos[:3]
         to_place = goal_position + [0.0, 0.0, self.REST_HEIGHT] - cube_position
-        opening = agent_pos[7] - agent_pos[8]
+        opening = self._opening(agent_pos)
         turn = self._turn_down(agent_pos)
         if self._is_placed(to_place, opening):
             move = np.array([0.0, 0.0, np.interp(opening, self.RETREAT_OPENING, (0.0, 1.0))])
@@ -194,16 +132,8 @@ class StackExpert(_NoisyExpert):
         """Return the hand's yaw (radians) at which the fingers keep clear of the other cube."""
         clear_angle = np.interp(np.linalg.norm(to_goal[:2]), self.CLEAR_DISTANCE, (self.CLEAR_ANGLE, 0.0))
         # From the way to the other cube to the line of the fingers, which points two ways: modulo half a turn.
-        straight = _wrap_half_turn(np.pi / 2 - np.arctan2(to_goal[1], to_goal[0]))
+        straight = wrap(np.pi / 2 - np.arctan2(to_goal[1], to_goal[0]), np.pi)
         if abs(straight) >= clear_angle:
             return 0.0
-        now = _wrap_half_turn(straight + 2.0 * np.sign(agent_pos[3]) * agent_pos[4])
+        now = wrap(straight + 2.0 * np.sign(agent_pos[3]) * agent_pos[4], np.pi)
         return float(np.copysign(clear_angle, now) - straight)
-
-
-def _wrap_half_turn(angle: float) -> float:
-    """Return the angle (radians) modulo half a turn, within a quarter turn of zero."""
-    return (angle + np.pi / 2) % np.pi - np.pi / 2
-
-
-EXPERTS: dict[str, type[_NoisyExpert]] = {"Lift": LiftExpert, "Stack": StackExpert}
