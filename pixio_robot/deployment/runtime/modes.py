@@ -26,12 +26,12 @@ inference before it, to be done when `executed_actions` are over. A chunk is sta
 at the action whose time it is, so that the actions which passed during its inference are left out (0 and 1 of the
 second chunk below). When it is late, the present chunk goes on to its last action, and then the robot holds::
 
-    look       O           O           O
-    inference  ▒▒▒         ▒▒▒▒▒▒▒     ▒▒▒▒▒▒▒
-    chunk 1       0     1     2     ╎
-    chunk 2                         2     3  ╎
-    chunk 3                                  2
-    robot      ──hold─┤─────────moves without a pause────
+    look       O           O           O           O
+    inference  ▒▒▒▒        ▒▒▒▒▒▒▒▒▒   ▒▒▒▒▒▒▒▒▒   ▒▒▒▒▒▒▒▒▒
+    chunk 1          0     1     2
+    chunk 2                            2     3
+    chunk 3                                        2     3
+    robot      holds moves without a pause
 
 A chunk whose look found the robot standing (the first, or the one after a hold) starts at its action 0, whenever it comes.
 
