@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pixio_robot.demos.frame_rate import ASSUMED_FPS
 from pixio_robot.demos.inspection import read_whole
 from pixio_robot.demos.store import DemoStore
-from pixio_robot.evaluation.videos import write_rollout_video
-from pixio_robot.figures import save_figure
-from pixio_robot.pretraining.pictures import save_picture
+from pixio_robot.figures import save_figure, save_picture
+from pixio_robot.videos import write_rollout_video
 
 STRIP_HEIGHT = 160
 """Pixels of a frame in the strip."""

@@ -38,8 +38,8 @@ from pixio_robot.evaluation.environments import describe_env
 from pixio_robot.evaluation.episode_batch import EpisodeBatch, RunningEpisode
 from pixio_robot.evaluation.progress import rollout_progress
 from pixio_robot.evaluation.record import Episode, EvaluationRecord, software_versions
-from pixio_robot.evaluation.videos import write_rollout_video
 from pixio_robot.evaluation.workers import WorkerPool
+from pixio_robot.videos import write_rollout_video
 
 # Seconds after which an episode that has not ended is given up: far more than any takes, even on a slow machine.
 EPISODE_TIME_LIMIT = 600.0

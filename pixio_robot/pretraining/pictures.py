@@ -1,16 +1,14 @@
 """Pictures of a pretraining run: reconstructions and the loss curve."""
 
-import io
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD, frames_to_images
+from pixio_robot.figures import save_figure
 from pixio_robot.pretraining.augment import normalise
 from pixio_robot.pretraining.mae import PixioMAE, patch_statistics, patchify, split_patches, take_patches, unpatchify
 
@@ -67,13 +65,6 @@ def tile(rows_BCHW: list[Tensor]) -> np.ndarray:
     return picture
 
 
-def save_picture(picture: np.ndarray, file: Path) -> None:
-    """Write a uint8 RGB picture as PNG, atomically."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    _write(buffer.getvalue(), file)
-
-
 def save_loss_curve(losses: list[float], file: Path, loss_name: str) -> None:
     """Draw the loss of every step, with a running mean over a fiftieth of the run, as PNG."""
     steps = range(1, len(losses) + 1)
@@ -89,12 +80,4 @@ def save_loss_curve(losses: list[float], file: Path, loss_name: str) -> None:
     axes.set_ylim(min(losses) * 0.95, float(np.quantile(losses, 0.98)) * 1.05)
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    _write(buffer.getvalue(), file)
-
-
-def _write(data: bytes, file: Path) -> None:
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_bytes(data)
-    os.replace(unfinished, file)
+    save_figure(figure, file)

@@ -20,6 +20,7 @@ from pixio_robot.board import Board
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import software_versions, write_json
 from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
+from pixio_robot.figures import save_picture
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
@@ -37,7 +38,7 @@ from pixio_robot.pretraining.feature_pictures import feature_picture
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
 from pixio_robot.pretraining.optimizers import build_optimizer
-from pixio_robot.pretraining.pictures import save_loss_curve, save_picture
+from pixio_robot.pretraining.pictures import save_loss_curve
 from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
 from pixio_robot.pretraining.stochastic_depth import StochasticDepth

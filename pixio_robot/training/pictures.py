@@ -11,7 +11,8 @@ from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.pictures import reconstruct, save_picture
+from pixio_robot.figures import save_picture
+from pixio_robot.pretraining.pictures import reconstruct
 from pixio_robot.pretraining.weights import load_mae
 
 _COLUMNS = 8

@@ -11,7 +11,7 @@ from PIL import Image
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord, write_json
 from pixio_robot.evaluation.report import write_report
-from pixio_robot.evaluation.videos import write_rollout_video
+from pixio_robot.videos import write_rollout_video
 
 HOSTILE = "<script>alert('x')</script>"
 VOID_TAGS = {"meta", "img", "br", "link", "input"}
