@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytest import approx, fixture
+from pytest import approx, fixture, mark
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact import load_artifact
@@ -117,6 +117,7 @@ def test_export_of_the_encoder_alone(workplace: Path) -> None:
     assert metadata["tokens"] == {"global": 8, "grid": [4, 4], "width": 192}
 
 
+@mark.slow  # 303 M weights are made, encoded with, and loaded again
 def test_a_large_encoder_trains_a_few_steps(workplace: Path) -> None:
     """`encoder=pixio_vitl` builds, is cached and trains in 6 GiB; its 303 M weights are random here."""
     done = run(

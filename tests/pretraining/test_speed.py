@@ -83,6 +83,7 @@ class _Pair(nn.Module):
         return self.blocks(x)
 
 
+@pytest.mark.slow  # waits for the compiler
 def test_compiled_blocks_compute_the_same(tmp_path: Path) -> None:
     torch.compiler.reset()
     plain, compiled = _Pair(), _Pair()
