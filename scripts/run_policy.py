@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     name = str(cfg.artifact or cfg.server)
     record = drive_simulation(policy, env_config, seeds, realtime=cfg.realtime, name=name, **given)
-    if cfg.dry_run:
+    if record is None:
         return
     run_dir = Path(cfg.output_root) / "run_policy" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     record.save(run_dir / "evaluation" / "evaluation.json")

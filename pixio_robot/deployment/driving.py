@@ -63,7 +63,7 @@ def drive_simulation(
     rate: float | None,
     dry_run: bool,
     console: Console,
-) -> EvaluationRecord:
+) -> EvaluationRecord | None:
     """Let a policy drive a simulated robot, one episode for each seed.
 
     Args:
@@ -74,8 +74,11 @@ def drive_simulation(
         realtime: Whether to keep the control rate; otherwise inference takes no simulated time.
         name: Of the artifact, for the record.
         rate: Control rate in Hz, where the artifact does not say it.
-        dry_run: Print the first action and end.
+        dry_run: Print the first action, and simulate nothing.
         console: Where episodes are shown.
+
+    Returns:
+        The episodes, as evaluation records them; None after a dry run.
 
     Raises:
         UserError: Policy, task and mode do not go together; nothing was sent.
@@ -103,11 +106,10 @@ def drive_simulation(
         if dry_run:
             check_robot(controller, robot)
             robot.reset(seeds[0])
-            printer = _Printer([f"action[{place}]" for place in range(robot.action_size)], console)
-            run_episode(robot, controller, clock, 1, printer)
-            episodes: tuple[Episode, ...] = (Episode(seeds[0], False, 0, 0.0, 0.0),)
-        else:
-            episodes = run_episodes(robot, controller, clock, seeds, tell)
+            names = policy.metadata["action"]["names"] or [f"action[{place}]" for place in range(robot.action_size)]
+            run_episode(robot, controller, clock, 1, _Printer(names, console))
+            return None
+        episodes = run_episodes(robot, controller, clock, seeds, tell)
     finally:
         robot.close()
     console.print(controller.report.summary(), highlight=False, soft_wrap=True)

@@ -99,6 +99,7 @@ def test_every_episode_ends_as_with_the_eager_policy(exported: tuple[Path, Path]
     assert 0 < eager.n_successes < len(seeds)  # or the comparison would say little
     given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}
     ours = drive_simulation(ArtifactPolicy(artifact), ToyEnvConfig(), seeds, realtime=False, **given)
+    assert ours is not None
     for theirs, mine in zip(eager.episodes, ours.episodes, strict=True):
         assert (mine.seed, mine.success, mine.steps) == (theirs.seed, theirs.success, theirs.steps)
         assert mine.total_reward == pytest.approx(theirs.total_reward, abs=1e-3)

@@ -1,7 +1,7 @@
 """The three execution modes: how chunks of actions become one action for every control period.
 
 O is a look at the robot, ▒ inference, a digit an action by its place in its chunk; chunks here have 4 actions of which 2
-are executed (`executed_actions`), and time goes to the right, one column pair for each control period.
+are executed (`executed_actions`), and time goes to the right, six columns for each control period.
 
 `synchronous`: look, infer, execute, look again. What evaluation in training does, action for action. The robot waits for
 every inference, after the last action was sent::
