@@ -1,11 +1,12 @@
 """Convert demonstrations between a store and a LeRobotDataset v3, a robomimic file or a replay buffer (zarr v2).
 
+A store also becomes a single file for sharing, a store at a URL, or one of smaller frames.
+
 uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift_lerobot
 uv run scripts/convert_demos.py robomimic/lift_image.hdf5 outputs/demos/lift_robomimic.zarr
 uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift.zarr.zip
+uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift.demos.zip
 """
-
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -18,12 +19,13 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.demos.conversion import convert
 
     convert(
-        Path(cfg.source),
-        Path(cfg.destination),
+        cfg.source,
+        cfg.destination,
         format=cfg.format,
         fps=cfg.fps,
         use_videos=cfg.use_videos,
         image_size=cfg.image_size,
+        codec=cfg.codec,
     )
 
 

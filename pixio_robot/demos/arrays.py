@@ -9,28 +9,27 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.abc.store import Store
 from zarr.core.array_spec import ArrayConfigParams
 from zarr.errors import ChunkNotFoundError
 
+from pixio_robot.demos.codecs import COMPRESSORS, frame_codecs
+from pixio_robot.demos.locations import Location
 from pixio_robot.errors import UserError
 
 # zarr's synchronous pipeline reads a batch of frames four times faster than the default one. A pipeline that
-# the user configured (such as zarrs) stays.
+# the user configured stays.
 _PIPELINE = "codec_pipeline.path"
 if zarr.config.get(_PIPELINE) == "zarr.core.codec_pipeline.BatchedCodecPipeline":
     zarr.config.set({_PIPELINE: "zarr.core.codec_pipeline.FusedCodecPipeline"})
 
-# The checksum behind the compressor turns a flipped bit or a missing end into an error instead of wrong
-# numbers.
-CODEC_NAME = "blosc-lz4, crc32c"
-_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
-_IMAGE_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec())
 # Chunks are written even where every value is 0, so that an absent file always means damage.
 _CONFIG: ArrayConfigParams = {"write_empty_chunks": True, "read_missing_chunks": False}
 
@@ -43,35 +42,38 @@ _ROWS_PER_CHUNK = 4096
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def create_array(
-    group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str, *, is_image: bool = False
-) -> None:
-    """Create an array of no rows: a frame a chunk for images, thousands of rows a chunk for the rest."""
-    if is_image:
-        frame_bytes = math.prod(row_shape) * np.dtype(dtype).itemsize
-        frames_per_shard = max(1, min(_MAX_SHARD_FRAMES, _MAX_SHARD_BYTES // frame_bytes))
-        chunks, shards, compressors = (1, *row_shape), (frames_per_shard, *row_shape), _IMAGE_COMPRESSORS
-    else:
-        chunks, shards, compressors = (_ROWS_PER_CHUNK, *row_shape), None, _COMPRESSORS
+def create_array(group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str) -> None:
+    """Create an array of no rows, with thousands of rows a chunk."""
+    chunks = (_ROWS_PER_CHUNK, *row_shape)
+    group.create_array(name, shape=(0, *row_shape), dtype=dtype, chunks=chunks, compressors=COMPRESSORS, fill_value=0)
+
+
+def create_frame_array(group: zarr.Group, name: str, frame_shape: tuple[int, ...], codec: str) -> None:
+    """Create an array of no frames, with a frame a chunk and hundreds of chunks a file.
+
+    Raises:
+        UserError: The codec is unknown or not installed.
+    """
+    frames_per_shard = max(1, min(_MAX_SHARD_FRAMES, _MAX_SHARD_BYTES // math.prod(frame_shape)))
     group.create_array(
         name,
-        shape=(0, *row_shape),
-        dtype=dtype,
-        chunks=chunks,
-        shards=shards,
-        compressors=compressors,
+        shape=(0, *frame_shape),
+        dtype="uint8",
+        chunks=(1, *frame_shape),
+        shards=(frames_per_shard, *frame_shape),
         fill_value=0,
+        **frame_codecs(codec, frame_shape[-1]),
     )
 
 
-def open_array(root: Path, name: str, mode: str) -> zarr.Array:
-    """Open an array for ``r`` or ``r+``.
+def open_array(source: Store, location: Location, name: str, mode: Literal["r", "r+"]) -> zarr.Array:
+    """Open an array of a store at a location.
 
     Raises:
         UserError: It is missing or its metadata is damaged.
     """
-    with _explains_damage(root, name):
-        return zarr.open_array(str(root), path=name, mode=mode, config=_CONFIG)
+    with explains_damage(location, name):
+        return zarr.open_array(source, path=name, mode=mode, config=_CONFIG)
 
 
 def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:
@@ -80,17 +82,17 @@ def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:
     array[start:] = rows
 
 
-def read_rows(root: Path, name: str, array: zarr.Array, rows: slice | np.ndarray) -> np.ndarray:
+def read_rows(location: Location, name: str, array: zarr.Array, rows: slice | np.ndarray) -> np.ndarray:
     """Read rows by slice, or by ascending row numbers.
 
     Raises:
         UserError: A chunk is missing, cut off or altered.
     """
-    with _explains_damage(root, name):
+    with explains_damage(location, name):
         return np.asarray(array.oindex[rows] if isinstance(rows, np.ndarray) else array[rows])
 
 
-def read_growing(root: Path, name: str, array: zarr.Array) -> np.ndarray:
+def read_growing(location: Location, name: str, array: zarr.Array) -> np.ndarray:
     """Read an array that grows row by row; the last row is 0 if it was made room for but not written.
 
     Raises:
@@ -98,13 +100,13 @@ def read_growing(root: Path, name: str, array: zarr.Array) -> np.ndarray:
     """
     rows = np.zeros(array.shape, array.dtype)
     n_certain = max(0, array.shape[0] - 1)
-    rows[:n_certain] = read_rows(root, name, array, slice(0, n_certain))
-    with _explains_damage(root, name), contextlib.suppress(ChunkNotFoundError):
+    rows[:n_certain] = read_rows(location, name, array, slice(0, n_certain))
+    with explains_damage(location, name), contextlib.suppress(ChunkNotFoundError):
         rows[n_certain:] = array[n_certain:]
     return rows
 
 
-def check_files(root: Path, name: str, array: zarr.Array, n_rows: int) -> None:
+def check_files(array: zarr.Array, n_rows: int, read_row: Callable[[int], object]) -> None:
     """Read one row from each file that holds the first `n_rows` rows.
 
     That finds files that are missing or cut off: a shard's index, which has a checksum, stands at its end.
@@ -113,8 +115,8 @@ def check_files(root: Path, name: str, array: zarr.Array, n_rows: int) -> None:
         UserError: There is such a file.
     """
     rows_per_file = (array.shards or array.chunks)[0]
-    for start in range(0, n_rows, rows_per_file):
-        read_rows(root, name, array, slice(start, start + 1))
+    for row in range(0, n_rows, rows_per_file):
+        read_row(row)
 
 
 @contextlib.contextmanager
@@ -138,15 +140,16 @@ def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explains_damage(root: Path, name: str) -> Iterator[None]:
+def explains_damage(location: Location, name: str) -> Iterator[None]:
+    """Turn whatever says that an array cannot be read into a `UserError`."""
     try:
         yield
     # zarr and the codecs have no common base: a bad checksum is a ValueError, a chunk that does not
     # decompress a RuntimeError, damaged metadata a KeyError or TypeError, an absent array a
     # FileNotFoundError.
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"The demonstration store {root} is damaged: {name} cannot be read ({reason}); "
+            f"The demonstration store {location} is damaged: {name} cannot be read ({reason}); "
             "restore it from a copy or record it again."
         ) from error

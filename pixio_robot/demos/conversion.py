@@ -5,7 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pixio_robot.demos.codecs import LOSSLESS
+from pixio_robot.demos.locations import Location, as_location
 from pixio_robot.demos.store import DemoStore
+from pixio_robot.demos.store_format import export_store
 from pixio_robot.errors import UserError, nearest_name
 
 _STORE, _LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER = "store", "lerobot", "robomimic", "replay_buffer"
@@ -14,38 +17,43 @@ _HDF5_SUFFIXES = {".hdf5", ".h5"}
 
 
 def convert(
-    source: Path,
-    destination: Path,
+    source: str | Path,
+    destination: str | Path,
     *,
     format: str | None = None,
     fps: int | None = None,
     use_videos: bool = True,
     image_size: int | None = None,
+    codec: str | None = None,
     console: Console | None = None,
 ) -> None:
     """Convert a demonstration store to another format, or another format to a demonstration store.
 
     Other formats are a LeRobotDataset v3 (a folder), a robomimic file (HDF5) and a replay buffer of diffusion policy
-    or UMI (zarr v2, a folder or ``.zarr.zip``).
+    or UMI (zarr v2, a folder or ``.zarr.zip``). A store also becomes a store: one in a zip file for sharing, one at a URL,
+    or one of another codec or size of frames.
 
     Args:
-        source: What it is decides the direction.
+        source: What it is decides the direction. A store may be a folder, a zip file of one or a URL.
         destination: What to make. From a store: a robomimic file where the name ends in ``.hdf5``, a replay buffer
-            where it ends in ``.zarr.zip``, else a LeRobotDataset.
-        format: What to make of a store, ``lerobot``, ``robomimic`` or ``replay_buffer``; None goes by the name.
+            where it ends in ``.zarr.zip``, a store in a zip file where it ends in ``.demos.zip``, a store where it is a
+            URL, else a LeRobotDataset.
+        format: What to make of a store, ``store``, ``lerobot``, ``robomimic`` or ``replay_buffer``; None goes by the name.
         fps: Control rate in Hz of a robomimic file or replay buffer that does not say it.
         use_videos: For a LeRobotDataset: see `pixio_robot.demos.lerobot_format.export_lerobot`.
         image_size: For a demonstration store: height and width to resize frames to, in pixels; None keeps theirs.
+        codec: For a demonstration store: how frames are kept, see `DemoStore.create`; None is lossless.
         console: Where to show progress: standard error by default.
 
     Raises:
         UserError: The source is none of these, is damaged or lacks something; an option has no effect on it; there is
             something at `destination`; or the disk is full. Then nothing is left at `destination`.
     """
-    found = _format_of(source)
+    source, destination = as_location(source), as_location(destination)
+    found = _STORE if isinstance(source, str) else _format_of(source)
     if found == _STORE:
         made = format or _format_by_name(destination)
-        options = {"fps": fps, "image_size": image_size}
+        options = {"fps": fps} | ({} if made == _STORE else {"image_size": image_size, "codec": codec})
     else:
         made = _STORE
         options = {"format": format} | ({"fps": fps} if found == _LEROBOT else {})
@@ -56,9 +64,14 @@ def convert(
                 f"{made.replace('_', ' ')}: leave it out."
             )
     if found == _STORE:
-        _export(DemoStore.open(source), destination, made, use_videos, console)
+        store = DemoStore.open(source)
+        if made == _STORE:
+            export_store(store, destination, codec=codec or LOSSLESS, image_size=image_size, console=console)
+            return
+        _export(store, _path(destination, made), made, use_videos, console)
     else:
-        _import(found, source, destination, fps, image_size, console)
+        assert isinstance(source, Path)
+        _import(found, source, _path(destination, _STORE), fps, image_size, codec or LOSSLESS, console)
 
 
 def _format_of(source: Path) -> str:
@@ -86,15 +99,27 @@ def _format_of(source: Path) -> str:
     )
 
 
-def _format_by_name(destination: Path) -> str:
+def _path(location: Location, made: str) -> Path:
+    if isinstance(location, str):
+        raise UserError(
+            f"{location} is a URL, which only a store becomes another store at, not a {made.replace('_', ' ')} made of "
+            "something else: give a path, and convert what is there to the URL."
+        )
+    return location
+
+
+def _format_by_name(destination: Location) -> str:
+    if isinstance(destination, str) or destination.name.endswith(".demos.zip"):
+        return _STORE
     if destination.suffix in _HDF5_SUFFIXES:
         return _ROBOMIMIC
     if destination.name.endswith(".zarr.zip"):
         return _REPLAY_BUFFER
     if destination.suffix == ".zarr":
         raise UserError(
-            f"{destination} is named like a demonstration store, which the source is already: add "
-            "format=replay_buffer for the zarr of diffusion policy, or choose another name."
+            f"{destination} is named like a demonstration store, which the source is already: add format=store for a "
+            "copy (with codec=jpeg for a smaller one), format=replay_buffer for the zarr of diffusion policy, or choose "
+            "another name."
         )
     return _LEROBOT
 
@@ -114,11 +139,19 @@ def _export(store: DemoStore, destination: Path, made: str, use_videos: bool, co
 
         export_replay_buffer(store, destination, console=console)
     else:
-        raise UserError(f"Unknown format {made!r}. {nearest_name(made, [_LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER])}")
+        raise UserError(
+            f"Unknown format {made!r}. {nearest_name(made, [_STORE, _LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER])}"
+        )
 
 
 def _import(
-    found: str, source: Path, destination: Path, fps: int | None, image_size: int | None, console: Console | None
+    found: str,
+    source: Path,
+    destination: Path,
+    fps: int | None,
+    image_size: int | None,
+    codec: str,
+    console: Console | None,
 ) -> None:
     if _is_named_otherwise(destination):
         raise UserError(
@@ -128,7 +161,7 @@ def _import(
     if found == _LEROBOT:
         from pixio_robot.demos.lerobot_format import import_lerobot
 
-        import_lerobot(source, destination, image_size=image_size, console=console)
+        import_lerobot(source, destination, image_size=image_size, codec=codec, console=console)
     elif found == _ROBOMIMIC:
         from pixio_robot.demos.robomimic_format import import_robomimic
 
@@ -136,7 +169,7 @@ def _import(
     else:
         from pixio_robot.demos.replay_buffer_format import import_replay_buffer
 
-        import_replay_buffer(source, destination, fps=fps, image_size=image_size, console=console)
+        import_replay_buffer(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
 
 
 def _is_named_otherwise(destination: Path) -> bool:

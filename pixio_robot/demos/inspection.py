@@ -16,6 +16,7 @@ import numpy as np
 from pixio_robot.demos.findings import DAMAGED, FROZEN_CAMERA, IDLE, JUMP, KINDS, NON_FINITE, Finding, place
 from pixio_robot.demos.frame_rate import ASSUMED_FPS, check_attributes, check_clock, is_clock, usable_fps
 from pixio_robot.demos.layout import Feature, data_name, read_attributes
+from pixio_robot.demos.locations import Location, as_location, size_of
 from pixio_robot.demos.signal_checks import (
     SignalScale,
     find_jumps,
@@ -50,7 +51,7 @@ class Inspection:
         findings: The worst kind first, then by episode.
     """
 
-    path: Path
+    path: Location
     features: dict[str, Feature]
     lengths: list[int]
     tasks: dict[str, int]
@@ -63,13 +64,14 @@ class Inspection:
     findings: list[Finding]
 
 
-def open_damaged(path: Path) -> DemoStore:
+def open_damaged(path: str | Path) -> DemoStore:
     """Open a store of which some data may be missing: reading that is an error, opening the store is not.
 
     Raises:
         UserError: There is no demonstration store, or what it says of its episodes cannot be read.
     """
-    return DemoStore(path, read_attributes(path))
+    location = as_location(path)
+    return DemoStore(location, read_attributes(location))
 
 
 def inspect_store(
@@ -116,7 +118,7 @@ def inspect_store(
         attributes={
             name: value for name, value in store.attributes.items() if name not in ("fps", "tasks", "features")
         },
-        bytes_on_disk=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        bytes_on_disk=size_of(store.path),
         signals=signals,
         findings=sorted(findings, key=lambda finding: (KINDS.index(finding.kind), finding.episode or 0)),
     )

@@ -1,8 +1,6 @@
 """What a demonstration store holds, and where: its features, arrays and attributes."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +8,10 @@ from typing import Any
 
 import zarr
 
-from pixio_robot.demos.arrays import CODEC_NAME, create_array, explains_full_disk
+from pixio_robot.demos.arrays import create_array, create_frame_array, explains_full_disk
+from pixio_robot.demos.codecs import CODECS
+from pixio_robot.demos.locations import Location, read_member
+from pixio_robot.demos.unfinished import finished_at
 from pixio_robot.errors import UserError
 
 SCHEMA = "pixio_robot.demo_store"
@@ -48,50 +49,48 @@ def data_name(key: str) -> str:
     return f"data/{key}"
 
 
-def create_layout(path: Path, features: Mapping[str, Feature], attributes: Mapping[str, Any]) -> None:
+def create_layout(path: Path, features: Mapping[str, Feature], attributes: Mapping[str, Any], codec: str) -> None:
     """Make a store without episodes, at once or not at all.
 
     Raises:
-        UserError: There is something at the path, or the disk is full.
+        UserError: There is something at the path, the codec is unknown or not installed, or the disk is full.
     """
-    if path.exists():
-        raise UserError(f"Cannot make a demonstration store at {path}: it exists; choose another path or delete it.")
     recorded = dict(attributes) | {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
-        "codec": CODEC_NAME,
+        "codec": CODECS.get(codec),
         "tasks": [],
         "features": {key: asdict(feature) for key, feature in features.items()},
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with explains_full_disk(path, "nothing was recorded yet"):
-        try:
-            group = zarr.open_group(str(unfinished), mode="w", zarr_format=3, attributes=recorded)
-            for key, feature in features.items():
-                create_array(group, data_name(key), feature.shape, feature.dtype, is_image=feature.is_image)
-            for name, dtype in META_DTYPES.items():
-                create_array(group, name, (), dtype)
-            os.replace(unfinished, path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with explains_full_disk(path, "nothing was recorded yet"), finished_at(path) as unfinished:
+        group = zarr.open_group(str(unfinished), mode="w", zarr_format=3, attributes=recorded)
+        for key, feature in features.items():
+            if feature.is_image:
+                create_frame_array(group, data_name(key), feature.shape, codec)
+            else:
+                create_array(group, data_name(key), feature.shape, feature.dtype)
+        for name, dtype in META_DTYPES.items():
+            create_array(group, name, (), dtype)
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_attributes(location: Location) -> dict[str, Any]:
     """Return the attributes of a store.
 
     Raises:
-        UserError: There is no demonstration store at the path.
+        UserError: There is no demonstration store at the location.
     """
     try:
-        attributes = json.loads((path / "zarr.json").read_bytes()).get("attributes", {})
-    except (OSError, ValueError):
+        attributes = json.loads(read_member(location, "zarr.json")).get("attributes", {})
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
-            f"{path} is not a demonstration store: it has no readable zarr.json; give the path of a .zarr "
+            f"{location} is not a demonstration store: it has no readable zarr.json; give the path of a .zarr "
             "folder made by scripts/collect_demos.py or scripts/convert_demos.py."
         ) from None
     if attributes.get("schema") != SCHEMA or attributes.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{path} is a zarr group but not a demonstration store of version {SCHEMA_VERSION}: give the "
+            f"{location} is a zarr group but not a demonstration store of version {SCHEMA_VERSION}: give the "
             "path of one made by scripts/collect_demos.py or scripts/convert_demos.py."
         )
     return attributes

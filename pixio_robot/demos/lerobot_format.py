@@ -19,6 +19,7 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.video_utils import decode_video_frames
 from rich.console import Console
 
+from pixio_robot.demos.codecs import LOSSLESS
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
 from pixio_robot.demos.resizing import fit_frames
@@ -70,7 +71,12 @@ def export_lerobot(
 
 
 def import_lerobot(
-    root: str | Path, store_path: str | Path, *, image_size: int | None = None, console: Console | None = None
+    root: str | Path,
+    store_path: str | Path,
+    *,
+    image_size: int | None = None,
+    codec: str = LOSSLESS,
+    console: Console | None = None,
 ) -> DemoStore:
     """Decode a LeRobotDataset v3 into a store: cameras, ``observation.*`` and ``action``; depth is left out.
 
@@ -78,6 +84,7 @@ def import_lerobot(
         root: Folder of the dataset.
         store_path: Folder to make; complete or not there.
         image_size: Height and width to resize frames to, in pixels; None keeps theirs.
+        codec: How frames are kept, see `DemoStore.create`.
         console: Where to show progress: standard error by default.
 
     Raises:
@@ -95,7 +102,7 @@ def import_lerobot(
     }
     features = _store_features(meta, image_size)
     episodes = _read_episodes(meta, image_size, record)
-    return write_store(store_path, features, attributes, episodes, meta.total_episodes, console)
+    return write_store(store_path, features, attributes, episodes, meta.total_episodes, codec, console)
 
 
 def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool, console: Console) -> None:

@@ -89,6 +89,31 @@ def guess_sources(path: Path, arrays: Mapping[str, Feature], action_names: Colle
     return sources
 
 
+def choose_sources(
+    path: Path,
+    extra: Mapping[str, Any],
+    arrays: Mapping[str, Feature],
+    action_names: Callable[[], Collection[str]],
+    about_file: Mapping[str, Any],
+) -> tuple[Sources, dict[str, Any]]:
+    """Return what one of our exports left in its file, or else a guess, and the store's attributes that go with it.
+
+    Args:
+        path: Where the arrays are from, for the messages.
+        extra: What an export left: a `transfer.Record` with the sources as ``arrays``; empty where others wrote the file.
+        arrays: What a step of each array holds.
+        action_names: Finds the arrays that make the action, where others wrote the file.
+        about_file: More attributes, of a file that others wrote.
+
+    Raises:
+        UserError: See `guess_sources`.
+    """
+    if "arrays" in extra:
+        return sources_from_json(extra["arrays"]), dict(extra.get("attributes", {}))
+    sources = guess_sources(path, arrays, action_names())
+    return sources, origin_attributes(sources, arrays) | dict(about_file)
+
+
 def origin_attributes(sources: Sources, arrays: Collection[str]) -> dict[str, Any]:
     """Return the attributes that say which arrays made the features, and which were left out."""
     used = {name for source in sources.values() for name, _ in source.parts}

@@ -26,13 +26,12 @@ from zarr.errors import UnknownCodecError
 from zarr.storage import LocalStore, ZipStore
 
 from pixio_robot.demos.arrays import append_rows
+from pixio_robot.demos.codecs import LOSSLESS
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.named_arrays import (
     Sources,
-    guess_sources,
+    choose_sources,
     join,
-    origin_attributes,
-    sources_from_json,
     sources_of_store,
     sources_to_json,
     split,
@@ -44,6 +43,7 @@ from pixio_robot.demos.transfer import (
     check_not_empty,
     explains_unreadable,
     made_whole,
+    pack,
     write_store,
 )
 from pixio_robot.errors import UserError
@@ -65,6 +65,7 @@ def import_replay_buffer(
     *,
     fps: int | None = None,
     image_size: int | None = None,
+    codec: str = LOSSLESS,
     console: Console | None = None,
 ) -> DemoStore:
     """Make a store of a replay buffer; `pixio_robot.demos.named_arrays` says which arrays become what.
@@ -77,6 +78,7 @@ def import_replay_buffer(
         store_path: Folder to make; complete or not there.
         fps: Control rate in Hz, for a replay buffer without ``timestamp`` (s).
         image_size: Height and width to resize frames to, in pixels; None keeps theirs.
+        codec: How frames are kept, see `DemoStore.create`.
         console: Where to show progress: standard error by default.
 
     Raises:
@@ -90,18 +92,14 @@ def import_replay_buffer(
         record = Record.from_json(extra, len(ends))
         steps = {name: Feature(array.shape[1:], array.dtype.name) for name, array in arrays.items()}
         steps.pop(_TIMESTAMP, None)
-        if "arrays" in extra:
-            sources, attributes = sources_from_json(extra["arrays"]), record.attributes
-            _check_arrays(path, arrays, sources)
-        else:
-            sources = guess_sources(path, steps, _action_names(path, steps))
-            attributes = origin_attributes(sources, steps)
+        sources, attributes = choose_sources(path, extra, steps, lambda: _action_names(path, steps), {})
+        _check_arrays(path, arrays, sources)
         rate = _rate(path, _episodes_of(path, arrays.get(_TIMESTAMP), ends), record.fps or fps)
         attributes = attributes | {"fps": rate, "source": f"replay buffer {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}
         features = {key: source.feature for key, source in sources.items()}
         episodes = _read_episodes(path, arrays, ends, sources, record)
-        return write_store(store_path, features, attributes, episodes, len(ends), console)
+        return write_store(store_path, features, attributes, episodes, len(ends), codec, console)
 
 
 def export_replay_buffer(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:
@@ -127,9 +125,7 @@ def export_replay_buffer(store: DemoStore, path: str | Path, *, console: Console
         folder = unfinished.with_name(f"{unfinished.name}.folder")
         try:
             _write_folder(store, folder, console or Console(stderr=True))
-            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-                for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-                    archive.write(file, file.relative_to(folder).as_posix())
+            pack(folder, unfinished)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

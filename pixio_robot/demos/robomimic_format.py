@@ -23,13 +23,12 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from pixio_robot.demos.codecs import LOSSLESS
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.named_arrays import (
     Sources,
-    guess_sources,
+    choose_sources,
     join,
-    origin_attributes,
-    sources_from_json,
     sources_of_store,
     sources_to_json,
     split,
@@ -59,6 +58,7 @@ def import_robomimic(
     *,
     fps: int | None = None,
     image_size: int | None = None,
+    codec: str = LOSSLESS,
     console: Console | None = None,
 ) -> DemoStore:
     """Make a store of a robomimic file; `pixio_robot.demos.named_arrays` says which observations become what.
@@ -72,6 +72,7 @@ def import_robomimic(
         store_path: Folder to make; complete or not there.
         fps: Control rate in Hz, for a file whose ``env_args`` have no ``control_freq``.
         image_size: Height and width to resize frames to, in pixels; None keeps theirs.
+        codec: How frames are kept, see `DemoStore.create`.
         console: Where to show progress: standard error by default.
 
     Raises:
@@ -89,17 +90,14 @@ def import_robomimic(
             arrays = _arrays(demos[0])
             masks = _masks(file, demos)
         record = Record.from_json(extra, len(demos))
-        if "arrays" in extra:
-            sources, attributes = sources_from_json(extra["arrays"]), record.attributes
-        else:
-            sources = guess_sources(path, arrays, [_ACTIONS])
-            attributes = origin_attributes(sources, arrays) | {"env_args": env_args, "filter_keys": masks}
+        about_file = {"env_args": env_args, "filter_keys": masks}
+        sources, attributes = choose_sources(path, extra, arrays, lambda: [_ACTIONS], about_file)
         _check_alike(path, demos, sources)
         attributes = attributes | {"fps": _rate(path, env_args, fps), "source": f"robomimic {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}
         features = {key: source.feature for key, source in sources.items()}
         episodes = _read_episodes(path, demos, sources, record, _task(about, env_args, path))
-        return write_store(store_path, features, attributes, episodes, len(demos), console)
+        return write_store(store_path, features, attributes, episodes, len(demos), codec, console)
 
 
 def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:

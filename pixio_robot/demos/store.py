@@ -12,6 +12,7 @@ Layout, for T steps in E episodes, which readers of diffusion policy's replay bu
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,11 +24,14 @@ from filelock import FileLock, Timeout
 from pixio_robot.demos.arrays import (
     append_rows,
     check_files,
+    explains_damage,
     explains_full_disk,
     open_array,
     read_growing,
     read_rows,
 )
+from pixio_robot.demos.codecs import LOSSLESS, is_lossless, register_codecs_of
+from pixio_robot.demos.frame_reader import FrameReader
 from pixio_robot.demos.layout import (
     CHECKSUMS,
     ENDS,
@@ -41,12 +45,13 @@ from pixio_robot.demos.layout import (
     data_name,
     read_attributes,
 )
+from pixio_robot.demos.locations import Location, as_location, open_zarr
 from pixio_robot.demos.statistics import Statistics, compute_statistics
 from pixio_robot.errors import UserError
 
 
 class DemoStore:
-    """Demonstrations on disk.
+    """Demonstrations on disk, or, to read alone, in a zip file or at a URL.
 
     An episode exists once its end is written: whatever kills a recording process, a store that is opened
     afterwards has every finished episode bit for bit and goes on from there. Data beyond the last end are
@@ -56,43 +61,56 @@ class DemoStore:
     Use `create` or `open`. Pickles as its path: a copy in another process opens the store there.
     """
 
-    def __init__(self, path: Path, attributes: dict[str, Any]) -> None:
+    def __init__(self, path: Location, attributes: dict[str, Any]) -> None:
         self.path = path
         self._attributes = attributes
         self.features = {
             key: Feature(tuple(feature["shape"]), feature["dtype"]) for key, feature in attributes["features"].items()
         }
-        self._arrays = {key: open_array(path, data_name(key), "r") for key in self.features}
+        register_codecs_of(attributes, str(path))
+        self._open_arrays()
         self._meta = _read_meta(path)
         self._writable: dict[str, zarr.Array] | None = None
-        # Inside the folder of an array, where zarr lists no members and so complains of no foreign file.
-        self._lock = FileLock(path / ENDS / "writer.lock", timeout=0)
+        self._lock: FileLock | None = None
 
     @classmethod
-    def create(cls, path: str | Path, features: Mapping[str, Feature], attributes: Mapping[str, Any]) -> Self:
+    def create(
+        cls,
+        path: str | Path,
+        features: Mapping[str, Feature],
+        attributes: Mapping[str, Any],
+        codec: str = LOSSLESS,
+    ) -> Self:
         """Make an empty store.
 
         Args:
             path: Folder to make; its name ends in ``.zarr``.
             features: What a step holds, by LeRobot's feature names.
             attributes: What else is known of the demonstrations, as JSON values; ``fps`` (Hz) is needed.
+            codec: How frames are kept: ``lossless``; or, much smaller but not what the camera gave, ``jpeg`` or
+                ``jpegxl``, which the package imagecodecs reads and writes.
 
         Raises:
-            UserError: There is something at the path, or the disk is full.
+            UserError: There is something at the path, the codec is unknown or not installed, or the disk is full.
         """
         assert "fps" in attributes
-        create_layout(Path(path), features, attributes)
+        create_layout(Path(path), features, attributes, codec)
         return cls.open(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a store, to read it and to append to it.
+        """Open a store, to read it and, if it is a folder, to append to it.
+
+        Args:
+            path: A folder, a zip file of one (`pixio_robot.demos.store_format.export_store` makes it), or a URL that
+                fsspec opens, such as ``s3://bucket/demos.zarr``.
 
         Raises:
             UserError: There is no demonstration store, or a file that belongs to a finished episode is
-                missing or cut off. An episode cut off while it was recorded is no error: it is not there.
+                missing or cut off. An episode cut off while it was recorded is no error: it is not there. Or the
+                store needs a package that is not installed.
         """
-        path = Path(path)
+        path = as_location(path)
         store = cls(path, read_attributes(path))
         for key, array in store._arrays.items():
             if array.shape[0] < store.num_steps:
@@ -100,7 +118,7 @@ class DemoStore:
                     f"The demonstration store {path} is damaged: data/{key} has {array.shape[0]} steps of "
                     f"{store.num_steps}; restore it from a copy or record it again."
                 )
-            check_files(path, data_name(key), array, store.num_steps)
+            check_files(array, store.num_steps, lambda row, key=key: store.read(key, row, row + 1))
         return store
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -169,18 +187,33 @@ class DemoStore:
             UserError: They are damaged on disk.
         """
         assert 0 <= start <= stop <= self.num_steps
-        return read_rows(self.path, data_name(key), self._arrays[key], slice(start, stop))
+        array, frames = self._array(key)
+        if frames is None:
+            return read_rows(self.path, data_name(key), array, slice(start, stop))
+        return self.read_steps(key, np.arange(start, stop))
 
-    def read_steps(self, key: str, steps: np.ndarray) -> np.ndarray:
+    def read_steps(self, key: str, steps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return steps of one key in any order, with repeats, decoding each once.
+
+        Args:
+            key: One of `features`.
+            steps: Steps of the store.
+            out: Where to put them, (steps, ...); an array is made by default.
 
         Raises:
             UserError: They are damaged on disk.
         """
-        unique, position = np.unique(steps, return_inverse=True)
-        assert len(unique) == 0 or (unique[0] >= 0 and unique[-1] < self.num_steps)
-        rows = read_rows(self.path, data_name(key), self._arrays[key], unique)
-        return rows if len(unique) == len(steps) and (unique == steps).all() else rows[position]
+        assert len(steps) == 0 or (np.min(steps) >= 0 and np.max(steps) < self.num_steps)
+        array, frames = self._array(key)
+        feature = self.features[key]
+        values = np.empty((len(steps), *feature.shape), feature.dtype) if out is None else out
+        if frames is None:
+            unique, position = np.unique(steps, return_inverse=True)
+            values[...] = read_rows(self.path, data_name(key), array, unique)[position]
+        else:
+            with explains_damage(self.path, data_name(key)):
+                frames.read(np.asarray(steps), values)
+        return values
 
     def statistics(self, num_episodes: int | None = None) -> Statistics:
         """Return mean, std, min, max and count of each key in LeRobot's format, see `compute_statistics`."""
@@ -192,6 +225,9 @@ class DemoStore:
         digest.update(json.dumps(self._attributes["features"], sort_keys=True).encode())
         digest.update(self.episode_ends.tobytes())
         digest.update(self._meta[CHECKSUMS].tobytes())
+        codec = self._attributes.get("codec", "")
+        if not is_lossless(codec):
+            digest.update(codec.encode())  # the checksums are of what was recorded, not of what comes back
         return digest.hexdigest()
 
     def append_episode(
@@ -212,6 +248,7 @@ class DemoStore:
         n_steps = self._check_episode(episode)
         self.begin_writing()
         assert self._writable is not None
+        assert isinstance(self.path, Path)
         with explains_full_disk(self.path, f"{self.num_episodes} finished episodes are kept"):
             for key in self.features:
                 append_rows(self._writable[data_name(key)], self.num_steps, np.asarray(episode[key]))
@@ -231,10 +268,16 @@ class DemoStore:
         """Become the one process that appends, until `close`; `append_episode` does it where nobody did.
 
         Raises:
-            UserError: Another process is appending.
+            UserError: Another process is appending, or the store is no folder.
         """
         if self._writable is not None:
             return
+        if not isinstance(self.path, Path) or self.path.is_file():
+            raise UserError(
+                f"{self.path} can only be read: convert it to a .zarr folder with scripts/convert_demos.py to add episodes."
+            )
+        # Inside the folder of an array, where zarr lists no members and so complains of no foreign file.
+        self._lock = FileLock(self.path / ENDS / "writer.lock", timeout=0)
         try:
             self._lock.acquire()
         except Timeout:
@@ -246,12 +289,26 @@ class DemoStore:
         for unfinished_file in self.path.rglob("*.partial"):  # zarr's temporary files, from a killed process
             unfinished_file.unlink()
         names = [data_name(key) for key in self.features] + list(META_DTYPES)
-        self._writable = {name: open_array(self.path, name, "r+") for name in names}
+        source = open_zarr(self.path, read_only=False)
+        self._writable = {name: open_array(source, self.path, name, "r+") for name in names}
 
     def close(self) -> None:
         """Let other processes append; reading goes on."""
         self._writable = None
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _open_arrays(self) -> None:
+        source = open_zarr(self.path)
+        self._arrays = {key: open_array(source, self.path, data_name(key), "r") for key in self.features}
+        self._readers = {key: FrameReader.of(self.path, data_name(key), array) for key, array in self._arrays.items()}
+        self._process = os.getpid()
+
+    def _array(self, key: str) -> tuple[zarr.Array, FrameReader | None]:
+        if os.getpid() != self._process:  # forked: open zip files and connections are still the parent's
+            self._open_arrays()
+        return self._arrays[key], self._readers[key]
 
     def _check_episode(self, episode: Mapping[str, np.ndarray]) -> int:
         if set(episode) != set(self.features):
@@ -280,13 +337,14 @@ class DemoStore:
         return tasks.index(task)
 
 
-def _reopen(cls: type[DemoStore], path: Path) -> DemoStore:
+def _reopen(cls: type[DemoStore], path: Location) -> DemoStore:
     return cls(path, read_attributes(path))  # `open` without its check of every file
 
 
-def _read_meta(path: Path) -> dict[str, np.ndarray]:
+def _read_meta(path: Location) -> dict[str, np.ndarray]:
     """Read what is known of each finished episode."""
-    meta = {name: read_growing(path, name, open_array(path, name, "r")) for name in META_DTYPES}
+    source = open_zarr(path)
+    meta = {name: read_growing(path, name, open_array(source, path, name, "r")) for name in META_DTYPES}
     ends = meta[ENDS]
     # Of an episode cut off while its end was written, the row reads as 0.
     n_episodes = len(ends) - 1 if len(ends) and ends[-1] == 0 else len(ends)

@@ -1,8 +1,7 @@
 """What all converters share: results that are complete or not there, and what a format has no place for."""
 
 import contextlib
-import os
-import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.store import DemoStore
+from pixio_robot.demos.unfinished import finished_at
 from pixio_robot.errors import UserError
 from pixio_robot.progress import progress_bar
 
@@ -76,19 +76,9 @@ def made_whole(path: Path) -> Iterator[Path]:
     Raises:
         UserError: There is something at `path`, or the disk is full.
     """
-    if path.exists():
-        raise UserError(f"Cannot write {path}: it exists; choose another path or delete it.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with explains_full_disk(path, "nothing was written there, and the source is as it was"):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield unfinished
-            os.replace(unfinished, path)
-        finally:
-            if unfinished.is_dir():
-                shutil.rmtree(unfinished, ignore_errors=True)
-            else:
-                unfinished.unlink(missing_ok=True)
+    kept = "nothing was written there, and the source is as it was"
+    with explains_full_disk(path, kept), finished_at(path) as unfinished:
+        yield unfinished
 
 
 @contextlib.contextmanager
@@ -103,6 +93,13 @@ def explains_unreadable(path: Path, part: str) -> Iterator[None]:
         raise UserError(
             f"{path} is damaged or incomplete: {part} cannot be read ({reason}); get it anew from where it came from."
         ) from error
+
+
+def pack(folder: Path, file: Path) -> None:
+    """Write a folder as a zip file; the files in it are compressed already, and are read from anywhere in their middle."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for member in sorted(member for member in folder.rglob("*") if member.is_file()):
+            archive.write(member, member.relative_to(folder).as_posix())
 
 
 def check_not_empty(store: DemoStore) -> None:
@@ -121,16 +118,17 @@ def write_store(
     attributes: Mapping[str, Any],
     episodes: Iterable[Episode],
     n_episodes: int,
+    codec: str,
     console: Console | None,
 ) -> DemoStore:
     """Make a store of episodes, with one of them in memory at a time.
 
     Raises:
-        UserError: There is something at the path, an episode cannot be read, or the disk is full. Then nothing is
-            left there.
+        UserError: There is something at the path, an episode cannot be read, the codec is unknown or not installed, or
+            the disk is full. Then nothing is left there.
     """
     with made_whole(path) as unfinished:
-        store = DemoStore.create(unfinished, features, attributes)
+        store = DemoStore.create(unfinished, features, attributes, codec)
         with (
             contextlib.closing(store),
             progress_bar("episodes", n_episodes, console or Console(stderr=True)) as advance,

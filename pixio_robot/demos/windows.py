@@ -2,6 +2,7 @@
 
 # B items, O observation steps, A action steps.
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,13 +72,26 @@ class WindowDataset(torch.utils.data.Dataset):
         """Pickle without the data."""
         return type(self), (self.store, self.action_horizon, self.n_obs_steps, self.image_keys, self.first_action)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Return one item."""
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return one item, or a batch of several, which a data loader then need not collate.
+
+        The fastest loader is ``DataLoader(dataset, batch_size=None, sampler=BatchSampler(…))``: its workers decode frames
+        straight into the memory that they share with the training process.
+        """
+        if isinstance(index, Sequence):
+            return self.batch(np.asarray(index, np.int64))
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        """Return several items, reading their frames at once; torch's data loader calls this."""
-        steps_B = np.asarray(indices, np.int64)
+        """Return several items, reading their frames at once; torch's data loader calls this to collate them."""
+        batch = self._batch(np.asarray(indices, np.int64), is_shared=False)
+        return [{key: values[i] for key, values in batch.items()} for i in range(len(indices))]
+
+    def batch(self, steps_B: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the items of steps with an axis B in front, without the copy that collating them costs."""
+        return self._batch(steps_B, is_shared=torch.utils.data.get_worker_info() is not None)
+
+    def _batch(self, steps_B: np.ndarray, is_shared: bool) -> dict[str, torch.Tensor]:
         if len(steps_B) and not (steps_B.min() >= 0 and steps_B.max() < len(self)):
             raise IndexError(f"steps {steps_B.min()} to {steps_B.max()} of a dataset with {len(self)}")
         observed_BO = self.observed_steps(steps_B)
@@ -86,17 +100,19 @@ class WindowDataset(torch.utils.data.Dataset):
         padded_BA = (acted_BA < starts_B[:, None]) | (acted_BA >= ends_B[:, None])
         acted_BA = acted_BA.clip(starts_B[:, None], ends_B[:, None] - 1)
 
-        batch = {
+        arrays = {
             key: values[acted_BA if key == _ACTION else self._observed(observed_BO)]
             for key, values in self._low_dim.items()
         }
+        batch = {key: torch.from_numpy(values) for key, values in arrays.items()}
         for key in self.image_keys:
-            frames = self.store.read_steps(key, observed_BO.ravel())
-            batch[key] = frames.reshape(*self._observed(observed_BO).shape, *frames.shape[1:])
-        batch["action_is_pad"] = padded_BA
-        batch["index"] = steps_B
-        tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
-        return [{key: values[i] for key, values in tensors.items()} for i in range(len(steps_B))]
+            shape = (observed_BO.size, *self.store.features[key].shape)
+            frames = _shared_bytes(shape) if is_shared else torch.empty(shape, dtype=torch.uint8)
+            self.store.read_steps(key, observed_BO.ravel(), out=frames.numpy())
+            batch[key] = frames.view(*self._observed(observed_BO).shape, *shape[1:])
+        batch["action_is_pad"] = torch.from_numpy(padded_BA)
+        batch["index"] = torch.from_numpy(steps_B)
+        return batch
 
     def observed_steps(self, steps_B: np.ndarray) -> np.ndarray:
         """Return the store's steps that items observe, (B, O), oldest first."""
@@ -109,3 +125,10 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def _observed(self, observed_BO: np.ndarray) -> np.ndarray:
         return observed_BO[:, 0] if self.n_obs_steps == 1 else observed_BO
+
+
+def _shared_bytes(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return an empty uint8 tensor in memory that worker and training process share, as torch's own collating does."""
+    empty = torch.empty(0, dtype=torch.uint8)
+    storage = empty._typed_storage()._new_shared(math.prod(shape), device="cpu")
+    return empty.new(storage).resize_(shape)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import default_collate
 
-from pixio_robot.demos import DemoStore, WindowDataset
+from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
 from pixio_robot.encoders import frames_to_images
 from pixio_robot.errors import UserError
 from pixio_robot.training.feature_cache import FeatureCache
@@ -30,6 +29,7 @@ class TrainingBatches:
         n_obs_steps: int = 1,
         first_action: int = 0,
         drop_n_last_frames: int = 0,
+        sampling: Sampling | None = None,
     ) -> None:
         """Prepare the windows of a store.
 
@@ -44,9 +44,10 @@ class TrainingBatches:
             n_obs_steps: Number O of observation steps.
             first_action: Step of the first action, relative to the last observation.
             drop_n_last_frames: Steps at the end of each episode at which no window starts.
+            sampling: How often windows are drawn: each once an epoch by default.
 
         Raises:
-            UserError: The horizon is longer than every episode, or no window is left.
+            UserError: The horizon is longer than every episode, no window is left, or `sampling` does not fit.
         """
         self._windows = WindowDataset(
             store,
@@ -56,8 +57,9 @@ class TrainingBatches:
             first_action=first_action,
         )
         self._image_keys = tuple(image_keys)
-        self._starts = _window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
-        self._batch_size = min(batch_size, len(self._starts))
+        starts = _window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
+        self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling or Sampling()))
+        self._batch_size = min(batch_size, len(starts))
         self._seed = seed
         self._cache = cache
         self._epoch = -1
@@ -69,13 +71,13 @@ class TrainingBatches:
         Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`. Of several
         observation steps, states and cameras have an axis O after B.
         """
-        per_epoch = len(self._starts) // self._batch_size
+        per_epoch = len(self._sampler) // self._batch_size
         epoch, position = divmod(step, per_epoch)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._starts)
+            self._order = self._sampler.order(epoch)
             self._epoch = epoch
         steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
-        batch: dict[str, Tensor] = default_collate(self._windows.__getitems__(steps.tolist()))
+        batch = self._windows.batch(steps)
         for key in self._image_keys:
             if self._cache is None:
                 frames = batch[key]

@@ -1,7 +1,8 @@
 """What a run of train_policy can be told, apart from encoder, policy and environment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pixio_robot.demos import Sampling
 from pixio_robot.errors import UserError, nearest_name
 
 
@@ -63,6 +64,17 @@ class DemosConfig:
     """LeRobot: folder of the dataset."""
     repo_id: str | None = None
     """LeRobot: `<user>/<name>` of a dataset that LeRobot recorded or the hub has; see `lerobot_hub.dataset_folder`."""
+    sample_by: str = "step"
+    """What has equal shares of the training windows: `step`, `episode` or `task`."""
+    task_weights: dict[str, float] = field(default_factory=dict)
+    """How much more often tasks are seen, by their words; others have 1, and 0 leaves a task out."""
+    episode_weights: dict[int, float] = field(default_factory=dict)
+    """How much more often episodes are seen, by their numbers; others have 1."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How often windows are drawn."""
+        return Sampling(self.sample_by, self.task_weights, self.episode_weights)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
     demos_root = output_root / "demos"
     if demos.source == "store":
         assert demos.path is not None
-        return DemoStore.open(Path(demos.path))
+        return DemoStore.open(demos.path)
     if demos.source == "lerobot":
         from pixio_robot.demos.lerobot_hub import dataset_folder
 

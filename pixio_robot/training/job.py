@@ -163,7 +163,8 @@ def _run(
         with log.phase("features", "Encoder features"), main_first(accelerator):
             cache = encoder_features(store, encoder, image_keys, output_root, job.trainer.augmented_copies, console)
     information = {
-        "env": describe_env(env_config) if simulated else store.attributes.get("env", {}),
+        # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
+        "env": store.attributes.get("env") or (describe_env(env_config) if simulated else {}),
         "versions": versions,
         "demonstrations": str(store.path),
         "demonstration_seeds": [int(seed) for seed in store.episode_seeds if seed >= 0],
@@ -184,6 +185,7 @@ def _run(
                 n_obs_steps=policy_config.n_obs_steps,
                 first_action=policy_config.action_delta_indices[0],
                 drop_n_last_frames=getattr(policy_config, "drop_n_last_frames", 0),
+                sampling=job.demos.sampling,
             ),
             job.trainer,
             run_dir,

@@ -106,6 +106,19 @@ def test_data_loader_workers(make_store, start, n_workers):
     assert seen == len(dataset)
 
 
+def test_workers_give_whole_batches(make_store):
+    dataset = WindowDataset(make_store(N_EPISODES), 4, 2)
+    steps = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    batches = torch.utils.data.BatchSampler(steps, 8, drop_last=False)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=None, sampler=batches, num_workers=2)
+    loaded = list(loader)
+    assert all(batch["observation.images.front"].is_shared() for batch in loaded)
+    assert torch.cat([batch["index"] for batch in loaded]).tolist() == steps
+    for batch in loaded:
+        for row, index in enumerate(batch["index"].tolist()):
+            assert_same({key: values[row] for key, values in batch.items()}, expected_item(index, 4, 2))
+
+
 def test_pickles_without_data(make_store):
     dataset = WindowDataset(make_store(N_EPISODES), 4, 2)
     assert len(pickle.dumps(dataset)) < 1000
