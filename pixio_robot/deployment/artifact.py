@@ -43,7 +43,7 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
 
         return load_onnx(path, device)
     metadata = read_metadata(path)
-    if torch.device(device).type not in metadata["devices"]:
+    if device.partition(":")[0] not in metadata["devices"]:
         raise UserError(
             f"{path} ({metadata['precision']}) runs on {' and '.join(metadata['devices'])}, not on {device}: export it "
             f"with another precision, or choose another device."

@@ -74,7 +74,7 @@ def export_encoder(
     """
     options = options or ExportOptions()
     encoder = VisionEncoder(config).eval()
-    devices = _check_options(options, encoder)
+    devices = _check_options(options, encoder, path)
     camera = "observation.images.camera"
     height, width = (int(side) for side in frames_NHWC.shape[1:3])
     metadata = {
@@ -131,7 +131,7 @@ def export_opened(
 ) -> ExportedArtifact:
     """Export a policy that `open_policy` gives; see `export_policy`. Its encoder takes on the precision for good."""
     encoder: Any = opened.policy.encoder
-    devices = _check_options(options, encoder)
+    devices = _check_options(options, encoder, path)
     cameras = list(opened.image_sizes)
     observed = _fitting(observations, opened.image_sizes, opened.observation_steps)
     if opened.noise_shape is not None:
@@ -209,7 +209,7 @@ def _export(
     return ExportedArtifact(path, sealed, difference, len(expected))
 
 
-def _check_options(options: ExportOptions, encoder: VisionEncoder) -> list[str]:
+def _check_options(options: ExportOptions, encoder: VisionEncoder, path: Path) -> list[str]:
     if options.form not in FORMS:
         raise UserError(f"Unknown format {options.form!r}. {nearest_name(options.form, FORMS)}")
     if options.precision not in FORMS[options.form].precisions:
@@ -217,6 +217,8 @@ def _check_options(options: ExportOptions, encoder: VisionEncoder) -> list[str]:
             f"A file of format {options.form} holds {' or '.join(FORMS[options.form].precisions)}, not "
             f"{options.precision}: choose one of these, or format=torchscript."
         )
+    if (options.form == "onnx") != (path.suffix == ".onnx"):  # by which readers tell them from the other forms
+        raise UserError(f"{path} does not fit format={options.form}: files of onnx, and only these, end in .onnx.")
     return check_precision(options.precision, encoder)
 
 

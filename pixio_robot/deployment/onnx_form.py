@@ -81,7 +81,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequen
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
-            program, dynamo=True, input_names=list(inputs), output_names=["output"], verbose=False
+            program, dynamo=True, optimize=False, input_names=list(inputs), output_names=["output"], verbose=False
         )
     assert converted is not None
     model = converted.model_proto
