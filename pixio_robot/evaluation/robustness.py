@@ -164,7 +164,8 @@ def save_picture(conditions: Sequence[Condition], file: Path) -> None:
     axes.axhline(rates[0], color="0.6", linewidth=1, linestyle="--", zorder=0)
     for place, row in enumerate(conditions):
         count = f"{row.record.n_successes}/{row.record.n_episodes}"
-        axes.text(place, 0.02, count, ha="center", va="bottom", fontsize=8, color="white")
+        colour = "white" if rates[place] > 0.1 else "black"  # beside a bar as low as the text
+        axes.text(place, 0.02, count, ha="center", va="bottom", fontsize=8, color=colour)
     axes.set_xticks(range(len(conditions)), [_label(row.perturbation).replace(" ", "\n") for row in conditions])
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("success rate")
