@@ -207,8 +207,9 @@ def _sample_with_ddim(policy: PreTrainedPolicy, sampling_steps: int | None) -> N
     steps = model.num_inference_steps if sampling_steps is None else sampling_steps
     if not 1 <= steps <= most:
         raise UserError(f"sampling_steps={steps} must lie between 1 and {most}, the noise levels of its training.")
-    model.noise_scheduler = _FixedDDIM.from_config(model.noise_scheduler.config)
-    model.noise_scheduler.set_timesteps(steps)
+    scheduler: Any = _FixedDDIM.from_config(model.noise_scheduler.config)
+    scheduler.set_timesteps(steps)
+    model.noise_scheduler = scheduler
     model.num_inference_steps = steps
     # The model's own copy of the config: what the policy executes of a chunk stays as it is.
     model.config.n_action_steps = model.config.horizon - model.config.n_obs_steps + 1
@@ -217,7 +218,7 @@ def _sample_with_ddim(policy: PreTrainedPolicy, sampling_steps: int | None) -> N
 class _FixedDDIM(DDIMScheduler):
     """DDIM whose noise levels are plain numbers before it runs, since torch.export cannot look into tensors."""
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:  # noqa: ANN401 (as diffusers has it)
         if num_inference_steps != self.num_inference_steps:
             super().set_timesteps(num_inference_steps, device)
             self.timesteps: Any = self.timesteps.tolist()
