@@ -79,7 +79,7 @@ def evaluate_under_perturbations(
 
     Args:
         checkpoint: A `pretrained_model` folder.
-        configs: Environments by perturbation, as `perturbed_configs` gives them.
+        configs: Environments by perturbation, as `perturbed_configs` gives them; or the one to measure, as `NOMINAL`.
         seeds: One episode each, in every condition.
         run_dir: Gets every record as soon as it is complete: `evaluation/evaluation.json` for the nominal task,
             `perturbations/<name>.json` for the others; and the videos of the nominal task.
@@ -93,7 +93,8 @@ def evaluate_under_perturbations(
     console = console or Console()
     conditions: list[Condition] = []
     for name, env_config in configs.items():
-        console.rule(_label(name), align="left", style="dim")
+        if len(configs) > 1:
+            console.rule(_label(name), align="left", style="dim")
         is_nominal = name == NOMINAL
         record = evaluate_policy(
             checkpoint,
