@@ -23,20 +23,31 @@ if TYPE_CHECKING:
 KEPT_SHARE = 0.1  # of a mesh's faces; a 128 px camera cannot tell by the silhouette
 MIN_FACES = 250  # small parts keep what makes them look round
 
+# Of some meshes most faces touch without sharing corners, so that collapsing edges would tear them apart: their vertices are
+# first merged on a grid.
+_MOST_BORDERS = 0.1  # of all edges
+_WELDING_CELL = 0.01  # of the mesh's extent
+
 _FACE_TABLES = ("mesh_face", "mesh_facenormal", "mesh_facetexcoord")
 _CACHE_FORMAT = 1  # raise it when the same mesh should come out differently
 
 
 def decimate_visual_meshes(model: "mujoco.MjModel") -> None:
-    """Reduce every mesh that is only looked at to a tenth of its faces.
+    """Reduce every mesh that is only looked at, see `decimate`: nothing that is simulated changes."""
+    decimate(model, np.flatnonzero(_only_looked_at(model)))
+
+
+def decimate(model: "mujoco.MjModel", meshes: np.ndarray) -> None:
+    """Reduce meshes to a tenth of their faces.
 
     Call it before a GL context is made for the model, which is what reads the faces. The new faces are kept in the
     user's cache folder.
 
     Args:
         model: The compiled model, whose tables of faces are changed; running it again reduces nothing further.
+        meshes: Ids of the meshes.
     """
-    for mesh in np.flatnonzero(_only_looked_at(model)):
+    for mesh in meshes:
         start, n_faces = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
         # What the compiler made room for: a mesh that was reduced before has fewer faces than that.
         room = (model.mesh_faceadr[mesh + 1] if mesh + 1 < model.nmesh else model.nmeshface) - start
@@ -153,26 +164,49 @@ def _fewer_faces(
     from scipy.spatial import KDTree
 
     # Exporters give each face vertices of its own; collapsing needs to know which are one.
-    places = vertices_V3[corners_F3T[..., 0]].reshape(-1, 3)
+    vertex_of_corner = corners_F3T[..., 0].ravel()
+    keys = vertices_V3[vertex_of_corner]
     if len(texcoords):
-        places = np.concatenate([places, texcoords[corners_F3T[..., 2]].reshape(-1, 2)], axis=1)
-    places, place_of_corner = np.unique(places, axis=0, return_inverse=True)
-    places_W3, faces_F3 = places[:, :3], place_of_corner.reshape(-1, 3)
-    simplified = fast_simplification.simplify(
-        places_W3.astype(np.float64),
-        faces_F3.astype(np.int32),
+        keys = np.concatenate([keys, texcoords[corners_F3T[..., 2].ravel()]], axis=1)
+    faces_F3, vertex_W = _welded(keys, vertex_of_corner)
+    is_open = _share_of_borders(faces_F3) > _MOST_BORDERS
+    if is_open and not len(texcoords):
+        cells = np.floor(vertices_V3[vertex_of_corner] / (_WELDING_CELL * np.ptp(vertices_V3, axis=0).max()))
+        faces_F3, vertex_W = _welded(cells, vertex_of_corner)
+    places_W3 = vertices_V3[vertex_W].astype(np.float64)
+    points, faces_K3 = fast_simplification.simplify(
+        places_W3,
+        _proper(faces_F3).astype(np.int32),
         target_count=target,
-        preserve_border=len(texcoords) > 0,  # or seams of the texture would open
-    )
-    points, faces_K3 = simplified[:2]
+        preserve_border=is_open or len(texcoords) > 0,  # collapses along a border are not held to its shape
+    )[:2]
     used = np.unique(faces_K3)
     nearest = np.zeros(len(points), int)
     nearest[used] = KDTree(places_W3).query(points[used])[1]
-    faces_K3 = nearest[faces_K3]
-    a, b, c = faces_K3.T
-    faces_K3 = faces_K3[(a != b) & (b != c) & (a != c)]
+    faces_K3 = _proper(nearest[faces_K3])
     chosen = _best_corners(places_W3, faces_F3, faces_K3, normals[corners_F3T[..., 1]].reshape(-1, 3))
-    return corners_F3T.reshape(-1, corners_F3T.shape[-1])[chosen]
+    kept_K3T = corners_F3T.reshape(-1, corners_F3T.shape[-1])[chosen]
+    kept_K3T[..., 0] = vertex_W[faces_K3]
+    return kept_K3T
+
+
+def _welded(keys: np.ndarray, vertex_of_corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make corners of the same key one place: return the faces' places (F, 3) and a vertex of each place (W,)."""
+    _, first, place_of_corner = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return place_of_corner.reshape(-1, 3), vertex_of_corner[first]
+
+
+def _proper(faces_F3: np.ndarray) -> np.ndarray:
+    """Leave out faces without area."""
+    a, b, c = faces_F3.T
+    return faces_F3[(a != b) & (b != c) & (a != c)]
+
+
+def _share_of_borders(faces_F3: np.ndarray) -> float:
+    """Return how many of a mesh's edges belong to one face alone."""
+    faces_F3 = _proper(faces_F3)
+    edges = np.sort(np.concatenate([faces_F3[:, [0, 1]], faces_F3[:, [1, 2]], faces_F3[:, [2, 0]]]), axis=1)
+    return float((np.unique(edges, axis=0, return_counts=True)[1] == 1).mean())
 
 
 def _best_corners(

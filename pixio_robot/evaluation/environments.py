@@ -1,15 +1,23 @@
 """From a plain description of an environment to LeRobot's `EnvConfig`, and back."""
 
 import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import draccus
 from lerobot.envs import EnvConfig
 from lerobot.envs.factory import make_env_config
-from lerobot.utils.import_utils import register_third_party_plugins
 
 from pixio_robot.errors import UserError, nearest_name
+
+logger = logging.getLogger(__name__)
+
+# LeRobot finds a plugin with environments by this beginning of its distribution's name.
+_PLUGIN_PREFIX = "lerobot_env_"
 
 # What an environment config derives from its other fields; it is computed again, never described.
 _DERIVED_FIELDS = ("features", "features_map")
@@ -26,7 +34,7 @@ def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
         UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the
             environment.
     """
-    register_third_party_plugins()
+    _register_environments()
     fields = dict(description)
     if "type" not in fields:
         raise UserError("The environment has no 'type': name one, for example 'pixio_robosuite'.")
@@ -42,6 +50,21 @@ def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
         return make_env_config(env_type, **fields)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+@functools.cache
+def _register_environments() -> None:
+    """Import LeRobot's plugins as its `register_third_party_plugins` does, but only those with environments.
+
+    Those with policies take seconds to load, and collecting demonstrations needs none.
+    """
+    names = {distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions()}
+    for name in sorted(names):
+        if name.startswith(_PLUGIN_PREFIX):
+            try:
+                importlib.import_module(name)
+            except Exception:  # somebody else's plugin; LeRobot goes on without it, too
+                logger.exception("The environment plugin %s cannot be imported.", name)
 
 
 def describe_env(env_config: EnvConfig) -> dict[str, Any]:

@@ -30,28 +30,31 @@ def envs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Robosui
 
 
 def play(env: RobosuiteEnv) -> tuple[np.ndarray, np.ndarray]:
-    """Return everything that MuJoCo integrates, (steps, numbers), and the frames, (steps, cameras, H, W, 3)."""
+    """Return everything that MuJoCo integrates, (steps, numbers), and some frames, (frames, cameras, H, W, 3)."""
     env.reset(seed=5)
     reach = np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.3, -1.0], np.float32)  # down to the table, and into contact with it
     states, frames = [], []
     size = mujoco.mj_stateSize(env.model, mujoco.mjtState.mjSTATE_INTEGRATION)
-    for _ in range(15):
+    for step in range(40):
+        env.render_observations = step % 10 == 9
         observation, *_ = env.step(reach)
         state = np.zeros(size)
         mujoco.mj_getState(env.model, env.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         states.append(np.concatenate([state, env.data.qfrc_constraint, [env.data.ncon]]))
-        frames.append(np.stack(list(observation["pixels"].values())))
+        if env.render_observations:
+            frames.append(np.stack(list(observation["pixels"].values())))
+    env.render_observations = True
     return np.stack(states), np.stack(frames)
 
 
 def test_profiles_share_physics_and_differ_in_looks(envs: dict[str, RobosuiteEnv]) -> None:
     states, frames = zip(*(play(env) for env in envs.values()), strict=True)
-    assert states[0][:, -1].max() > 4, "nothing was touched: too easy a test"
+    assert len(set(states[0][:, -1])) > 1, "contacts never changed: too easy a test"
     for other in states[1:]:
         np.testing.assert_array_equal(states[0], other)
     standard, fast, lite = (array.astype(float) for array in frames)
     assert np.abs(standard - fast).mean() < 25  # the same scene none the less
-    assert 0 < np.abs(fast - lite).mean() < 2
+    assert 0 < np.abs(fast - lite).mean() < 3
 
 
 def test_lite_draws_a_tenth_of_the_faces_in_the_same_places(envs: dict[str, RobosuiteEnv]) -> None:

@@ -1,8 +1,11 @@
 """The main job on the toy environment: evaluated during training, measured on other seeds, shown in the report."""
 
 import dataclasses
+import json
 from pathlib import Path
 
+import pytest
+import zarr
 from pytest import raises
 from rich.console import Console
 from toy_job import make_demonstrations, toy_job
@@ -12,10 +15,18 @@ from pixio_robot.errors import UserError
 from pixio_robot.training import run_policy_job
 
 
-def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(tmp_path: Path) -> None:
-    job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
+def test_the_best_checkpoint_of_a_run_is_measured_on_other_seeds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_demonstrations(tmp_path / "demos.zarr").path
+    env = {"type": "pixio_toy", "render_profile": "glossy"}  # not how the environment of the evaluation is drawn
+    zarr.open_group(store, mode="r+").update_attributes({"env": env})
+    job = toy_job(store, tmp_path)
     record = run_policy_job(job, console=Console(quiet=True))
     assert record is not None
+    assert record.render_profile == "plain"
+    assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == env
+    assert "render profile glossy then, plain now" in caplog.text
     (run_dir,) = (tmp_path / "train_policy").iterdir()
     job.save(tmp_path / "given.yaml")
     assert (run_dir / "config.yaml").read_text() == (tmp_path / "given.yaml").read_text()
