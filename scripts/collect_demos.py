@@ -25,11 +25,13 @@ def main(cfg: DictConfig) -> None:
     expert, n_episodes, first_seed = fields["expert"], fields["episodes"], fields["first_seed"]
     store_path = fields["output"] or store_path_for(env_config, Path(fields["output_root"], "demos"), expert)
     if expert == "scripted":
-        collect(env_config, store_path, n_episodes, first_seed=first_seed, workers=fields["workers"])
+        collect(
+            env_config, store_path, n_episodes, first_seed=first_seed, workers=fields["workers"], codec=fields["codec"]
+        )
     else:
         from pixio_robot.demos.teleoperation import record_by_hand
 
-        record_by_hand(env_config, store_path, n_episodes, expert, first_seed=first_seed)
+        record_by_hand(env_config, store_path, n_episodes, expert, first_seed=first_seed, codec=fields["codec"])
 
 
 if __name__ == "__main__":

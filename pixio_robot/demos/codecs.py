@@ -35,6 +35,15 @@ def is_lossless(codec: str) -> bool:
     return codec not in (CODECS[JPEG], CODECS[JPEG_XL])
 
 
+def check_codec(codec: str) -> None:
+    """Look, before there is anything to write, whether frames can be kept so.
+
+    Raises:
+        UserError: The codec is unknown or not installed.
+    """
+    frame_codecs(codec, 3)
+
+
 def frame_codecs(codec: str, channels: int) -> dict[str, Any]:
     """Return what `zarr.Group.create_array` takes for frames of so many channels.
 

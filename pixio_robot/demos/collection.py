@@ -11,6 +11,7 @@ from typing import Any
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
+from pixio_robot.demos.codecs import LOSSLESS, check_codec
 from pixio_robot.demos.layout import Feature
 from pixio_robot.demos.recording import Demonstration, ExpertEnvConfig, record_demonstration
 from pixio_robot.demos.store import DemoStore
@@ -45,6 +46,7 @@ def collect(
     *,
     first_seed: int = 0,
     workers: int | None = None,
+    codec: str = LOSSLESS,
     console: Console | None = None,
 ) -> DemoStore:
     """Bring a store to a number of successful demonstrations, reusing those that it has.
@@ -60,6 +62,7 @@ def collect(
         n_episodes: Number of demonstrations wanted.
         first_seed: The first seed to try.
         workers: Number of processes: all available cores by default.
+        codec: How a new store keeps frames, see `DemoStore.create`.
         console: Where to show messages and progress: standard error by default.
 
     Returns:
@@ -68,9 +71,10 @@ def collect(
     Raises:
         UserError: The environment has no expert, cannot run, or crashes twice on a seed; the expert does not
             solve the task; the store has demonstrations of another environment or first seed, is damaged or
-            in use; or the disk is full. Finished episodes are kept.
+            in use; the codec is unknown or not installed; or the disk is full. Finished episodes are kept.
     """
     console = console or Console(stderr=True)
+    check_codec(codec)
     if not hasattr(env_config, "make_expert"):
         raise UserError(
             f"The environment {env_config.type!r} has no scripted expert: choose one that has, such as "
@@ -103,7 +107,7 @@ def collect(
             for demonstration in demonstrations:
                 n_tried += 1
                 if demonstration.success:
-                    store = store or DemoStore.create(store_path, features_of(demonstration), attributes)
+                    store = store or DemoStore.create(store_path, features_of(demonstration), attributes, codec)
                     append_demonstration(store, demonstration)
                     advance()
     except KeyboardInterrupt:

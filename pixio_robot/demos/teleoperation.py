@@ -9,6 +9,7 @@ import numpy as np
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
+from pixio_robot.demos.codecs import LOSSLESS, check_codec
 from pixio_robot.demos.collection import append_demonstration, features_of, open_matching
 from pixio_robot.demos.devices import DEVICES, KEYS_IN_WORDS, Device, open_device
 from pixio_robot.demos.operator_window import OperatorWindow
@@ -35,6 +36,7 @@ def record_by_hand(
     device_name: str,
     *,
     first_seed: int = 0,
+    codec: str = LOSSLESS,
     console: Console | None = None,
 ) -> DemoStore | None:
     """Bring a store to a number of demonstrations made by hand.
@@ -51,6 +53,7 @@ def record_by_hand(
         n_episodes: Number of demonstrations wanted, those in the store included.
         device_name: One of `devices.DEVICES`.
         first_seed: The first seed to try.
+        codec: How a new store keeps frames, see `DemoStore.create`.
         console: Where to show messages: standard error by default.
 
     Returns:
@@ -63,6 +66,7 @@ def record_by_hand(
     console = console or Console(stderr=True)
     if device_name not in DEVICES:
         raise UserError(f"Unknown expert {device_name!r}. {nearest_name(device_name, ['scripted', *DEVICES])}")
+    check_codec(codec)
     attributes = {
         "fps": env_config.fps,
         "env": describe_env(env_config),
@@ -84,7 +88,7 @@ def record_by_hand(
         while (n_kept := store.num_episodes if store is not None else 0) < n_episodes:
             demonstration = operator.demonstrate(seed, f"episode {n_kept + 1} of {n_episodes}")
             if demonstration is not None:
-                store = store or DemoStore.create(store_path, features_of(demonstration), attributes)
+                store = store or DemoStore.create(store_path, features_of(demonstration), attributes, codec)
                 append_demonstration(store, demonstration)
             seed += 1
     except _Stopped:
