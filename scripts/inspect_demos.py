@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.demos.inspection_report import run_inspection
 
     run_inspection(
-        Path(cfg.path),
+        cfg.path,
         Path(cfg.output) if cfg.output is not None else None,
         episode=cfg.episode,
         video=cfg.video,

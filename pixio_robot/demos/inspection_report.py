@@ -13,6 +13,7 @@ from rich.text import Text
 from pixio_robot.demos.arrays import explains_full_disk
 from pixio_robot.demos.findings import DAMAGED, IDLE, KINDS, Finding
 from pixio_robot.demos.inspection import Inspection, inspect_store, open_damaged
+from pixio_robot.demos.locations import Location
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import write_json
@@ -25,7 +26,7 @@ _MAX_SENTENCES = 10
 
 
 def run_inspection(
-    path: Path,
+    path: str | Path,
     output: Path | None,
     *,
     episode: int = 0,
@@ -35,7 +36,7 @@ def run_inspection(
     """Look through a store, print what is in it, and write the same with pictures into a folder.
 
     Args:
-        path: A demonstration store; parts of its data may be damaged.
+        path: A demonstration store: folder, zip file or URL; parts of its data may be damaged.
         output: Folder for `inspection.json`, `lengths.png`, `histograms.png`, `strip.png` and the video;
             `outputs/inspections/<name of the store>` by default.
         episode: The episode of strip and video.
@@ -49,7 +50,7 @@ def run_inspection(
     if store.num_episodes == 0:
         raise UserError(f"{path} has no finished episode: record some first.")
     _check_episode(store, episode)
-    output = output or Path("outputs/inspections") / path.resolve().name.removesuffix(".zarr")
+    output = output or Path("outputs/inspections") / _name_of(store.path)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,6 +63,11 @@ def run_inspection(
         files = write_inspection(store, inspection, output, episode, video=video)
     console.print(f"{output}: {', '.join(file.name for file in files)}", highlight=False, markup=False, soft_wrap=True)
     return inspection
+
+
+def _name_of(location: Location) -> str:
+    name = location.rstrip("/").rpartition("/")[2] if isinstance(location, str) else location.resolve().name
+    return name.removesuffix(".zip").removesuffix(".zarr").removesuffix(".demos")
 
 
 def _check_episode(store: DemoStore, episode: int) -> None:

@@ -226,7 +226,7 @@ def _read_episodes(meta: LeRobotDatasetMetadata, image_size: int | None, record:
                 timestamps = episode["timestamp"].to_numpy().astype(np.float64)
                 data[key] = fit_frames(_decode_video(meta, index, key, timestamps), image_size)
             elif feature.is_image:
-                data[key] = fit_frames(_decode_images(episode[key]), image_size)
+                data[key] = fit_frames(_decode_images(meta.root, f"{key} of episode {index}", episode[key]), image_size)
             else:
                 values = np.array(episode[key].to_pylist(), np.float32)
                 data[key] = values.reshape(len(rows), *feature.shape)
@@ -238,10 +238,11 @@ def _read_episodes(meta: LeRobotDatasetMetadata, image_size: int | None, record:
         yield Episode(data, record.seeds[index], success, task)
 
 
-def _decode_images(column: pyarrow.ChunkedArray) -> Iterator[torch.Tensor]:
+def _decode_images(root: Path, what: str, column: pyarrow.ChunkedArray) -> Iterator[torch.Tensor]:
     for start in range(0, len(column), _FRAMES_AT_ONCE):
         images = column.slice(start, _FRAMES_AT_ONCE).to_pylist()
-        frames = [np.asarray(PIL.Image.open(io.BytesIO(image["bytes"])).convert("RGB")) for image in images]
+        with explains_unreadable(root, what):
+            frames = [np.asarray(PIL.Image.open(io.BytesIO(image["bytes"])).convert("RGB")) for image in images]
         yield torch.from_numpy(np.stack(frames))
 
 

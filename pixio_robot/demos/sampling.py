@@ -39,7 +39,7 @@ def window_weights(store: DemoStore, starts: np.ndarray, sampling: Sampling) -> 
     Raises:
         UserError: `sampling` names something that is not there, or a weight that is negative, or leaves nothing.
     """
-    _check(store, sampling)
+    check_sampling(store, sampling)
     if sampling == Sampling():
         return None
     episodes = np.searchsorted(store.episode_ends, starts, side="right")
@@ -53,6 +53,28 @@ def window_weights(store: DemoStore, starts: np.ndarray, sampling: Sampling) -> 
             "demos.task_weights and demos.episode_weights leave no window: give one that has windows more than 0."
         )
     return weights / weights.sum()
+
+
+def check_sampling(store: DemoStore, sampling: Sampling) -> None:
+    """Look whether a store has what is given weights.
+
+    Raises:
+        UserError: `sampling` names something that is not there, or a weight that is negative.
+    """
+    if sampling.by not in (STEP, EPISODE, TASK):
+        raise UserError(f"Unknown demos.sample_by {sampling.by!r}. {nearest_name(sampling.by, (STEP, EPISODE, TASK))}")
+    known = set(store.episode_tasks)
+    for task in sampling.task_weights:
+        if task not in known:
+            raise UserError(f"{store.path} has no task {task!r} (demos.task_weights). {nearest_name(task, known)}")
+    for index in sampling.episode_weights:
+        if not (isinstance(index, int) and 0 <= index < store.num_episodes):
+            raise UserError(
+                f"{store.path} has no episode {index!r} (demos.episode_weights): it has 0 to {store.num_episodes - 1}."
+            )
+    for weight in [*sampling.task_weights.values(), *sampling.episode_weights.values()]:
+        if not (np.isfinite(weight) and weight >= 0):
+            raise UserError(f"A weight of a task or an episode is {weight}: give a number of 0 or more.")
 
 
 class WindowSampler(torch.utils.data.Sampler[int]):
@@ -94,20 +116,3 @@ class WindowSampler(torch.utils.data.Sampler[int]):
             ticks = (np.arange(len(self._starts)) + offset) / len(self._starts)
             drawn = self._starts[np.searchsorted(self._upper, ticks, side="right").clip(max=len(self._starts) - 1)]
         return np.random.default_rng([self._seed, epoch]).permutation(drawn)
-
-
-def _check(store: DemoStore, sampling: Sampling) -> None:
-    if sampling.by not in (STEP, EPISODE, TASK):
-        raise UserError(f"Unknown demos.sample_by {sampling.by!r}. {nearest_name(sampling.by, (STEP, EPISODE, TASK))}")
-    known = set(store.episode_tasks)
-    for task in sampling.task_weights:
-        if task not in known:
-            raise UserError(f"{store.path} has no task {task!r} (demos.task_weights). {nearest_name(task, known)}")
-    for index in sampling.episode_weights:
-        if not (isinstance(index, int) and 0 <= index < store.num_episodes):
-            raise UserError(
-                f"{store.path} has no episode {index!r} (demos.episode_weights): it has 0 to {store.num_episodes - 1}."
-            )
-    for weight in [*sampling.task_weights.values(), *sampling.episode_weights.values()]:
-        if not (np.isfinite(weight) and weight >= 0):
-            raise UserError(f"A weight of a task or an episode is {weight}: give a number of 0 or more.")

@@ -74,7 +74,11 @@ class DemosConfig:
     @property
     def sampling(self) -> Sampling:
         """How often windows are drawn."""
-        return Sampling(self.sample_by, self.task_weights, self.episode_weights)
+        # demos.episode_weights.7=2 on the command line makes text of the number.
+        episodes = {
+            int(index) if str(index).isdigit() else index: value for index, value in self.episode_weights.items()
+        }
+        return Sampling(self.sample_by, self.task_weights, episodes)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.lerobot_fingerprint import dataset_fingerprint
+from pixio_robot.demos.sampling import check_sampling
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.errors import UserError
 from pixio_robot.progress import phase_progress
@@ -18,9 +19,15 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
     """Open a demonstration store, having made it first where it must be collected or imported.
 
     Raises:
-        UserError: There is no such store or dataset, or it is damaged or cannot be fetched; or no demonstration
-            succeeds.
+        UserError: There is no such store or dataset, or it is damaged or cannot be fetched; no demonstration
+            succeeds; or the store lacks a task or an episode that is given a weight.
     """
+    store = _opened(demos, env_config, output_root, console)
+    check_sampling(store, demos.sampling)
+    return store
+
+
+def _opened(demos: DemosConfig, env_config: EnvConfig, output_root: Path, console: Console) -> DemoStore:
     demos_root = output_root / "demos"
     if demos.source == "store":
         assert demos.path is not None

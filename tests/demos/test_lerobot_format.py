@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from lerobot.datasets import LeRobotDataset
@@ -112,6 +113,7 @@ def test_lerobot_reads_the_export(store, tmp_path, quiet, use_videos):
         frame = torch.from_numpy(expected["observation.images.front"][step]).permute(2, 0, 1) / 255
         assert (item["observation.images.front"] - frame).abs().mean() < 4 / 255
         assert item["task"] == "lift"
+        assert item["timestamp"].item() == pytest.approx(step / 20)
         assert bool(item["next.success"]) == (index == 14)
     # Another implementation of the same statistics; it samples frames otherwise.
     ours, theirs = store.statistics(), dataset.meta.stats
@@ -237,6 +239,21 @@ def test_incomplete_dataset_is_refused(store, tmp_path, quiet, harm, says):
     with pytest.raises(UserError, match=says) as caught:
         import_lerobot(root, tmp_path / "back.zarr", console=quiet)
     assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "demos.zarr"]
+
+
+def test_an_unreadable_image_is_refused(store, tmp_path, quiet):
+    root = tmp_path / "dataset"
+    export_lerobot(store, root, "local/toy", use_videos=False, console=quiet)
+    file = next(root.glob("data/*/*.parquet"))
+    table = pyarrow.parquet.read_table(file)
+    position = table.schema.get_field_index("observation.images.wrist")
+    images = table["observation.images.wrist"].to_pylist()
+    images[8]["bytes"] = images[8]["bytes"][:60]
+    column = pyarrow.array(images, table.schema.field(position).type)
+    pyarrow.parquet.write_table(table.set_column(position, table.schema.field(position), column), file)
+    with pytest.raises(UserError, match=r"observation\.images\.wrist of episode 2 cannot be read"):
+        import_lerobot(root, tmp_path / "back.zarr", console=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "demos.zarr"]
 
 

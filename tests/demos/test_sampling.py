@@ -7,6 +7,8 @@ from numbered_episodes import FEATURES, random_episode
 
 from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
 from pixio_robot.errors import UserError
+from pixio_robot.training import DemosConfig
+from pixio_robot.training.batches import TrainingBatches
 
 LENGTHS = [4, 16, 8, 12]
 TASKS = ["lift", "lift", "push", "lift"]
@@ -75,6 +77,19 @@ def test_data_loader_takes_the_sampler(store):
         epochs.append(torch.cat([batch["index"] for batch in loader]).tolist())
     assert [sorted(set(epoch)) for epoch in epochs] == [list(range(20, 28))] * 2
     assert epochs == [sampler.order(epoch).tolist() for epoch in range(2)]
+
+
+def test_training_batches_by_weight_are_the_same_when_resumed(store):
+    sampling = DemosConfig("store", sample_by="task", task_weights={"push": 0}, episode_weights={"0": 0}).sampling
+
+    def batches(seed: int) -> TrainingBatches:
+        return TrainingBatches(store, ["observation.images.front"], 2, 8, seed, cache=None, sampling=sampling)
+
+    whole = batches(0)
+    steps = [whole.batch(step)["index"].tolist() for step in range(12)]
+    assert {episode for step in steps for episode in np.searchsorted(store.episode_ends, step, side="right")} == {1, 3}
+    resumed = batches(0)
+    assert resumed.batch(7)["index"].tolist() == steps[7] != batches(1).batch(7)["index"].tolist()
 
 
 @pytest.mark.parametrize(

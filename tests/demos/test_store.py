@@ -111,11 +111,12 @@ def append_forever(path: Path, acknowledge: "multiprocessing.connection.Connecti
         acknowledge.send(store.num_episodes)
 
 
-def test_killed_at_random_times(make_store):
+@pytest.mark.parametrize("n_kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_random_times(make_store, n_kills):
     path = make_store(0).path
     delays = random.Random(7)
     n_kept = 0
-    for _ in range(10):
+    for _ in range(n_kills):
         receiver, sender = FORK.Pipe(duplex=False)
         process = FORK.Process(target=append_forever, args=(path, sender))
         process.start()
