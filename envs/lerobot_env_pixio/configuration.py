@@ -12,13 +12,15 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+from lerobot_env_pixio.aloha_env import TASKS as ALOHA_TASKS
 from lerobot_env_pixio.aloha_env import AlohaEnv
 from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
-from lerobot_env_pixio.metaworld_env import MetaworldEnv
+from lerobot_env_pixio.metaworld_env import MetaworldEnv, task_descriptions
 from lerobot_env_pixio.pusht_env import PushTEnv
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
+from lerobot_env_pixio.tasks import TASKS as ROBOSUITE_TASKS
 
 # LeRobot's own fields that say nothing about the environment itself.
 _LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_env_checker")
@@ -33,7 +35,8 @@ class PixioEnvConfig(EnvConfig):
     Attributes:
         camera_names: Cameras that the policy sees.
         image_size: Height and width of a camera frame in pixels.
-        render_profile: ``standard`` as the simulator ships, or ``fast`` without shadows, reflections and multisampling.
+        render_profile: ``standard`` as the simulator ships, ``fast`` without shadows, reflections and multisampling, or
+            ``lite``, which also draws meshes with a tenth of their faces.
         episode_length: Steps after which an episode without success ends.
 
     Raises:
@@ -62,6 +65,11 @@ class PixioEnvConfig(EnvConfig):
             **images,
         }
         self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE, **{key: key for key in images}}
+
+    @classmethod
+    def tasks(cls) -> list[str]:
+        """Return the names of all tasks."""
+        raise NotImplementedError
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
@@ -112,6 +120,11 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     robot: str = "Panda"
     perturbation: str = "none"
 
+    @classmethod
+    def tasks(cls) -> list[str]:
+        """Return the names of all tasks."""
+        return list(ROBOSUITE_TASKS)
+
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
 
@@ -141,6 +154,11 @@ class MetaworldEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["corner2", "gripperPOV"])
     episode_length: int = 500
 
+    @classmethod
+    def tasks(cls) -> list[str]:
+        """Return the names of all tasks."""
+        return list(task_descriptions())
+
     def make_expert(self, seed: int) -> Expert:
         """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
         assert self.task is not None
@@ -164,6 +182,11 @@ class AlohaEnvConfig(PixioEnvConfig):
     fps: int = 50
     camera_names: list[str] = field(default_factory=lambda: ["top", "angle"])
     episode_length: int = 400
+
+    @classmethod
+    def tasks(cls) -> list[str]:
+        """Return the names of all tasks."""
+        return list(ALOHA_TASKS)
 
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed."""
@@ -190,3 +213,8 @@ class PushTEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["top"])
     render_profile: str = "standard"
     episode_length: int = 300
+
+    @classmethod
+    def tasks(cls) -> list[str]:
+        """Return the names of all tasks."""
+        return ["PushT"]

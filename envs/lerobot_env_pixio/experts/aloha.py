@@ -26,8 +26,6 @@ GAIN = 0.15
 LONGEST_MOVE = 0.01
 LARGEST_TURN = 0.06
 LONGEST_LEAD = 0.25
-# What one unit of recorded noise moves and turns a hand by (metres, radians).
-NOISE = (0.015, 0.1)
 DAMPING = 0.02  # of the least squares, in metres or radians of the hand for a radian of a joint
 
 OPEN, CLOSED = 1.0, 0.0
@@ -113,6 +111,8 @@ class AlohaExpert(ABC):
         seed: Decides the noise.
     """
 
+    NOISE = (0.015, 0.1)  # what one unit of the recorded noise moves and turns a hand by (metres, radians)
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
@@ -133,7 +133,7 @@ class AlohaExpert(ABC):
             joints = arms[side][:6]
             command = self._commands.get(side, joints) + self._kinematics.joint_move(side, _move(hands[side], goal))
             self._commands[side] = np.clip(command, joints - LONGEST_LEAD, joints + LONGEST_LEAD)
-            noise = self._kinematics.joint_move(side, self._noise[side].draw() * np.repeat(NOISE, 3))
+            noise = self._kinematics.joint_move(side, self._noise[side].draw() * np.repeat(self.NOISE, 3))
             action += [*(self._commands[side] + noise), gripper]
         low, high = np.tile(JOINT_LIMITS, (2, 1)).T
         return np.clip(np.array(action, np.float32), low, high)
@@ -198,7 +198,7 @@ class TransferCubeExpert(AlohaExpert):
 
     MEETING = np.array([0.0, 0.5, 0.25])
     WAITING = np.array([-0.14, 0.5, 0.25])
-    HELD_OPENING = 0.60
+    HELD_OPENING = 0.68  # the fingers stop at 0.61
     # The left hand sets out when the cube is this close to the meeting place, and takes it where it is.
     MEETING_RADIUS = 0.03
 
@@ -224,14 +224,15 @@ class TransferCubeExpert(AlohaExpert):
 class InsertionExpert(AlohaExpert):
     """Each hand takes its thing by the outer end; both hold theirs up in line, and the peg goes into the socket."""
 
+    NOISE = (0.008, 0.05)  # a peg held by 2 N slips when it is jerked
     # Where the things are held, as seen from their middles (metres).
-    PEG_GRASP = np.array([0.03, 0.0, 0.0])
-    SOCKET_GRASP = np.array([-0.03, 0.0, 0.0])
+    PEG_GRASP = np.array([0.005, 0.0, 0.0])
+    SOCKET_GRASP = np.array([-0.01, 0.0, 0.0])
     SOCKET_PLACE = np.array([-0.06, 0.5, 0.2])
     # From the socket's middle to the peg's, before it goes in and when its tip has reached the pin (metres).
     BEFORE = np.array([0.15, 0.0, 0.0])
     INSIDE = np.array([0.09, 0.0, 0.0])
-    HELD_OPENING = 0.60
+    PEG_HELD_OPENING, SOCKET_HELD_OPENING = 0.43, 0.73  # the fingers stop at 0.36 and 0.66
     # The peg goes in as long as it is this close to the socket's axis (metres): its walls leave 8 mm.
     IN_LINE = 0.006
 
@@ -241,9 +242,9 @@ class InsertionExpert(AlohaExpert):
         peg, socket = info["object_pose"][:3], info["goal_pose"][:3]
         right, right_gripper = grasp(hands["right"], openings["right"], peg + self.PEG_GRASP)
         left, left_gripper = grasp(hands["left"], openings["left"], socket + self.SOCKET_GRASP)
-        if left_gripper == CLOSED and openings["left"] < self.HELD_OPENING:
+        if left_gripper == CLOSED and openings["left"] < self.SOCKET_HELD_OPENING:
             left = hands["left"].position + self.SOCKET_PLACE - socket
-        if right_gripper == CLOSED and openings["right"] < self.HELD_OPENING:
+        if right_gripper == CLOSED and openings["right"] < self.PEG_HELD_OPENING:
             is_ready = np.linalg.norm(socket - self.SOCKET_PLACE) < 0.02
             off_axis = np.linalg.norm((peg - socket)[1:])
             in_line = is_ready and off_axis < self.IN_LINE

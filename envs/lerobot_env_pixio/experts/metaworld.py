@@ -31,6 +31,7 @@ class MetaworldExpert:
         """Return the noisy action, float32 (4,)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the environment will clip what the policy returns
-            action = np.clip(self._policy.get_action(info["full_state"]), -1.0, 1.0)
+            # A copy: those for doors write into what they are given.
+            action = np.clip(self._policy.get_action(info["full_state"].copy()), -1.0, 1.0)
         action[:3] += self._noise.draw()
         return np.clip(action, -1.0, 1.0).astype(np.float32)
