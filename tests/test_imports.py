@@ -24,23 +24,21 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["lerobot", "lerobot_env_pixio", "webdataset", "pyarrow", "av", *SIMULATORS],
         ),
         (["pixio_robot.demos.store", "pixio_robot.demos.windows"], ["lerobot", *SIMULATORS]),
-        (["lerobot_env_pixio.robosuite_env", "lerobot_env_pixio.scenes"], ["pixio_robot", "lerobot_policy_pixio"]),
+        (
+            ["lerobot_env_pixio.robosuite_env", "lerobot_env_pixio.scenes", "lerobot_env_pixio.simulated_robot"],
+            ["pixio_robot", "lerobot_policy_pixio"],
+        ),
         (["lerobot_policy_pixio.modeling_pixio_act"], ["lerobot_env_pixio", "mujoco", "robosuite"]),
         (
             ["pixio_robot.training.job", "pixio_robot.evaluation.rollouts"],
             ["lerobot_env_pixio", "lerobot_policy_pixio", "mujoco", "robosuite"],
         ),
         (
-            ["pixio_robot.deployment.runtime"],
-            ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", "websockets", "msgpack", *SIMULATORS],
-        ),
-        (
             ["pixio_robot.deployment.remote.client", "pixio_robot.deployment.remote.server"],
             ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", *SIMULATORS],
         ),
-        (["lerobot_env_pixio.simulated_robot"], ["pixio_robot", "lerobot_policy_pixio", "mujoco", "robosuite"]),
         (
-            [f"pixio_robot.deployment.{name}" for name in ("artifact", "exported_program", "verification")],
+            [f"pixio_robot.deployment.{name}" for name in ("artifact", "exported_program", "runtime", "verification")],
             ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS],
         ),
     ],
