@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 KEPT_SHARE = 0.1  # of a mesh's faces; a 128 px camera cannot tell by the silhouette
 MIN_FACES = 250  # small parts keep what makes them look round
 
-# Of some meshes most faces touch without sharing corners, so that collapsing edges would tear them apart: their vertices are
-# first merged on a grid.
+# Faces of some meshes touch without sharing corners, so that collapsing edges would tear them apart: where so many edges
+# are borders, vertices are merged on a grid instead.
 _MOST_BORDERS = 0.1  # of all edges
-_WELDING_CELL = 0.01  # of the mesh's extent
+_MERGING_CELL = 0.02  # of the mesh's extent
 
 _FACE_TABLES = ("mesh_face", "mesh_facenormal", "mesh_facetexcoord")
 _CACHE_FORMAT = 1  # raise it when the same mesh should come out differently
@@ -145,7 +145,7 @@ def _write(path: Path, faces: np.ndarray) -> None:
 def _fewer_faces(
     vertices_V3: np.ndarray, normals: np.ndarray, texcoords: np.ndarray, corners_F3T: np.ndarray, target: int
 ) -> np.ndarray:
-    """Reduce a mesh by quadric edge collapses to about `target` faces.
+    """Reduce a mesh by quadric edge collapses to about `target` faces, or an open one by merging on a grid.
 
     Each corner that remains is one that the mesh had: of those at its place, the one whose normal fits the new face
     best, so that smooth parts stay smooth and edges sharp.
@@ -169,21 +169,24 @@ def _fewer_faces(
     if len(texcoords):
         keys = np.concatenate([keys, texcoords[corners_F3T[..., 2].ravel()]], axis=1)
     faces_F3, vertex_W = _welded(keys, vertex_of_corner)
-    is_open = _share_of_borders(faces_F3) > _MOST_BORDERS
-    if is_open and not len(texcoords):
-        cells = np.floor(vertices_V3[vertex_of_corner] / (_WELDING_CELL * np.ptp(vertices_V3, axis=0).max()))
+    if not len(texcoords) and _share_of_borders(faces_F3) > _MOST_BORDERS:
+        cells = np.floor(vertices_V3[vertex_of_corner] / (_MERGING_CELL * np.ptp(vertices_V3, axis=0).max()))
         faces_F3, vertex_W = _welded(cells, vertex_of_corner)
-    places_W3 = vertices_V3[vertex_W].astype(np.float64)
-    points, faces_K3 = fast_simplification.simplify(
-        places_W3,
-        _proper(faces_F3).astype(np.int32),
-        target_count=target,
-        preserve_border=is_open or len(texcoords) > 0,  # collapses along a border are not held to its shape
-    )[:2]
-    used = np.unique(faces_K3)
-    nearest = np.zeros(len(points), int)
-    nearest[used] = KDTree(places_W3).query(points[used])[1]
-    faces_K3 = _proper(nearest[faces_K3])
+        places_W3 = vertices_V3[vertex_W].astype(np.float64)
+        faces_K3 = _proper(faces_F3)
+        faces_K3 = faces_K3[np.unique(np.sort(faces_K3, axis=1), axis=0, return_index=True)[1]]
+    else:
+        places_W3 = vertices_V3[vertex_W].astype(np.float64)
+        points, faces_K3 = fast_simplification.simplify(
+            places_W3,
+            _proper(faces_F3).astype(np.int32),
+            target_count=target,
+            preserve_border=len(texcoords) > 0,  # or seams of the texture would open
+        )[:2]
+        used = np.unique(faces_K3)
+        nearest = np.zeros(len(points), int)
+        nearest[used] = KDTree(places_W3).query(points[used])[1]
+        faces_K3 = _proper(nearest[faces_K3])
     chosen = _best_corners(places_W3, faces_F3, faces_K3, normals[corners_F3T[..., 1]].reshape(-1, 3))
     kept_K3T = corners_F3T.reshape(-1, corners_F3T.shape[-1])[chosen]
     kept_K3T[..., 0] = vertex_W[faces_K3]

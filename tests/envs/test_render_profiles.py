@@ -57,7 +57,7 @@ def test_profiles_share_physics_and_differ_in_looks(envs: dict[str, RobosuiteEnv
     assert 0 < np.abs(fast - lite).mean() < 3
 
 
-def test_lite_draws_a_tenth_of_the_faces_in_the_same_places(envs: dict[str, RobosuiteEnv]) -> None:
+def test_lite_draws_few_faces_in_the_same_places(envs: dict[str, RobosuiteEnv]) -> None:
     drawn, seen = {}, {}
     for name in ("fast", "lite"):
         env = envs[name]
@@ -74,7 +74,7 @@ def test_lite_draws_a_tenth_of_the_faces_in_the_same_places(envs: dict[str, Robo
                 ids = renderer.render()[..., 0]
                 seen[name, camera] = np.isin(ids, np.flatnonzero(shown))
     assert drawn["fast"] > 150_000  # of the Panda and what it stands on
-    assert drawn["lite"] < 0.15 * drawn["fast"]
+    assert drawn["lite"] < 0.2 * drawn["fast"]
     for camera in CAMERAS:
         robot, decimated = seen["fast", camera], seen["lite", camera]
         assert robot.sum() > 500
