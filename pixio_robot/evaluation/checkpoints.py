@@ -146,7 +146,10 @@ def warn_of_other_simulation(checkpoint: Path, env_config: EnvConfig, versions: 
         f"{name} {before} then, {after} now"
         for name, before, after in (
             ("render profile", then.get("render_profile"), now.get("render_profile")),
-            *((name, trained.get("versions", {}).get(name), versions.get(name)) for name in (*PHYSICS_PACKAGES, *tasks)),
+            *(
+                (name, trained.get("versions", {}).get(name), versions.get(name))
+                for name in (*PHYSICS_PACKAGES, *tasks)
+            ),
         )
         if before is not None and before != after
     ]
