@@ -117,7 +117,7 @@ def test_a_decimated_mesh_is_closed_and_keeps_its_volume(cache: Path) -> None:
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()  # each edge between two faces: no holes
     volumes = [np.linalg.det(model.mesh_vert[f]).sum() / 6 for f in (before, faces)]
-    assert 0.95 < volumes[1] / volumes[0] < 1.05
+    assert 0.93 < volumes[1] / volumes[0] < 1.01  # a convex body shrinks when it loses vertices
     normals = np.cross(*(model.mesh_vert[faces[:, k]] - model.mesh_vert[faces[:, 0]] for k in (1, 2)))
     corners = model.mesh_normal[model.mesh_facenormal[: len(faces)]]
     assert (np.einsum("fx,fcx->fc", normals, corners) > 0).all()  # lit from the side that is seen
