@@ -10,7 +10,7 @@ from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.policies import build_policy, policy_config_from
 
-CAMERAS = {"observation.images.wrist": (32, 48), "observation.images.front": (32, 32)}
+CAMERAS = {"observation.images.wrist": (32, 64), "observation.images.front": (32, 32)}
 STATE_SIZE, ACTION_SIZE = 5, 3
 POLICIES: dict[str, dict[str, Any]] = {
     "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
