@@ -201,6 +201,7 @@ class TransferCubeExpert(AlohaExpert):
     HELD_OPENING = 0.68  # the fingers stop at 0.61
     # The left hand sets out when the cube is this close to the meeting place, and takes it where it is.
     MEETING_RADIUS = 0.03
+    TAKING_RADIUS = 0.012  # the left fingers close when the cube's middle is this close to the point between them
 
     def _decide(
         self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]
@@ -212,8 +213,7 @@ class TransferCubeExpert(AlohaExpert):
         left, left_gripper = self.WAITING, OPEN
         if np.linalg.norm(cube - self.MEETING) < self.MEETING_RADIUS:
             left = cube
-            to_cube = cube - hands["left"].position
-            if np.linalg.norm(to_cube) < 0.012:
+            if np.linalg.norm(cube - hands["left"].position) < self.TAKING_RADIUS:
                 left_gripper = CLOSED
         return {
             "left": (Hand(left, hand_rotation("left", pitch=0.0, roll=np.pi / 2)), left_gripper),
@@ -222,7 +222,7 @@ class TransferCubeExpert(AlohaExpert):
 
 
 class InsertionExpert(AlohaExpert):
-    """Each hand takes its thing by the outer end; both hold theirs up in line, and the peg goes into the socket."""
+    """Each hand takes its thing near the middle; both hold theirs up in line, and the peg goes into the socket."""
 
     NOISE = (0.008, 0.05)  # a peg held by 2 N slips when it is jerked
     # Where the things are held, as seen from their middles (metres).
@@ -233,6 +233,7 @@ class InsertionExpert(AlohaExpert):
     BEFORE = np.array([0.15, 0.0, 0.0])
     INSIDE = np.array([0.09, 0.0, 0.0])
     PEG_HELD_OPENING, SOCKET_HELD_OPENING = 0.43, 0.73  # the fingers stop at 0.36 and 0.66
+    READY_RADIUS = 0.02  # how close to its place the socket is when the peg sets out for it
     # The peg goes in as long as it is this close to the socket's axis (metres): its walls leave 8 mm.
     IN_LINE = 0.006
 
@@ -245,10 +246,10 @@ class InsertionExpert(AlohaExpert):
         if left_gripper == CLOSED and openings["left"] < self.SOCKET_HELD_OPENING:
             left = hands["left"].position + self.SOCKET_PLACE - socket
         if right_gripper == CLOSED and openings["right"] < self.PEG_HELD_OPENING:
-            is_ready = np.linalg.norm(socket - self.SOCKET_PLACE) < 0.02
-            off_axis = np.linalg.norm((peg - socket)[1:])
-            in_line = is_ready and off_axis < self.IN_LINE
-            place = socket + (self.INSIDE if in_line else self.BEFORE) if is_ready else self.SOCKET_PLACE + self.BEFORE
+            place = self.SOCKET_PLACE + self.BEFORE
+            if np.linalg.norm(socket - self.SOCKET_PLACE) < self.READY_RADIUS:
+                is_in_line = np.linalg.norm((peg - socket)[1:]) < self.IN_LINE
+                place = socket + (self.INSIDE if is_in_line else self.BEFORE)
             right = hands["right"].position + place - peg
         return {
             "left": (Hand(left, hand_rotation("left", PITCH_DOWN)), left_gripper),
