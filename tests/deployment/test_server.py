@@ -82,6 +82,7 @@ def test_a_served_policy_acts_like_one_here(served: tuple[Counting, int]) -> Non
             np.testing.assert_array_equal(there.act(seen).action, here.act(seen).action)
             np.testing.assert_array_equal(policy.seen[-1][CAMERA][0] if step % 3 == 0 else frames, frames)
         assert remote.metadata == DESCRIBED
+        assert all(array.flags.writeable for array in policy.seen[-1].values())  # or torch warns of each
     assert health(port)["status"] == "ok" and health(port)["answered"] == 3
 
 

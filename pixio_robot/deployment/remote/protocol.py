@@ -100,4 +100,4 @@ def _unpack_array(entries: dict[Any, Any]) -> object:
         elements *= side
     if elements * dtype.itemsize != len(data):
         raise MalformedMessageError(f"an array of shape {shape} with {len(data)} bytes")
-    return np.frombuffer(data, dtype).reshape(shape)
+    return np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as torch wants its arrays
