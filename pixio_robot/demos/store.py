@@ -84,7 +84,7 @@ class DemoStore:
         """Make an empty store.
 
         Args:
-            path: Folder to make; its name ends in ``.zarr``.
+            path: Folder on disk to make; its name ends in ``.zarr``.
             features: What a step holds, by LeRobot's feature names.
             attributes: What else is known of the demonstrations, as JSON values; ``fps`` (Hz) is needed.
             codec: How frames are kept: ``lossless``; or, much smaller but not what the camera gave, ``jpeg`` or
@@ -94,7 +94,12 @@ class DemoStore:
             UserError: There is something at the path, the codec is unknown or not installed, or the disk is full.
         """
         assert "fps" in attributes
-        create_layout(Path(path), features, attributes, codec)
+        location = as_location(path)
+        if isinstance(location, str):
+            raise UserError(
+                f"{path} is a URL, where stores can only be read: record to a folder and convert that to it."
+            )
+        create_layout(location, features, attributes, codec)
         return cls.open(path)
 
     @classmethod
