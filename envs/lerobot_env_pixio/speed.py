@@ -177,6 +177,7 @@ def _metaworld_as_shipped(config: MetaworldEnvConfig) -> Side:
         camera_name=config.camera_names[0],
         width=config.image_size,
         height=config.image_size,
+        disable_env_checker=True,  # it warns of Meta-World's bounds
     )
 
     def step(action: np.ndarray) -> None:
