@@ -58,7 +58,7 @@ def assert_whole(destination: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("n_kills", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_while_converting(sources, tmp_path, path, n_kills):
     source, name = PATHS[path]
     destination = tmp_path / "made" / name

@@ -24,11 +24,13 @@ _FRAMES_AT_ONCE = 256
 class MappedStore(DemoStore):
     """A store whose frames come from uncompressed files mapped into memory: what no format on a disk is faster than."""
 
-    maps: Path
+    def __init__(self, store: DemoStore, folder: Path) -> None:
+        super().__init__(store.path, store.attributes)
+        self._maps = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in store.image_keys}
 
     def read_steps(self, key: str, steps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return steps of one key in any order, with repeats."""
-        return np.take(np.load(self.maps / f"{key}.npy", mmap_mode="r"), steps, axis=0, out=out, mode="clip")
+        return np.take(self._maps[key], steps, axis=0, out=out, mode="clip")  # numpy's other modes copy once more
 
 
 def measure_windows(
@@ -132,9 +134,7 @@ def _mapped(store: DemoStore, folder: Path) -> DemoStore:
                 stop = min(start + _FRAMES_AT_ONCE, store.num_steps)
                 frames[start:stop] = store.read(key, start, stop)
             unfinished.rename(file)
-    mapped = MappedStore.open(store.path)
-    mapped.maps = folder
-    return mapped
+    return MappedStore(store, folder)
 
 
 def _lerobot(store: DemoStore, root: Path, n_obs_steps: int, action_horizon: int, console: Console) -> LeRobotDataset:
