@@ -72,6 +72,7 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
     robosuite = _import_robosuite()
+    _let_sawyer_compile()
     with numpy_seed(MODEL_SEED):
         simulation = robosuite.make(
             task,
@@ -99,6 +100,7 @@ def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
     robosuite = _import_robosuite()
+    _let_sawyer_compile()
     with numpy_seed(MODEL_SEED):
         return robosuite.make(
             task,
@@ -113,6 +115,25 @@ def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str
             ignore_done=True,
             hard_reset=False,
         )
+
+
+def _let_sawyer_compile() -> None:
+    """Declare the visual meshes of Sawyer's head, which are flat, to be shells: MuJoCo 3.8 refuses a solid without volume.
+
+    Masses and inertias do not come from them: robosuite states those of every body.
+    """
+    from robosuite.models.robots import robot_model
+
+    shipped = robot_model.REGISTERED_ROBOTS["Sawyer"]
+    if shipped.__module__ == __name__:
+        return
+
+    class Sawyer(shipped):  # its metaclass registers it in the shipped one's place
+        def __init__(self, idn: int | str = 0) -> None:
+            super().__init__(idn=idn)
+            for mesh in self.asset.iter("mesh"):
+                if "head_" in mesh.get("file", ""):
+                    mesh.set("inertia", "shell")
 
 
 def _drop_spare_copies(simulation: "MujocoEnv") -> None:

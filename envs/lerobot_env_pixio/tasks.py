@@ -88,15 +88,41 @@ TASKS: dict[str, TaskSpec] = {
     ),
 }
 
-ROBOTS: dict[str, RobotSpec] = {
-    "Panda": RobotSpec(
+_ROBOTIQ_JOINTS = (
+    "gripper0_right_finger_joint",
+    "gripper0_right_left_inner_finger_joint",
+    "gripper0_right_left_inner_knuckle_joint",
+    "gripper0_right_right_outer_knuckle_joint",
+    "gripper0_right_right_inner_finger_joint",
+    "gripper0_right_right_inner_knuckle_joint",
+)
+_JACO_JOINTS = tuple(
+    f"gripper0_right_joint_{finger}{link}" for finger in ("thumb", "index", "pinky") for link in ("", "_distal")
+)
+
+
+def _arm(gripper_joints: tuple[str, ...], opening: tuple[float, ...]) -> RobotSpec:
+    """Return a robot whose bodies, sites and cameras have the names that robosuite gives every single arm."""
+    return RobotSpec(
         eef_body="robot0_right_hand",
         eef_site="gripper0_right_grip_site",
-        gripper_joints=("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"),
+        gripper_joints=gripper_joints,
         cameras=("robot0_eye_in_hand", "robot0_robotview"),
         action_size=7,
-        opening=(0.0, 1.0, -1.0),
-    ),
+        opening=opening,
+    )
+
+
+# The openings of the others than Panda are straight lines through the distances between the finger pads that were read off
+# their models while the gripper opened and closed.
+ROBOTS: dict[str, RobotSpec] = {
+    "Panda": _arm(("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"), (0.0, 1.0, -1.0)),
+    # Its fingers open to 58 mm, stretched to the 80 mm that the experts expect of an open gripper; true at 42 mm, on a cube.
+    "Sawyer": _arm(("gripper0_right_l_finger_joint", "gripper0_right_r_finger_joint"), (0.0302, 2.4, -2.4)),
+    "UR5e": _arm(_ROBOTIQ_JOINTS, (0.0882, -0.1223, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "Kinova3": _arm(_ROBOTIQ_JOINTS, (0.0882, -0.1223, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "IIWA": _arm(_ROBOTIQ_JOINTS, (0.1289, -0.259, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "Jaco": _arm(_JACO_JOINTS, (-0.0347, 0.109, 0.0, 0.0, 0.0, 0.0, 0.0)),
 }
 
 

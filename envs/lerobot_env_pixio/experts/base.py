@@ -70,6 +70,12 @@ class NoisyExpert(ABC):
         height = np.clip(self.FUNNEL_SLOPE * (distance_beside - self.FUNNEL_RADIUS), 0.0, funnel_height)
         return to_goal + [0.0, 0.0, height]
 
+    def _up_first(self, way: np.ndarray, band: float) -> np.ndarray:
+        """Return the move (3,) along a way (3,) that keeps from going sideways while the goal lies a band (metres) above."""
+        move = np.clip(self.POSITION_GAIN * way, -1.0, 1.0)
+        move[:2] *= np.clip(1.0 - way[2] / band, 0.0, 1.0)
+        return move
+
     def _turn_down(self, agent_pos: np.ndarray) -> np.ndarray:
         """Return the turn (3,) to straight down, the fingers beside each other along the world's y axis."""
         # Axis-angle (small angles) from the hand's orientation to straight down, quaternion (1, 0, 0, 0) in x y z w.

@@ -123,10 +123,7 @@ class StackExpert(_CubeExpert):
 
     def _carry(self, to_place: np.ndarray) -> np.ndarray:
         """Return the move (3,) of the held cube: up first, then over and down the funnel around its place."""
-        way = self._above(to_place, self.CARRY_HEIGHT)
-        move = np.clip(self.POSITION_GAIN * way, -1.0, 1.0)
-        move[:2] *= np.clip(1.0 - way[2] / self.CARRY_HEIGHT, 0.0, 1.0)
-        return move
+        return self._up_first(self._above(to_place, self.CARRY_HEIGHT), self.CARRY_HEIGHT)
 
     def _clear_yaw(self, agent_pos: np.ndarray, to_goal: np.ndarray) -> float:
         """Return the hand's yaw (radians) at which the fingers keep clear of the other cube."""

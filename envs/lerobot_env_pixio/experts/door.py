@@ -24,14 +24,20 @@ class DoorExpert(NoisyExpert):
     # The hand that holds it, in the latch's frame: its fingers beside each other across the lever, pointing down and, by this
     # tilt (radians), towards the door.
     TILT = 0.5
+    # Sideways motion fades out as the hand is this far (metres) below the funnel: it shall come from above.
+    REACH_BAND = 0.04
     # The fingers close when the lever is this close beside and below (metres), and stay closed in the wider region.
     GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.04
     GRASP_HEIGHT, HOLD_HEIGHT = 0.012, 0.05
     CLOSING_OPENING = 0.066
     # The work with the lever begins as the opening between the fingers shrinks from the first to the second (metres).
     HOLD_OPENING = (0.056, 0.050)
-    # How far ahead of the lever the hand is led (radians), and the angles between which turning becomes pulling.
+    # The push across the lever (action units), how far the hand's turn leads the lever's (radians), and the angles between which
+    # turning becomes pulling, with a share of the push kept.
+    PUSH, KEEP_DOWN = 1.2, 0.3
     LEAD = 0.4
+    # Along the lever the hand keeps its place this much more firmly, since it slides towards the axis.
+    STAY = 3.0
     RELEASE = (0.9, 1.2)
     # A door that is ajar by this angle (radians) needs no turned lever.
     AJAR = 0.05
@@ -42,18 +48,20 @@ class DoorExpert(NoisyExpert):
         turned_33 = rotation_matrix(frame[3:]).T @ latch_33  # about z by the hinge, then about y by the lever
         hinge = float(np.arctan2(-turned_33[0, 1], turned_33[1, 1]))
         lever = float(np.arctan2(-turned_33[2, 0], turned_33[2, 2]))
-        self.seen = (round(hinge, 3), round(lever, 2))
         to_grip = latch[:3] + latch_33 @ self.GRIP - agent_pos[:3]
         opening = self._opening(agent_pos)
         if not self._is_between_fingers(to_grip, opening):
             turn = self._turn_to(agent_pos, self._grasp(latch_33))
-            return np.concatenate([self.POSITION_GAIN * self._above(to_grip), turn, [-1.0]])
+            return np.concatenate([self._up_first(self._above(to_grip), self.REACH_BAND), turn, [-1.0]])
         hold = float(np.interp(opening, self.HOLD_OPENING[::-1], (1.0, 0.0)))
         pull = 1.0 if hinge > self.AJAR else float(np.interp(lever, self.RELEASE, (0.0, 1.0)))
-        ahead_33 = latch_33 @ about_y(hold * (1.0 - pull) * self.LEAD)
-        to_ahead = latch[:3] + ahead_33 @ self.GRIP - agent_pos[:3]
-        move = self.POSITION_GAIN * to_ahead - hold * pull * latch_33[:, 1]
-        return np.concatenate([move, self._turn_to(agent_pos, self._grasp(ahead_33)), [1.0]])
+        turning, outward = hold * (1.0 - pull), -latch_33[:, 1]
+        push = -self.PUSH * latch_33[:, 2]
+        along = latch_33[:, 0]
+        stay = to_grip + self.STAY * (along @ to_grip) * along
+        move = self.POSITION_GAIN * stay + turning * push + hold * pull * (outward + self.KEEP_DOWN * push)
+        turn = self._turn_to(agent_pos, self._grasp(latch_33 @ about_y(turning * self.LEAD)))
+        return np.concatenate([move, turn, [1.0]])
 
     def _is_between_fingers(self, to_grip: np.ndarray, opening: float) -> bool:
         is_closing = opening < self.CLOSING_OPENING

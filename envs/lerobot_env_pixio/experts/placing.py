@@ -35,7 +35,12 @@ class _PlacingExpert(NoisyExpert):
     PLACE_SLOPE = 6.0
 
     def _move(
-        self, agent_pos: np.ndarray, to_grasp: np.ndarray, yaw_to_grasp: float, to_place: np.ndarray, yaw_to_place: float
+        self,
+        agent_pos: np.ndarray,
+        to_grasp: np.ndarray,
+        yaw_to_grasp: float,
+        to_place: np.ndarray,
+        yaw_to_place: float,
     ) -> np.ndarray:
         """Return the action without noise, before clipping.
 
@@ -82,10 +87,7 @@ class _PlacingExpert(NoisyExpert):
         """Return the move (3,) of the held object: up first, then over, and down the funnel around its place."""
         beside = float(np.linalg.norm(to_place[:2]))
         height = np.clip(self.PLACE_SLOPE * (beside - self.PLACE_RADIUS), 0.0, self.CARRY_HEIGHT)
-        way = to_place + [0.0, 0.0, height]
-        move = np.clip(self.POSITION_GAIN * way, -1.0, 1.0)
-        move[:2] *= np.clip(1.0 - way[2] / self.CARRY_BAND, 0.0, 1.0)
-        return move
+        return self._up_first(to_place + [0.0, 0.0, height], self.CARRY_BAND)
 
 
 class PickPlaceCanExpert(_PlacingExpert):
@@ -126,12 +128,12 @@ class NutAssemblySquareExpert(_PlacingExpert):
     CLOSING_OPENING = 0.060
     HOLD_OPENING = (0.044, 0.034)  # the handle is 32 mm wide
     CARRY_HEIGHT = 0.145  # the peg is 130 mm high, the nut comes to rest 10 mm above the table
-    PLACE_RADIUS = 0.004
+    PLACE_RADIUS, PLACE_SLOPE = 0.004, 20.0  # the hole leaves 7 mm around the peg: nothing beside that is below its top
     # Where the handle is held, from the nut's centre along it (metres).
     HANDLE = 0.056
     # The nut's centre when it is around the peg, from the peg's centre (metres).
     REST_HEIGHT = -0.015
-    # How far below the peg's centre... the nut counts as threaded once this far below the peg's top and this close to its axis (metres).
+    # The nut is on the peg when it is below the peg's top, from the peg's centre, and this close to its axis (metres).
     PEG_TOP = 0.100
     THREADED_RADIUS = 0.015
 
@@ -142,7 +144,11 @@ class NutAssemblySquareExpert(_PlacingExpert):
         to_grasp = nut[:3] + self.HANDLE * handle - agent_pos[:3]
         yaw_to_grasp = wrap(direction, np.pi) - hand_yaw(agent_pos)
         to_place = peg[:3] + [0.0, 0.0, self.REST_HEIGHT] - nut[:3]
-        return self._move(agent_pos, to_grasp, yaw_to_grasp, to_place, -wrap(direction, np.pi / 2))
+        # Straight on the peg, the handle to a side or towards the robot: away from it the arm would be at its longest.
+        is_towards_robot = abs(direction) > 0.75 * np.pi
+        straight = np.pi if is_towards_robot else float(np.copysign(np.pi / 2, direction))
+        yaw_to_place = wrap(straight - direction, 2 * np.pi)
+        return self._move(agent_pos, to_grasp, yaw_to_grasp, to_place, yaw_to_place)
 
     def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
         return bool(np.linalg.norm(to_place[:2]) < 0.03 and -to_place[2] < 0.01)
