@@ -132,7 +132,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
             seed: One for each episode: the expert's `reset` starts the same noise again.
         """
         assert self.task in EXPERTS, f"no expert for {self.task}"
-        return EXPERTS[self.task](seed)
+        return EXPERTS[self.task](seed, self.robot)
 
 
 @EnvConfig.register_subclass("pixio_metaworld")
