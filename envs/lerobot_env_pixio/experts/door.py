@@ -20,10 +20,10 @@ class DoorExpert(NoisyExpert):
     """
 
     # Where the lever is held, in the latch's frame (metres): along the lever, and in front of the door.
-    GRIP = np.array([0.115, -0.10, 0.0])
+    GRIP = np.array([0.135, -0.10, 0.0])
     # The hand that holds it, in the latch's frame: its fingers beside each other across the lever, pointing down and, by this
     # tilt (radians), towards the door.
-    TILT = 0.5
+    TILT = 0.7
     # Sideways motion fades out as the hand is this far (metres) below the funnel: it shall come from above.
     REACH_BAND = 0.04
     # The fingers close when the lever is this close beside and below (metres), and stay closed in the wider region.
@@ -34,10 +34,10 @@ class DoorExpert(NoisyExpert):
     HOLD_OPENING = (0.056, 0.050)
     # The push across the lever (action units), how far the hand's turn leads the lever's (radians), and the angles between which
     # turning becomes pulling, with a share of the push kept.
-    PUSH, KEEP_DOWN = 1.2, 0.3
-    LEAD = 0.4
+    PUSH, KEEP_DOWN = 1.5, 0.3
+    LEAD = 0.2
     # Along the lever the hand keeps its place this much more firmly, since it slides towards the axis.
-    STAY = 3.0
+    STAY = 4.0
     RELEASE = (0.9, 1.2)
     # A door that is ajar by this angle (radians) needs no turned lever.
     AJAR = 0.05
