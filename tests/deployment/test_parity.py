@@ -15,9 +15,8 @@ from pixio_robot.deployment.lerobot_policy import open_policy
 from pixio_robot.errors import UserError
 
 SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
-# Each policy, encoder and form once or twice; the others are slow tests.
+# Each policy, encoder and form once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
 FEW = {
-    ("pixio_act", "pixio_tiny16", "torchscript"),
     ("pixio_act", "resnet18", "pt2"),
     ("pixio_diffusion", "vit_tiny_patch16_224", "torchscript"),
     ("pixio_bc", "torchscript", "torchscript"),
