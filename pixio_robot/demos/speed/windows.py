@@ -1,9 +1,7 @@
 """Windows of the same episodes from a store, from a memory map and from a LeRobotDataset, in turn in one run."""
 
-import itertools
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,13 @@ from rich.console import Console
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from pixio_robot.demos.lerobot_format import export_lerobot
-from pixio_robot.demos.sampling import WindowSampler
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.demos.windows import WindowDataset
 
 STORE, MEMORY_MAP, LEROBOT = "store", "memory map", "LeRobotDataset"
 _FRAMES_AT_ONCE = 256
+_MOST_SAMPLES = 10**6
+_WARM_UP_BATCHES = 4
 
 
 class MappedStore(DemoStore):
@@ -66,13 +65,10 @@ def measure_windows(
         MEMORY_MAP: WindowDataset(_mapped(store, folder / "maps"), action_horizon, n_obs_steps),
         LEROBOT: _lerobot(store, folder / f"lerobot_{store.fingerprint()}", n_obs_steps, action_horizon, console),
     }
-    batches = {name: _endless(dataset, batch_size, seed) for name, dataset in sides.items()}
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for name in sides:
-        next(batches[name])  # starts the worker
     for number in range(rounds):
-        for name in sides:
-            rates[name].append(_rate(batches[name], batch_size, seconds))
+        for name, dataset in sides.items():
+            rates[name].append(_rate(dataset, batch_size, seconds, [seed, number]))
         speeds = ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items())
         console.print(f"round {number + 1} of {rounds}: {speeds}", highlight=False)
     return {
@@ -95,28 +91,21 @@ def _median_ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(first / second for first, second in zip(one, other))
 
 
-def _endless(dataset: Dataset[Any], batch_size: int, seed: int) -> Iterator[Any]:
+def _rate(dataset: Dataset[Any], batch_size: int, seconds: float, seed: list[int]) -> float:
+    """Return the samples per second of a worker that is alone: those of other sides, which load ahead, have ended."""
     assert hasattr(dataset, "__len__")
-    sampler = WindowSampler(np.arange(len(dataset)), seed)  # pyright: ignore[reportArgumentType]
-    batches = BatchSampler(sampler, batch_size, drop_last=True)
+    steps = np.random.default_rng(seed).integers(len(dataset), size=_MOST_SAMPLES)  # pyright: ignore[reportArgumentType]
+    batches = BatchSampler(steps.tolist(), batch_size, drop_last=True)
     # Each as its users load it: LeRobot's items are collated, our dataset gives whole batches.
     sampling: dict[str, Any] = (
         {"batch_sampler": batches} if isinstance(dataset, LeRobotDataset) else {"batch_size": None, "sampler": batches}
     )
-    loader: DataLoader[Any] = DataLoader(
-        dataset, **sampling, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
-    )
-    for epoch in itertools.count():
-        sampler.set_epoch(epoch)
-        yield from loader
-
-
-def _rate(batches: Iterator[Any], batch_size: int, seconds: float) -> float:
-    next(batches)  # loaded while the other sides were measured
-    next(batches)
+    loaded = iter(DataLoader(dataset, **sampling, num_workers=1, multiprocessing_context="fork"))
+    for _ in range(_WARM_UP_BATCHES):
+        next(loaded)
     start, n_batches = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        next(batches)
+        next(loaded)
         n_batches += 1
     return n_batches * batch_size / (time.perf_counter() - start)
 
