@@ -115,7 +115,9 @@ class AlohaEnv(MujocoCameraEnv):
         from gym_aloha.utils import sample_box_pose, sample_insertion_pose
 
         # gym-aloha's tasks read where things shall be from a global variable of theirs when they are reset.
-        BOX_POSE[0] = sample_box_pose(seed) if self.task == "transfer_cube" else _flat(sample_insertion_pose(seed))
+        is_cube = self.task == "transfer_cube"
+        poses: Any = BOX_POSE
+        poses[0] = sample_box_pose(seed) if is_cube else np.concatenate(sample_insertion_pose(seed))
         simulation.reset()
 
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
@@ -130,10 +132,6 @@ class AlohaEnv(MujocoCameraEnv):
         if self._task_spec.goal_body is not None:
             knowledge["goal_pose"] = self._pose(self._task_spec.goal_body)
         return knowledge
-
-
-def _flat(poses: tuple[np.ndarray, ...]) -> np.ndarray:
-    return np.concatenate(poses)
 
 
 def _build_simulation(task: str) -> "Environment":
