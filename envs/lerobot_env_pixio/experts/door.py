@@ -20,10 +20,10 @@ class DoorExpert(NoisyExpert):
     """
 
     # Where the lever is held, in the latch's frame (metres): along the lever, and in front of the door.
-    GRIP = np.array([0.135, -0.10, 0.0])
+    GRIP = np.array([0.125, -0.10, 0.0])
     # The hand that holds it, in the latch's frame: its fingers beside each other across the lever, pointing down and, by this
     # tilt (radians), towards the door.
-    TILT = 0.7
+    TILT = 0.75
     # Sideways motion fades out as the hand is this far (metres) below the funnel: it shall come from above.
     REACH_BAND = 0.04
     # The fingers close when the lever is this close beside and below (metres), and stay closed in the wider region.
