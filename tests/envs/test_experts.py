@@ -147,3 +147,38 @@ def test_fingers_keep_clear_of_the_other_cube() -> None:
     assert turn(-0.01, 0.07) < -1
     assert turn(0.01, 0.07, yaw=-0.4) < 0  # and on in that sense, once turned
     assert turn(0.07, 0.0, yaw=0.4) < -0.5  # no need: straight again
+
+
+# The length of an episode of each, as in configs/env.
+OTHER_TASKS = {"Door": 200, "PickPlaceCan": 250, "NutAssemblySquare": 300}
+
+
+def successes(config: RobosuiteEnvConfig, seeds: range) -> list[bool]:
+    """Return which seeds' demonstrations succeed, without rendering."""
+    env = config.make_env()
+    env.render_observations = False
+    solved = [demonstrate(env, config.make_expert(seed), seed)[1] for seed in seeds]
+    env.close()
+    return solved
+
+
+@pytest.mark.parametrize(("task", "steps"), OTHER_TASKS.items())
+def test_other_tasks_are_solved_and_demonstrations_repeat(task: str, steps: int) -> None:
+    config = RobosuiteEnvConfig(task=task, image_size=16, camera_names=["agentview"], episode_length=steps)
+    env = config.make_env()
+    env.render_observations = False
+    actions, success, rewards = demonstrate(env, config.make_expert(200), 200)
+    assert success
+    assert rewards == 1.0
+    assert np.abs(actions).max() <= 1
+    env.reset(seed=201)
+    again, _, _ = demonstrate(env, config.make_expert(200), 200)
+    np.testing.assert_array_equal(again, actions)
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "steps"), OTHER_TASKS.items())
+def test_other_tasks_succeed_on_95_of_100_seeds(task: str, steps: int) -> None:
+    config = RobosuiteEnvConfig(task=task, image_size=16, camera_names=["agentview"], episode_length=steps)
+    assert sum(successes(config, range(100))) >= 95

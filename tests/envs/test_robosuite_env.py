@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from lerobot_env_pixio import RobosuiteEnvConfig
 from lerobot_env_pixio.rendering import outside_view
 from lerobot_env_pixio.robosuite_env import RobosuiteEnv
+from lerobot_env_pixio.tasks import ROBOTS, TASKS, cameras_of
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +198,42 @@ def test_spaces_need_no_simulation() -> None:
     assert isinstance(env.observation_space, gymnasium.spaces.Dict)
     assert env._simulation is None
     assert env._renderer is None
+
+
+def camera_names(env: RobosuiteEnv) -> set[str]:
+    return {env.model.camera(index).name for index in range(env.model.ncam)}
+
+
+@pytest.mark.parametrize(
+    ("task", "robot"),
+    [
+        ("PickPlaceCan", "Panda"),
+        ("Lift", "UR5e"),
+        *(pytest.param(task, "Panda", marks=pytest.mark.slow) for task in TASKS if task != "PickPlaceCan"),
+        *(pytest.param("Lift", robot, marks=pytest.mark.slow) for robot in ROBOTS if robot not in ("Panda", "UR5e")),
+    ],
+)
+def test_every_camera_of_a_task_and_a_robot_shows_something_else(task: str, robot: str) -> None:
+    """What is offered is what the model has, and each camera has its own picture of an arm that moves."""
+    known = cameras_of(TASKS[task], ROBOTS[robot])
+    env = RobosuiteEnvConfig(task=task, robot=robot, camera_names=list(known), image_size=32).make_env()
+    before, info = env.reset(seed=0)
+    assert camera_names(env) == set(known)
+    assert env.observation_space.contains(before)
+    assert ("goal_pose" in info) == (TASKS[task].goal_body is not None)
+    frames = np.stack(list(before["pixels"].values())).reshape(len(known), -1)
+    assert (frames.std(axis=1) > 5).all()
+    assert len(np.unique(frames, axis=0)) == len(known)
+    push = np.array([0, 0, 1, 0, 0, 0, -1], np.float32)
+    for _ in range(10):
+        after, *_ = env.step(push)
+    assert env.observation_space.contains(after)
+    assert after["agent_pos"][2] > before["agent_pos"][2] + 0.05
+    opening = [ROBOTS[robot].finger_opening(observation["agent_pos"][7:]) for observation in (before, after)]
+    assert opening[1] > opening[0] + 0.003  # -1 opens
+    env.close()
+
+
+def test_a_camera_that_this_task_lacks_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown camera 'sideview'.*valid names are agentview, birdview, frontview"):
+        RobosuiteEnvConfig(task="PickPlaceCan", camera_names=["sideview"])
