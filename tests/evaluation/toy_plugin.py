@@ -126,9 +126,11 @@ class ToyEnv(gym.Env):
     def _misbehave(self) -> None:
         if self._seed in self._config.raises_always:
             raise FloatingPointError("the simulation diverged")
-        marker = Path(self._config.memory) / f"misbehaved_{self._seed}"
-        is_first = not marker.exists()
-        marker.touch()
+        is_first = False
+        if self._seed in self._config.dies_once + self._config.hangs_once:
+            marker = Path(self._config.memory) / f"misbehaved_{self._seed}"
+            is_first = not marker.exists()
+            marker.touch()
         if self._seed in self._config.dies_always or (self._seed in self._config.dies_once and is_first):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._seed in self._config.hangs_once and is_first:
