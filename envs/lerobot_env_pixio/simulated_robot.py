@@ -11,7 +11,6 @@ from lerobot.robots import Robot
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
-from lerobot_env_pixio.configuration import PixioEnvConfig
 
 logger = logging.getLogger(__name__)
 
@@ -22,21 +21,17 @@ class SimulatedRobot(Robot):
     When an episode is over, by success or for its length, the next one begins: what a person does who puts the cube back.
 
     Raises:
-        ValueError: The environment is none of this package's.
+        ValueError: The environment is none of this package's, or a name is unknown.
     """
 
     config_class = SimulatedRobotConfig
     name = "pixio_sim"
 
     def __init__(self, config: SimulatedRobotConfig) -> None:
-        if not isinstance(config.env, PixioEnvConfig):
-            raise ValueError(
-                f"pixio_sim runs the tasks of lerobot_env_pixio, not {config.env.type!r}: choose for example "
-                "--robot.env.type=pixio_robosuite"
-            )
+        env_config = config.env_config()
         super().__init__(config)
         self.config = config
-        self._env: gymnasium.Env = config.env.make_env()
+        self._env: gymnasium.Env = env_config.make_env()
         self._observed: dict[str, Any] | None = None
         self._seed = config.seed
         self.successes = self.episodes = 0

@@ -211,8 +211,8 @@ def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(
         "pixio_act", make_store(tmp_path / "lift.zarr", cameras, (64, 9, 7)), tmp_path / "pretrained_model"
     )
-    robot = ["--robot.type=pixio_sim", "--robot.env.type=pixio_robosuite", "--robot.env.image_size=64"]
-    robot += ["--robot.env.episode_length=15", f"--robot.calibration_dir={tmp_path}", "--play_sounds=false"]
+    robot = ["--robot.type=pixio_sim", "--robot.env=pixio_robosuite", "--robot.image_size=64"]
+    robot += ["--robot.episode_length=15", f"--robot.calibration_dir={tmp_path}", "--play_sounds=false"]
     rollout = ["--strategy.type=base", f"--policy.path={checkpoint}", "--task=lift", "--fps=20", "--duration=3"]
     said = _run("lerobot.scripts.lerobot_rollout", *rollout, *robot, cwd=tmp_path)
     assert "seed 0: failure; the next episode begins" in said
