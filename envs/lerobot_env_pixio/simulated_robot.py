@@ -35,6 +35,8 @@ class SimulatedRobot(Robot):
         self._observed: dict[str, Any] | None = None
         self._seed = config.seed
         self.successes = self.episodes = 0
+        # LeRobot's tools count them; there is no device behind any.
+        self.cameras: dict[str, None] = dict.fromkeys(self._space("pixels"))
 
     @cached_property
     def _state_names(self) -> Sequence[str]:
