@@ -93,10 +93,14 @@ def test_only_the_student_learns_from_any_teacher(teacher: str, classes: int | N
     assert tokens.patch_BhwT.shape[1:3] == grid
     assert (tokens.class_BGT is None) if classes is None else (tokens.class_BGT.shape[1] == classes)  # type: ignore[union-attr]
     objective.module.train()
-    objective.loss(objective.module, images, block_mask(2, (4, 4), 0.5, 2)).backward()
+    mask = block_mask(2, (4, 4), 0.5, 2)
+    loss = objective.loss(objective.module, images, images, mask)
+    loss.backward()
     assert all(parameter.grad is not None for parameter in objective.module.parameters())
     assert not any(parameter.requires_grad for parameter in objective.teacher.encoder.parameters())
     assert all(parameter.grad is None for parameter in objective.teacher.encoder.parameters())
+    with torch.no_grad():  # the student sees one image, and the teacher another that it is asked for
+        assert objective.loss(objective.module, images, 1 - images, mask) != loss
 
 
 def test_teacher_features_are_those_before_the_norm() -> None:
