@@ -66,7 +66,6 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
         # A device in its code would be the one that it was traced on, wherever it is loaded.
         code = module.core.code
         assert "torch.device(" not in code and ".forward(" not in code  # nor is any other code called
-        assert "prim.device(" in code
 
 
 def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:
