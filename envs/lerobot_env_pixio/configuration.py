@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -67,9 +68,9 @@ class PixioEnvConfig(EnvConfig):
         self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE, **{key: key for key in images}}
 
     @classmethod
+    @abstractmethod
     def tasks(cls) -> list[str]:
         """Return the names of all tasks."""
-        raise NotImplementedError
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:

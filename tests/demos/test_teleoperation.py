@@ -180,8 +180,7 @@ def test_mistakes_are_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def display() -> Iterator[str]:
     """A virtual screen."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("needs Xvfb (apt-get install xvfb)")
+    assert shutil.which("Xvfb") is not None, "run apt-get install xvfb"
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
         stdout=subprocess.PIPE,
@@ -217,6 +216,7 @@ class XKeys:
             time.sleep(wait)
 
 
+@pytest.mark.slow  # needs Xvfb, which .ci/run installs
 def test_on_a_screen_keys_move_the_robot_of_the_real_task(display: str, tmp_path: Path) -> None:
     environment = {**os.environ, "DISPLAY": display, "MUJOCO_GL": os.environ.get("MUJOCO_GL") or "egl"}
     environment.pop("SDL_VIDEODRIVER", None)

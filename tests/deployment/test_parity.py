@@ -1,6 +1,5 @@
 """Every policy on every family of encoder in every form gives the eager path's actions, over a whole episode."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -44,8 +43,6 @@ def fresh(checkpoint: Path, store: DemoStore, noise_shape: tuple[int, int] | Non
     [pytest.param(*case, marks=[] if case in FEW else pytest.mark.slow) for case in ALL],
 )
 def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: DemoStore, tmp_path: Path) -> None:
-    if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
-        pytest.skip("the extra onnx is not installed")
     checkpoint = make_checkpoint(policy, encoder, store, tmp_path)
     observed = check_observations(checkpoint, str(store.path))
     options = ExportOptions(form, sampling_steps=3 if policy == "pixio_diffusion" else None)

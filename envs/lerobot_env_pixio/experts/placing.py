@@ -1,5 +1,6 @@
 """Demonstrators of the tasks in which an object is grasped, carried over an edge and put down: can and nut."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,9 @@ class _PlacingExpert(NoisyExpert):
         turn = self._turn_to(agent_pos, pointing_down(now + yaw_to_grasp))
         return np.concatenate([self.POSITION_GAIN * way, turn, [-1.0]])
 
+    @abstractmethod
     def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
         """Whether the object is where it shall be let go."""
-        raise NotImplementedError
 
     def _retreat(self, opening: float) -> float:
         """Return the upward action of a hand that has let go: none before it is open."""
