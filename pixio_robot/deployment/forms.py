@@ -13,6 +13,7 @@ from pixio_robot.deployment.artifact import open_torchscript, seal_archive
 from pixio_robot.deployment.cores import trace_core
 from pixio_robot.deployment.exported_program import GOLDEN_FILE, ExportedProgram
 from pixio_robot.deployment.golden import write_golden
+from pixio_robot.deployment.script_graphs import opened_scripts
 from pixio_robot.deployment.shell import CheckedShell, Shell, ShellLayout
 
 Observation = Mapping[str, Tensor]
@@ -44,12 +45,16 @@ def _write_torchscript(
 
 
 def exported_program(core: nn.Module, layout: ShellLayout, example: Observation) -> torch.export.ExportedProgram:
-    """Return the core in its shell as a program for any number of rows of the example's shapes."""
+    """Return the core in its shell as a program for any number of rows of the example's shapes.
+
+    Raises:
+        UserError: The core has a TorchScript encoder in it that cannot be exported so.
+    """
     shell = Shell(core.eval().requires_grad_(False), layout).eval()
     rows = _two_rows(example)
     batch = torch.export.Dim("batch", min=1)
     shapes = {"observation": {key: {0: batch} for key in rows}}
-    with torch.no_grad():
+    with torch.no_grad(), opened_scripts(core):
         return torch.export.export(shell, (rows,), dynamic_shapes=shapes, strict=False)
 
 
