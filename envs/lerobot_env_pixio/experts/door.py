@@ -27,18 +27,18 @@ class DoorExpert(NoisyExpert):
     # Sideways motion fades out as the hand is this far (metres) below the funnel: it shall come from above.
     REACH_BAND = 0.04
     # The fingers close when the lever is this close beside and below (metres), and stay closed in the wider region.
-    GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.04
-    GRASP_HEIGHT, HOLD_HEIGHT = 0.012, 0.05
+    GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.025
+    GRASP_HEIGHT, HOLD_HEIGHT = 0.012, 0.020
     CLOSING_OPENING = 0.066
     # The work with the lever begins as the opening between the fingers shrinks from the first to the second (metres).
-    HOLD_OPENING = (0.056, 0.050)
+    HOLD_OPENING = (0.066, 0.060)
     # The push across the lever (action units), how far the hand's turn leads the lever's (radians), and the angles between which
     # turning becomes pulling, with a share of the push kept.
     PUSH, KEEP_DOWN = 1.5, 0.3
     LEAD = 0.2
     # Along the lever the hand keeps its place this much more firmly, since it slides towards the axis.
     STAY = 4.0
-    RELEASE = (0.9, 1.2)
+    RELEASE = (1.0, 1.3)
     # A door that is ajar by this angle (radians) needs no turned lever.
     AJAR = 0.05
 
