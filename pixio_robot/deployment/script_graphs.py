@@ -6,6 +6,7 @@ there is.
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,9 +33,11 @@ def opened_scripts(core: nn.Module) -> Iterator[None]:
     # torch logs the whole graph and its own stack where it gives up; a user cannot act on either.
     logging.disable(logging.CRITICAL)
     try:
-        for backbone in backbones:
-            backbone.module = _ScriptToGraph(torch.jit.freeze(backbone.module), _EXAMPLE).convert()
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for backbone in backbones:
+                backbone.module = _ScriptToGraph(torch.jit.freeze(backbone.module), _EXAMPLE).convert()
+            yield
     except Exception as error:
         files = ", ".join(str(backbone.path) for backbone in backbones)
         raise UserError(
