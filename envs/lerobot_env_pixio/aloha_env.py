@@ -1,14 +1,17 @@
 """ALOHA: two ViperX arms across a table hand over a cube, or put a peg into a socket."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 
 from lerobot_env_pixio.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.perturbations import Surroundings
 from lerobot_env_pixio.render_profiles import RENDER_PROFILES
-from lerobot_env_pixio.rendering import no_gl_error
+from lerobot_env_pixio.rendering import HIDDEN_GROUP, no_gl_error
 from lerobot_env_pixio.tasks import TaskSpec, look_up
 
 if TYPE_CHECKING:
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
 
 FPS = 50
 
-_CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar", "left_wrist", "right_wrist")
+# What both arms reach of the table.
+SURFACE = Surface(np.array([0.0, 0.55, 0.0]), np.array([0.28, 0.22]))
+
+_SCENE_CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar")
+_CAMERAS = (*_SCENE_CAMERAS, "left_wrist", "right_wrist")
 
 # The instructions are those of LeRobot's datasets of these tasks.
 TASKS: dict[str, TaskSpec] = {
@@ -41,7 +48,15 @@ JOINT_LIMITS = np.array(
      [-3.14158, 3.14158], [0.0, 1.0]],
     np.float32,
 )  # fmt: skip
+# Of an arm, in the order of states and actions: LeRobot's names for them, with what its tools expect them to end in.
+_MOTORS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_MOTOR_NAMES = tuple(f"{side}_{motor}.pos" for side in ("left", "right") for motor in _MOTORS)
 SUCCESS_REWARD = 4
+
+# gym-aloha's table is a mesh without texture coordinates: a texture would be drawn across its edge, in stripes.
+_TABLECLOTH = "pixio_tablecloth"
+_CLOTH_TEXTURE_SIZE = 256
+_CLOTH_HALF_EXTENTS = [0.6096, 0.381, 0.0005]  # the table's, and half a millimetre
 
 
 class AlohaEnv(MujocoCameraEnv):
@@ -59,6 +74,7 @@ class AlohaEnv(MujocoCameraEnv):
         render_profile: Name in `RENDER_PROFILES`.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz: 50.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
 
     Raises:
         ValueError: A name is unknown, or the rate is another.
@@ -72,6 +88,7 @@ class AlohaEnv(MujocoCameraEnv):
         render_profile: str,
         episode_length: int,
         fps: int,
+        perturbation: str = "none",
     ) -> None:
         self._task_spec = look_up("task", task, TASKS)
         for camera in camera_names:
@@ -86,8 +103,12 @@ class AlohaEnv(MujocoCameraEnv):
             episode_length=episode_length,
             fps=fps,
             state_space=spaces.Box(-4.0, 4.0, (14,), np.float32),  # limits are soft
+            state_names=_MOTOR_NAMES,
             action_space=spaces.Box(low, high, dtype=np.float32),
+            action_names=_MOTOR_NAMES,
+            control_mode="absolute positions of the joints and of the grippers",
             task_description=self._task_spec.description,
+            perturbation=perturbation,
         )
         self.task = task
         self._simulation: Environment | None = None
@@ -124,6 +145,19 @@ class AlohaEnv(MujocoCameraEnv):
         reward = self.simulation.step(np.asarray(action, np.float64)).reward
         return float(reward), reward == SUCCESS_REWARD
 
+    def _surroundings(self) -> Surroundings:
+        model = self.model
+        return Surroundings(
+            self.task,
+            model,
+            self.data,
+            scene_cameras=tuple(model.camera(name).id for name in _SCENE_CAMERAS),
+            table_geoms=(model.geom("table").id,),
+            table_surface=SURFACE,
+            table_bodies=(model.body("table").id,),
+            tablecloth=model.geom(_TABLECLOTH).id,
+        )
+
     def _proprioception(self) -> np.ndarray:
         return self.simulation.task.get_qpos(self.simulation.physics).astype(np.float32)
 
@@ -142,6 +176,7 @@ def _build_simulation(task: str) -> "Environment":
     """
     try:
         from dm_control import mujoco
+        from dm_control.mujoco import wrapper
         from dm_control.rl.control import Environment
         from gym_aloha.constants import ASSETS_DIR, DT
         from gym_aloha.tasks import sim
@@ -156,5 +191,29 @@ def _build_simulation(task: str) -> "Environment":
         def get_observation(self, physics: mujoco.Physics) -> dict[str, np.ndarray]:
             return {}
 
-    physics = mujoco.Physics.from_xml_path(str(ASSETS_DIR / f"bimanual_viperx_{task}.xml"))
+    physics = mujoco.Physics.from_model(wrapper.MjModel(_compile(ASSETS_DIR / f"bimanual_viperx_{task}.xml")))
     return Environment(physics, Unseen(), time_limit=float("inf"), control_timestep=DT)
+
+
+def _compile(scene: Path) -> "mujoco.MjModel":
+    """Compile gym-aloha's file, with a tablecloth that nothing touches and nobody sees until a perturbation shows it."""
+    import mujoco
+
+    spec = mujoco.MjSpec.from_file(str(scene))
+    kind, plain = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_FLAT
+    size = _CLOTH_TEXTURE_SIZE
+    spec.add_texture(name=_TABLECLOTH, type=kind, builtin=plain, width=size, height=size)
+    textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
+    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = _TABLECLOTH
+    spec.add_material(name=_TABLECLOTH, textures=textures)
+    spec.body("table").add_geom(
+        name=_TABLECLOTH,
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=_CLOTH_HALF_EXTENTS,
+        material=_TABLECLOTH,
+        group=HIDDEN_GROUP,
+        contype=0,
+        conaffinity=0,
+        mass=0,
+    )
+    return spec.compile()

@@ -8,13 +8,18 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from lerobot_env_pixio.perturbations import PERTURBATIONS, Appearance, Surroundings, table_textures
 from lerobot_env_pixio.render_profiles import RenderProfile
 from lerobot_env_pixio.rendering import CameraRenderer
+from lerobot_env_pixio.tasks import look_up
 
 if TYPE_CHECKING:
     import mujoco
 
 Observation = dict[str, Any]
+
+NOMINAL = "none"
+_PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
 
 
 def check_rate(simulator: str, rate: int, fps: int) -> None:
@@ -34,7 +39,8 @@ class CameraEnv(gymnasium.Env, ABC):
 
     Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32.
     ``info`` carries ``is_success`` and what the simulator knows beside it: for scripted experts and analysis, never for
-    a policy. The episode terminates at success and is truncated after `episode_length` steps.
+    a policy. The episode terminates at success and is truncated after `episode_length` steps. `state_names`, `action_names`
+    and `control_mode` say what numbers are.
 
     Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last,
     for callers that know that nobody will look at them. Physics does not depend on it.
@@ -48,8 +54,16 @@ class CameraEnv(gymnasium.Env, ABC):
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
         state_space: Bounds of the proprioception.
+        state_names: What each of its numbers is.
         action_space: Bounds of the actions.
+        action_names: What each of an action's numbers is.
+        control_mode: What an action is, in words: a ``delta``, a motion from where the robot is, or ``absolute``, a place.
         task_description: The instruction in words, for language-conditioned policies.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
+            touching the episode's own random numbers.
+
+    Raises:
+        ValueError: The perturbation is unknown.
     """
 
     def __init__(
@@ -60,9 +74,17 @@ class CameraEnv(gymnasium.Env, ABC):
         episode_length: int,
         fps: int,
         state_space: spaces.Box,
+        state_names: Sequence[str],
         action_space: spaces.Box,
+        action_names: Sequence[str],
+        control_mode: str,
         task_description: str,
+        perturbation: str,
     ) -> None:
+        look_up("perturbation", perturbation, {NOMINAL: None, **PERTURBATIONS})
+        assert (len(state_names), len(action_names)) == (*state_space.shape, *action_space.shape)
+        self.state_names, self.action_names = tuple(state_names), tuple(action_names)
+        self.control_mode = control_mode
         self.camera_names = tuple(camera_names)
         self.task_description = task_description
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
@@ -70,6 +92,7 @@ class CameraEnv(gymnasium.Env, ABC):
         self.render_observations = True
         self._image_size = image_size
         self._max_episode_steps = episode_length
+        self._perturbation = perturbation
 
         frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(
@@ -90,7 +113,10 @@ class CameraEnv(gymnasium.Env, ABC):
             options: Accepted for gymnasium's sake; there are none.
         """
         super().reset(seed=seed)
-        self._begin(int(self.np_random.integers(2**32)) if seed is None else seed)
+        episode_seed = self._episode_seed(seed)
+        self._begin(episode_seed)
+        if self._perturbation != NOMINAL:
+            self._perturb(self._perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
         self._steps = 0
         self._look()
         return self._observation(), self._info(is_success=False)
@@ -108,9 +134,17 @@ class CameraEnv(gymnasium.Env, ABC):
         """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
         return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
 
+    def _episode_seed(self, seed: int | None) -> int:
+        """Return what decides an episode: the reset's seed, or without one a number that follows from the seed given last."""
+        return int(self.np_random.integers(2**32)) if seed is None else seed
+
     @abstractmethod
     def _begin(self, seed: int) -> None:
         """Put everything where an episode of that seed starts."""
+
+    @abstractmethod
+    def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
+        """Change how the episode that has begun looks."""
 
     @abstractmethod
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
@@ -151,6 +185,7 @@ class MujocoCameraEnv(CameraEnv):
         super().__init__(**arguments)
         self._profile, self._visual_groups = profile, visual_groups
         self._renderer: CameraRenderer | None = None
+        self._appearance: Appearance | None = None
 
     @property
     @abstractmethod
@@ -174,6 +209,24 @@ class MujocoCameraEnv(CameraEnv):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    @abstractmethod
+    def _surroundings(self) -> Surroundings:
+        """Return what a perturbation may change."""
+
+    def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
+        import mujoco
+
+        renderer = self.renderer  # its profile shrinks textures, which has to come first
+        if self._appearance is None:
+            self._appearance = Appearance(self.model)
+        self._appearance.restore()
+        mujoco.mj_camlight(self.model, self.data)  # cameras are where the task has them
+        around = self._surroundings()
+        renderer.added_geoms = PERTURBATIONS[perturbation](around, rng)
+        mujoco.mj_camlight(self.model, self.data)  # and take their new places; physics stays untouched
+        for texture in table_textures(around):
+            renderer.upload_texture(texture)
 
     def _frame(self, camera: str) -> np.ndarray:
         return self.renderer.frame(self.data, camera)

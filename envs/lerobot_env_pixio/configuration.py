@@ -15,6 +15,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_pixio.aloha_env import TASKS as ALOHA_TASKS
 from lerobot_env_pixio.aloha_env import AlohaEnv
+from lerobot_env_pixio.camera_env import CameraEnv
 from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
@@ -39,17 +40,20 @@ class PixioEnvConfig(EnvConfig):
         render_profile: ``standard`` as the simulator ships, ``fast`` without shadows, reflections and multisampling, or
             ``lite``, which also draws meshes with a tenth of their faces.
         episode_length: Steps after which an episode without success ends.
+        perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
+            ``table_texture``, ``table_colour`` or ``distractors``; ``none`` shows the task as it is.
 
     Raises:
         ValueError: A name is unknown; the message offers the nearest valid one.
     """
 
-    env_class: ClassVar[type[gymnasium.Env]]
+    env_class: ClassVar[type[CameraEnv]]
 
     camera_names: list[str] = field(default_factory=list)
     image_size: int = 128
     render_profile: str = "fast"
     episode_length: int = 150
+    perturbation: str = "none"
 
     def __post_init__(self) -> None:
         """Check the names and derive LeRobot's features from the environment's spaces."""
@@ -78,7 +82,7 @@ class PixioEnvConfig(EnvConfig):
         names = [field.name for field in dataclasses.fields(self) if field.name not in _LEROBOTS_FIELDS]
         return {name: getattr(self, name) for name in names}
 
-    def make_env(self) -> gymnasium.Env:
+    def make_env(self) -> CameraEnv:
         """Return one environment, which builds its simulation on the first reset."""
         return self.env_class(**self.gym_kwargs)
 
@@ -109,8 +113,6 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         fps: Control rate in Hz.
         camera_names: Cameras that the policy sees.
         robot: robosuite's name of the robot.
-        perturbation: A change of looks drawn anew for every episode, for evaluation: ``light``, ``camera``,
-            ``table_texture``, ``table_colour`` or ``distractors``; ``none`` shows the task as it is.
     """
 
     env_class = RobosuiteEnv
@@ -119,7 +121,6 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     fps: int = 20
     camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
     robot: str = "Panda"
-    perturbation: str = "none"
 
     @classmethod
     def tasks(cls) -> list[str]:

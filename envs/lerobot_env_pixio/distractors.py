@@ -3,7 +3,7 @@
 Shape suffixes: G geoms, X the three axes of space. Lengths in metres, world frame.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,27 @@ CLEARANCE = 0.05
 # What starts higher above the table than this is not stood upon: the tallest object is lower.
 HEADROOM = 0.25
 _TRIES = 200
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A horizontal rectangle that objects stand on, its sides along the world's axes.
+
+    Attributes:
+        centre: Its middle (3,), metres.
+        half: Half the lengths of its sides (2,), metres.
+    """
+
+    centre: np.ndarray
+    half: np.ndarray
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A round place on a table: centre (2,) and radius, metres."""
+
+    centre: np.ndarray
+    radius: float
 
 
 @dataclass(frozen=True)
@@ -99,36 +120,30 @@ def _bottle(rng: np.random.Generator) -> _Object:
 _KINDS: tuple[Callable[[np.random.Generator], _Object], ...] = (_box, _ball, _can, _egg, _bottle)
 
 
-def scatter(
-    model: "mujoco.MjModel", data: "mujoco.MjData", table_geom: int, rng: np.random.Generator
-) -> list[AddedGeom]:
+def scatter(surface: Surface, taken: Sequence[Circle], rng: np.random.Generator) -> list[AddedGeom]:
     """Return the shapes of 4 to 8 random objects that stand on a table, clear of one another and of what is there.
 
     On a table with little room left there are fewer.
 
     Args:
-        model: The compiled task.
-        data: Its state at the start of an episode.
-        table_geom: Id of the geom, a box, that the objects stand on.
+        surface: Where they stand.
+        taken: What they keep clear of.
         rng: Decides kinds, sizes, colours and places.
     """
     from lerobot_env_pixio.scenes.textures import random_colour
 
-    half_extents_X, centre_X = model.geom_size[table_geom], data.geom_xpos[table_geom]
-    axes_XX = data.geom_xmat[table_geom].reshape(3, 3)
-    top = float(centre_X[2] + half_extents_X[2])
-    taken = _taken_places(model, data, table_geom, top)
-    geoms = []
+    top = float(surface.centre[2])
+    circles, geoms = list(taken), []
     for _ in range(int(rng.integers(COUNTS[0], COUNTS[1] + 1))):
         thing = _KINDS[int(rng.integers(len(_KINDS)))](rng)
         for _ in range(_TRIES):
-            beside = rng.uniform(-1, 1, 2) * (half_extents_X[:2] - thing.radius)
-            place = centre_X[:2] + axes_XX[:2, :2] @ beside
-            if all(np.linalg.norm(place - other) > radius + thing.radius + CLEARANCE for other, radius in taken):
+            place = surface.centre[:2] + rng.uniform(-1, 1, 2) * (surface.half - thing.radius)
+            gaps = (np.linalg.norm(place - other.centre) - other.radius - thing.radius for other in circles)
+            if all(gap > CLEARANCE for gap in gaps):
                 break
         else:
             continue
-        taken.append((place, thing.radius))
+        circles.append(Circle(place, thing.radius))
         yaw, shininess = float(rng.uniform(0, np.pi)), float(rng.uniform(0, 0.8))
         for shape, size, height in thing.parts:
             position = np.array([*place, top + height])
@@ -136,13 +151,19 @@ def scatter(
     return geoms
 
 
-def _taken_places(
-    model: "mujoco.MjModel", data: "mujoco.MjData", table_geom: int, top: float
-) -> list[tuple[np.ndarray, float]]:
-    """Return centre (2,) and radius of everything on the table and closely above it, seen from above."""
+def taken_places(
+    model: "mujoco.MjModel", data: "mujoco.MjData", top: float, table_bodies: Sequence[int]
+) -> list[Circle]:
+    """Return what is on a table and closely above it, seen from above.
+
+    Args:
+        model: The compiled task.
+        data: Its state.
+        top: Height of the table's surface.
+        table_bodies: Ids of the bodies that make up the table, which is not in its own way.
+    """
     heights_G, radii_G = data.geom_xpos[:, 2], model.geom_rbound
-    bodies_G = model.geom_bodyid
-    is_room_G = (bodies_G == 0) | (bodies_G == bodies_G[table_geom])
+    is_room_G = np.isin(model.geom_bodyid, [0, *table_bodies])
     is_near_G = (heights_G + radii_G > top) & (heights_G - radii_G < top + HEADROOM)
     places = np.flatnonzero(~is_room_G & is_near_G & (radii_G > 0))
-    return [(data.geom_xpos[geom, :2].copy(), float(radii_G[geom])) for geom in places]
+    return [Circle(data.geom_xpos[geom, :2].copy(), float(radii_G[geom])) for geom in places]

@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from lerobot_env_pixio.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.distractors import Circle, Surface
+from lerobot_env_pixio.perturbations import Surroundings
 from lerobot_env_pixio.render_profiles import RENDER_PROFILES
 from lerobot_env_pixio.tasks import look_up
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 FPS = 80  # 5 steps of 2.5 ms
 LONGEST_EPISODE = 500  # SawyerXYZEnv.max_path_length, after which it refuses to go on
 
-_CAMERAS = ("corner", "corner2", "corner3", "topview", "behindGripper", "gripperPOV")
+# What the arm reaches of the table.
+SURFACE = Surface(np.array([0.0, 0.64, 0.0]), np.array([0.34, 0.24]))
+_GOAL_RADIUS = 0.12  # metres; the hole in the table, where there is one, lies within
+
+_SCENE_CAMERAS = ("corner", "corner2", "corner3", "topview")
+_CAMERAS = (*_SCENE_CAMERAS, "behindGripper", "gripperPOV")
 # These hang upside down in Meta-World's files; pictures in papers and LeRobot's environment show corner2 turned round.
 _UPSIDE_DOWN = ("corner", "corner2", "corner3")
 # Where LeRobot's environment, and the datasets recorded with it, put corner2: nearer than Meta-World's files do.
@@ -49,6 +56,7 @@ class MetaworldEnv(MujocoCameraEnv):
         render_profile: Name in `RENDER_PROFILES`.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
 
     Raises:
         ValueError: A name is unknown, or Meta-World does not run at that rate or for that long.
@@ -62,6 +70,7 @@ class MetaworldEnv(MujocoCameraEnv):
         render_profile: str,
         episode_length: int,
         fps: int,
+        perturbation: str = "none",
     ) -> None:
         description = look_up("task", task, task_descriptions())
         for camera in camera_names:
@@ -80,8 +89,12 @@ class MetaworldEnv(MujocoCameraEnv):
             episode_length=episode_length,
             fps=fps,
             state_space=spaces.Box(-2.0, 2.0, (4,), np.float32),  # metres from the robot's base, and a share
+            state_names=("x.pos", "y.pos", "z.pos", "gripper.pos"),
             action_space=spaces.Box(-1.0, 1.0, (4,), np.float32),
+            action_names=("x.vel", "y.vel", "z.vel", "gripper.pos"),  # as for robosuite
+            control_mode="delta position of the end effector, and the gripper's effort",
             task_description=description,
+            perturbation=perturbation,
         )
         self.task = task
         self._simulation: SawyerXYZEnv | None = None
@@ -113,6 +126,21 @@ class MetaworldEnv(MujocoCameraEnv):
         self._full_state, reward, _, _, info = self.simulation.step(action)
         return float(reward), bool(info["success"])
 
+    def _surroundings(self) -> Surroundings:
+        model = self.model
+        table, *rim = (model.body(name).id for name in ("tablelink", "RetainingWall") if _has_body(model, name))
+        is_seen = np.isin(model.geom_group, self._visual_groups)
+        return Surroundings(
+            self.task,
+            model,
+            self.data,
+            scene_cameras=tuple(model.camera(name).id for name in _SCENE_CAMERAS),
+            table_geoms=tuple(np.flatnonzero((model.geom_bodyid == table) & is_seen).tolist()),
+            table_surface=SURFACE,
+            table_bodies=(table, *rim),
+            kept_clear=(Circle(np.array(self.simulation._target_pos[:2]), _GOAL_RADIUS),),
+        )
+
     def _proprioception(self) -> np.ndarray:
         return self._full_state[:4].astype(np.float32)
 
@@ -142,3 +170,9 @@ def _hang_cameras(model: "mujoco.MjModel") -> None:
         camera, turned_wxyz = model.camera(name).id, np.zeros(4)
         mujoco.mju_mulQuat(turned_wxyz, model.cam_quat[camera], half_turn_wxyz)
         model.cam_quat[camera] = turned_wxyz
+
+
+def _has_body(model: "mujoco.MjModel", name: str) -> bool:
+    import mujoco
+
+    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) >= 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerobot_env_pixio.distractors import AddedGeom, scatter
+from lerobot_env_pixio.distractors import AddedGeom, Circle, Surface, scatter, taken_places
 
 if TYPE_CHECKING:
     import mujoco
@@ -22,8 +22,8 @@ LIGHT_STRENGTH = (0.2, 0.5)
 LAMP_COLOUR = (0.8, 1.2)
 
 _APPEARANCE = (
-    "cam_pos", "cam_quat", "light_ambient", "light_diffuse", "light_specular",
-    "geom_rgba", "geom_matid", "mat_rgba", "tex_data",
+    "cam_mode", "cam_pos", "cam_quat", "light_ambient", "light_diffuse", "light_specular",
+    "geom_group", "geom_rgba", "geom_matid", "mat_rgba", "tex_data",
 )  # fmt: skip
 
 
@@ -37,25 +37,34 @@ class Surroundings:
         data: Its state at the start of the episode; only read.
         scene_cameras: Ids of the cameras that stand in the room; those on the robot stay where they are mounted.
         table_geoms: Ids of the table's visible geoms.
+        table_surface: Where objects may stand on it; None without a table.
+        table_bodies: Ids of the bodies that make up the table.
+        kept_clear: Where no distractor shall stand, beside what is on the table.
+        tablecloth: Id of a hidden geom that covers a table which itself can show no texture.
     """
 
     task: str
     model: "mujoco.MjModel"
     data: "mujoco.MjData"
     scene_cameras: tuple[int, ...]
-    table_geoms: tuple[int, ...]
+    table_geoms: tuple[int, ...] = ()
+    table_surface: Surface | None = None
+    table_bodies: tuple[int, ...] = ()
+    kept_clear: tuple[Circle, ...] = ()
+    tablecloth: int | None = None
 
-    def require_table(self, perturbation: str) -> None:
-        """Refuse a task without a table.
+    def require_table(self, perturbation: str) -> Surface:
+        """Return the table's surface, or refuse a task without a table.
 
         Raises:
             ValueError: There is no table.
         """
-        if not self.table_geoms:
+        if self.table_surface is None:
             raise ValueError(
                 f"perturbation {perturbation!r} changes the table, and the task {self.task!r} has none: choose another "
                 "perturbation, such as light or camera"
             )
+        return self.table_surface
 
 
 class Appearance:
@@ -90,12 +99,20 @@ def dim_lights(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom
 
 
 def move_cameras(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
-    """Move every camera that stands in the room by 7 cm and turn it by 3 degrees, both in random directions."""
+    """Move every camera that stands in the room by 7 cm and turn it by 3 degrees, both in random directions.
+
+    A camera that follows something that moves goes on following it, and is moved only.
+    """
     import mujoco
 
     model = around.model
     for camera in around.scene_cameras:
         model.cam_pos[camera] += CAMERA_SHIFT * _unit_vector(rng)
+        if model.cam_mode[camera] != mujoco.mjtCamLight.mjCAMLIGHT_FIXED:
+            if model.body_weldid[model.cam_targetbodyid[camera]] != 0:
+                continue
+            model.cam_mode[camera] = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+            mujoco.mju_mat2Quat(model.cam_quat[camera], around.data.cam_xmat[camera])
         turn_4, turned_4 = np.zeros(4), np.zeros(4)
         mujoco.mju_axisAngle2Quat(turn_4, _unit_vector(rng), CAMERA_TURN)
         mujoco.mju_mulQuat(turned_4, model.cam_quat[camera], turn_4)
@@ -109,6 +126,8 @@ def retexture_table(around: Surroundings, rng: np.random.Generator) -> list[Adde
     from lerobot_env_pixio.scenes.textures import random_texture
 
     around.require_table("table_texture")
+    if around.tablecloth is not None:
+        around.model.geom_group[around.tablecloth] = around.model.geom_group[around.table_geoms[0]]
     for texture in table_textures(around):
         width = int(around.model.tex_width[texture])
         paint(around.model, texture, random_texture(rng, width))
@@ -132,14 +151,16 @@ def add_distractors(around: Surroundings, rng: np.random.Generator) -> list[Adde
 
     They are seen and never touched: the arm goes through those that it reaches later.
     """
-    around.require_table("distractors")
-    return scatter(around.model, around.data, around.table_geoms[0], rng)
+    surface = around.require_table("distractors")
+    taken = taken_places(around.model, around.data, float(surface.centre[2]), around.table_bodies)
+    return scatter(surface, [*taken, *around.kept_clear], rng)
 
 
 def table_textures(around: Surroundings) -> list[int]:
     """Ids of the textures that the table's materials show."""
     model = around.model
-    materials = {int(model.geom_matid[geom]) for geom in around.table_geoms} - {-1}
+    geoms = around.table_geoms if around.tablecloth is None else (around.tablecloth,)
+    materials = {int(model.geom_matid[geom]) for geom in geoms} - {-1}
     textures = {int(texture) for material in materials for texture in model.mat_texid[material]} - {-1}
     return sorted(textures)
 

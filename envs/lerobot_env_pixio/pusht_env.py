@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from lerobot_env_pixio.tasks import look_up
 
 if TYPE_CHECKING:
     from gym_pusht.envs.pusht import PushTEnv as Simulation
+    from pygame import Surface
 
 FPS = 10
 WORLD = 512.0  # side of the square that everything happens in
@@ -32,6 +33,7 @@ class PushTEnv(CameraEnv):
         render_profile: ``standard`` alone: nothing here is drawn by OpenGL.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz: 10.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; what each does to a drawing is in `pusht_looks`.
 
     Raises:
         ValueError: A name or the rate is none of these.
@@ -45,6 +47,7 @@ class PushTEnv(CameraEnv):
         render_profile: str,
         episode_length: int,
         fps: int,
+        perturbation: str = "none",
     ) -> None:
         look_up("task", task, {"PushT": None})
         look_up("render profile", render_profile, {"standard": None})
@@ -57,12 +60,17 @@ class PushTEnv(CameraEnv):
             episode_length=episode_length,
             fps=fps,
             state_space=spaces.Box(0.0, WORLD, (2,), np.float32),
+            state_names=("x.pos", "y.pos"),
             action_space=spaces.Box(0.0, WORLD, (2,), np.float32),
+            action_names=("x.pos", "y.pos"),
+            control_mode="absolute position of the finger",
             task_description="push the T-shaped block onto the T-shaped target",
+            perturbation=perturbation,
         )
         self.task = task
         self._simulation: Simulation | None = None
         self._coverage = 0.0
+        self._changed: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def simulation(self) -> "Simulation":
@@ -83,10 +91,18 @@ class PushTEnv(CameraEnv):
         self._coverage = float(info["coverage"])
         return float(reward), bool(info["is_success"])
 
+    def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
+        from lerobot_env_pixio.pusht_looks import PUSHT_LOOKS
+
+        self._changed = PUSHT_LOOKS[perturbation](_pixels(self.simulation._draw()), rng)
+
     def _frame(self, camera: str) -> np.ndarray:
-        frame = self.simulation._render()
-        assert frame is not None
-        return np.asarray(frame, np.uint8)
+        from pygame import surfarray
+
+        drawing = self.simulation._draw()
+        if self._changed is not None:
+            drawing = surfarray.make_surface(self._changed(_pixels(drawing)).swapaxes(0, 1))
+        return np.asarray(self.simulation._get_img(drawing, self._image_size, self._image_size), np.uint8)
 
     def _proprioception(self) -> np.ndarray:
         return np.array(self.simulation.agent.position, np.float32)
@@ -94,6 +110,13 @@ class PushTEnv(CameraEnv):
     def _knowledge(self) -> dict[str, Any]:
         block = self.simulation.block
         return {"coverage": self._coverage, "block_pose": np.array([*block.position, block.angle])}
+
+
+def _pixels(drawing: "Surface") -> np.ndarray:
+    """Return a drawing, uint8 (H, W, 3), first row at the top."""
+    from pygame import surfarray
+
+    return surfarray.array3d(drawing).swapaxes(0, 1)
 
 
 def _import_simulation() -> "type[Simulation]":

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from lerobot_env_pixio.perturbations import PERTURBATIONS, Appearance, Surroundings, table_textures
+from lerobot_env_pixio.camera_env import MujocoCameraEnv
+from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.perturbations import Surroundings
 from lerobot_env_pixio.render_profiles import RENDER_PROFILES
-from lerobot_env_pixio.rendering import CameraRenderer
 from lerobot_env_pixio.simulation import build_simulation, numpy_seed
 from lerobot_env_pixio.tasks import ROBOTS, TASKS, cameras_of, look_up
 
@@ -19,27 +19,16 @@ if TYPE_CHECKING:
 
     from lerobot_env_pixio.devices import RobosuiteDevice
 
-Observation = dict[str, Any]
-
-_PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
+_BIN_WALL = 0.02  # metres, reaching inwards
 
 
-class RobosuiteEnv(gymnasium.Env):
-    """One robosuite task seen through cameras and proprioception.
+class RobosuiteEnv(MujocoCameraEnv):
+    """One robosuite task.
 
-    Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32: end-effector
-    position (3, metres, world frame), end-effector quaternion (4, x y z w), gripper joint positions (metres).
-    Action: float32 in [-1, 1], see `build_simulation`. `state_names`, `action_names` and `control_mode` say what numbers are.
-    Reward: robosuite's sparse one, 1 at success. The episode terminates at success and is truncated after `episode_length` steps.
-    ``info`` carries ``is_success``, ``object_pose`` (position and quaternion x y z w of the object that the robot
-    manipulates) and, in tasks where that object is brought to another, the other's pose as ``goal_pose``: for scripted
-    experts and analysis, never for a policy.
-
-    Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last, for
-    callers that know that nobody will look at them. Physics does not depend on it.
-
-    Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
-    environment can construct one for its spaces.
+    ``agent_pos``: end-effector position (3, metres, world frame), end-effector quaternion (4, x y z w), gripper joint
+    positions (metres). Action: float32 in [-1, 1], see `build_simulation`. Reward: robosuite's sparse one, 1 at success.
+    ``info`` has ``object_pose`` (position and quaternion x y z w of the object that the robot manipulates) and, in
+    tasks where that object is brought to another, the other's pose as ``goal_pose``.
 
     Args:
         task: Name in `TASKS`.
@@ -49,8 +38,7 @@ class RobosuiteEnv(gymnasium.Env):
         render_profile: Name in `RENDER_PROFILES`.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
-        perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
-            touching the episode's own random numbers.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
 
     Raises:
         ValueError: A name is unknown.
@@ -69,40 +57,29 @@ class RobosuiteEnv(gymnasium.Env):
     ) -> None:
         self._task_spec = look_up("task", task, TASKS)
         self._robot_spec = look_up("robot", robot, ROBOTS)
-        self._profile = look_up("render profile", render_profile, RENDER_PROFILES)
-        self._perturb = look_up("perturbation", perturbation, {"none": None, **PERTURBATIONS})
         for camera in camera_names:
             look_up("camera", camera, cameras_of(self._task_spec, self._robot_spec))
-
-        self.task = task
-        self.task_description = self._task_spec.description
-        self.robot = robot
         # LeRobot's tools take for a policy only what ends in .pos or .vel.
         fingers = (f"finger_{number + 1}.pos" for number in range(len(self._robot_spec.gripper_joints)))
-        self.state_names = ("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos", *fingers)
-        self.action_names = ("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel", "gripper.pos")
-        self.control_mode = "delta pose of the end effector, and the gripper"
-        self.camera_names = tuple(camera_names)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
-        self.render_mode = "rgb_array"
-        self.render_observations = True
-        self._image_size = image_size
-        self._max_episode_steps = episode_length
-        self._fps = fps
-
-        frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        # Metres within reach of the arm and unit quaternions stay far inside 10.
-        state = spaces.Box(-10.0, 10.0, (self._robot_spec.state_size,), np.float32)
-        self.observation_space = spaces.Dict(
-            {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": state}
+        super().__init__(
+            profile=look_up("render profile", render_profile, RENDER_PROFILES),
+            visual_groups=(1, 2),
+            camera_names=camera_names,
+            image_size=image_size,
+            episode_length=episode_length,
+            fps=fps,
+            # Metres within reach of the arm and unit quaternions stay far inside 10.
+            state_space=spaces.Box(-10.0, 10.0, (self._robot_spec.state_size,), np.float32),
+            state_names=("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos", *fingers),
+            action_space=spaces.Box(-1.0, 1.0, (self._robot_spec.action_size,), np.float32),
+            action_names=("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel", "gripper.pos"),
+            control_mode="delta pose of the end effector, and the gripper",
+            task_description=self._task_spec.description,
+            perturbation=perturbation,
         )
-        self.action_space = spaces.Box(-1.0, 1.0, (self._robot_spec.action_size,), np.float32)
-
+        self.task, self.robot = task, robot
+        self._fps = fps
         self._simulation: MujocoEnv | None = None
-        self._renderer: CameraRenderer | None = None
-        self._appearance: Appearance | None = None
-        self._frames: dict[str, np.ndarray] = {}
-        self._steps = 0
 
     @property
     def simulation(self) -> "MujocoEnv":
@@ -121,41 +98,6 @@ class RobosuiteEnv(gymnasium.Env):
         """MuJoCo's state."""
         return self.simulation.sim.data._data
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; the same seed gives the same episode, whatever happened before.
-
-        Args:
-            seed: Decides the object's placement and the arm's initial joint noise. Without one the episode follows from
-                the seed given last.
-            options: Accepted for gymnasium's sake; there are none.
-        """
-        super().reset(seed=seed)
-        simulation = self.simulation  # importing and building it must not draw from the episode's random numbers
-        episode_seed = int(self.np_random.integers(2**32))
-        with numpy_seed(episode_seed):
-            simulation.reset()
-        if self._perturb is not None:
-            self._change_looks(np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
-        self._steps = 0
-        self._render()
-        return self._observation(), self._info(is_success=False)
-
-    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Execute one action for 1 / fps seconds."""
-        _, reward, _, _ = self.simulation.step(action)
-        self._steps += 1
-        is_success = bool(self.simulation._check_success())
-        truncated = not is_success and self._steps >= self._max_episode_steps
-        if self.render_observations:
-            self._render()
-        return self._observation(), float(reward), is_success, truncated, self._info(is_success)
-
-    def render(self) -> np.ndarray:
-        """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
-        return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
-
     def open_device(self, name: str) -> "RobosuiteDevice":
         """Open an input device that moves the robot by hand.
 
@@ -168,43 +110,48 @@ class RobosuiteEnv(gymnasium.Env):
 
     def close(self) -> None:
         """Free the GL context and the simulation."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        super().close()
         if self._simulation is not None:
             self._simulation.close()
             self._simulation = None
 
-    @property
-    def renderer(self) -> CameraRenderer:
-        """The cameras' renderer, with its GL context, made on first use."""
-        if self._renderer is None:
-            self._renderer = CameraRenderer(self.model, self._image_size, self._profile)
-        return self._renderer
+    def _episode_seed(self, seed: int | None) -> int:
+        """Draw the seed of robosuite's random numbers even where one is given, as every demonstration so far has it."""
+        del seed  # it seeds what is drawn from here
+        return int(self.np_random.integers(2**32))
 
-    def _change_looks(self, rng: np.random.Generator) -> None:
-        import mujoco
+    def _begin(self, seed: int) -> None:
+        simulation = self.simulation  # importing and building it must not draw from the episode's random numbers
+        with numpy_seed(seed):
+            simulation.reset()
 
-        assert self._perturb is not None
-        renderer = self.renderer  # its profile shrinks textures, which has to come first
-        if self._appearance is None:
-            self._appearance = Appearance(self.model)
-        self._appearance.restore()
+    def _execute(self, action: np.ndarray) -> tuple[float, bool]:
+        _, reward, _, _ = self.simulation.step(action)
+        return float(reward), bool(self.simulation._check_success())
+
+    def _surroundings(self) -> Surroundings:
+        model, data = self.model, self.data
         mounted = cameras_of(self._task_spec, self._robot_spec)
-        in_scene = [self.model.camera(name).id for name, place in mounted.items() if place == "scene"]
-        table = [geom for geom in range(self.model.ngeom) if self.model.geom(geom).name == "table_visual"]
-        around = Surroundings(self.task, self.model, self.data, tuple(in_scene), tuple(table))
-        renderer.added_geoms = self._perturb(around, rng)
-        mujoco.mj_camlight(self.model, self.data)  # cameras take their new places; physics stays untouched
-        for texture in table_textures(around):
-            renderer.upload_texture(texture)
-
-    def _render(self) -> None:
-        renderer = self.renderer
-        self._frames = {camera: renderer.frame(self.data, camera) for camera in self.camera_names}
-
-    def _observation(self) -> Observation:
-        return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
+        # A table, or two bins: the first one's bottom and walls come first, and objects start in it.
+        bodies = [model.geom_bodyid[geom] for geom in range(model.ngeom)]
+        tables = [geom for geom in range(model.ngeom) if model.geom(geom).name == "table_visual"] or [
+            geom
+            for geom in range(model.ngeom)
+            if model.body(bodies[geom]).name in ("bin1", "bin2") and model.geom_group[geom] == 1
+        ]
+        ground, walls = tables[0], tables[1:]
+        half_X = model.geom_size[ground]
+        return Surroundings(
+            self.task,
+            model,
+            data,
+            scene_cameras=tuple(model.camera(name).id for name, place in mounted.items() if place == "scene"),
+            table_geoms=tuple(tables),
+            table_surface=Surface(
+                data.geom_xpos[ground] + [0.0, 0.0, half_X[2]], half_X[:2] - (_BIN_WALL if walls else 0.0)
+            ),
+            table_bodies=tuple({int(bodies[geom]) for geom in tables}),
+        )
 
     def _proprioception(self) -> np.ndarray:
         quaternion_wxyz = self.data.body(self._robot_spec.eef_body).xquat
@@ -217,12 +164,8 @@ class RobosuiteEnv(gymnasium.Env):
             dtype=np.float32,
         )
 
-    def _info(self, is_success: bool) -> dict[str, Any]:
-        info = {"is_success": is_success, "object_pose": self._pose(self._task_spec.object_body)}
+    def _knowledge(self) -> dict[str, Any]:
+        knowledge = {"object_pose": self._pose(self._task_spec.object_body)}
         if self._task_spec.goal_body is not None:
-            info["goal_pose"] = self._pose(self._task_spec.goal_body)
-        return info
-
-    def _pose(self, body_name: str) -> np.ndarray:
-        body = self.data.body(body_name)
-        return np.concatenate([body.xpos, np.roll(body.xquat, -1)])
+            knowledge["goal_pose"] = self._pose(self._task_spec.goal_body)
+        return knowledge

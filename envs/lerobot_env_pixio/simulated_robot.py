@@ -1,15 +1,13 @@
 """A simulated task as a LeRobot robot."""
 
 import logging
-from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-import gymnasium
 import numpy as np
 from lerobot.robots import Robot
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 
+from lerobot_env_pixio.camera_env import CameraEnv
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
 
 logger = logging.getLogger(__name__)
@@ -31,34 +29,23 @@ class SimulatedRobot(Robot):
         env_config = config.env_config()
         super().__init__(config)
         self.config = config
-        self._env: gymnasium.Env = env_config.make_env()
+        self._env: CameraEnv = env_config.make_env()
         self._observed: dict[str, Any] | None = None
         self._seed = config.seed
         self.successes = self.episodes = 0
         # LeRobot's tools count them; there is no device behind any.
         self.cameras: dict[str, None] = dict.fromkeys(self._space("pixels"))
 
-    @cached_property
-    def _state_names(self) -> Sequence[str]:
-        size = self._space("agent_pos").shape[0]
-        return getattr(self._env, "state_names", [f"state_{number}.pos" for number in range(size)])
-
-    @cached_property
-    def _action_names(self) -> Sequence[str]:
-        assert self._env.action_space.shape is not None
-        size = self._env.action_space.shape[0]
-        return getattr(self._env, "action_names", [f"action_{number}.vel" for number in range(size)])
-
     @property
     def observation_features(self) -> dict[str, Any]:
         """Numbers of the state, and (H, W, 3) of each camera."""
         frames = {name: space.shape for name, space in self._space("pixels").items()}
-        return {**dict.fromkeys(self._state_names, float), **frames}
+        return {**dict.fromkeys(self._env.state_names, float), **frames}
 
     @property
     def action_features(self) -> dict[str, Any]:
         """Numbers of the action: what the task's own action space has, in its order."""
-        return dict.fromkeys(self._action_names, float)
+        return dict.fromkeys(self._env.action_names, float)
 
     @property
     def is_connected(self) -> bool:
@@ -88,7 +75,7 @@ class SimulatedRobot(Robot):
         """Return the state's numbers and the frames, uint8 (H, W, 3) in RGB, after the last action."""
         observed = self._connected()
         state = (float(number) for number in observed["agent_pos"])
-        return {**dict(zip(self._state_names, state, strict=True)), **observed["pixels"]}
+        return {**dict(zip(self._env.state_names, state, strict=True)), **observed["pixels"]}
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         """Simulate one control period; returns what was executed.
@@ -97,10 +84,10 @@ class SimulatedRobot(Robot):
             ValueError: A number is missing, or is not finite.
         """
         self._connected()
-        missing = [name for name in self._action_names if name not in action]
+        missing = [name for name in self._env.action_names if name not in action]
         if missing:
             raise ValueError(f"the action lacks {', '.join(missing)}, got {', '.join(action)}")
-        numbers = np.array([float(action[name]) for name in self._action_names], dtype=np.float32)
+        numbers = np.array([float(action[name]) for name in self._env.action_names], dtype=np.float32)
         if not np.isfinite(numbers).all():
             raise ValueError(f"the action is not finite: {numbers.tolist()}")
         space: Any = self._env.action_space
@@ -108,7 +95,7 @@ class SimulatedRobot(Robot):
         self._observed, _, terminated, truncated, info = self._env.step(numbers)
         if terminated or truncated:
             self._begin_next_episode(bool(info["is_success"]))
-        return dict(zip(self._action_names, (float(number) for number in numbers), strict=True))
+        return dict(zip(self._env.action_names, (float(number) for number in numbers), strict=True))
 
     def disconnect(self) -> None:
         """Free the simulation."""

@@ -4,18 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
-import numpy as np
+
+from lerobot_env_pixio.distractors import Surface
 
 VISUAL_GROUP = 1  # once compiled, geoms that are drawn are in this group
 HIDDEN_GROUP = 4  # and those that are not in this one
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A horizontal rectangle that objects stand on: centre (3,) and half extents (2,), metres."""
-
-    centre: np.ndarray
-    half: np.ndarray
 
 
 @dataclass(frozen=True)

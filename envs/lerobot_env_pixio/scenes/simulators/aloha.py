@@ -1,9 +1,9 @@
 """gym-aloha's scenes: two ViperX arms across a table."""
 
 import mujoco
-import numpy as np
 
-from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts, Surface
+from lerobot_env_pixio.aloha_env import SURFACE
+from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
 from lerobot_env_pixio.scenes.stock import package_folder
 
@@ -28,7 +28,7 @@ def blueprint(family: Family) -> Blueprint:
             )
             for side in ("left", "right")
         ),
-        surfaces=(Surface(np.array([0.0, 0.55, 0.0]), np.array([0.28, 0.22])),),
+        surfaces=(SURFACE,),
         parts=Parts(
             robot=r"^vx300s",
             gripper=r"^vx300s.*(gripper|finger).*\|",

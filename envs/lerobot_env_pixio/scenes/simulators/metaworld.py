@@ -1,9 +1,9 @@
 """Meta-World's scenes: a Sawyer arm before a table with one task's objects and furniture."""
 
 import mujoco
-import numpy as np
 
-from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts, Surface
+from lerobot_env_pixio.metaworld_env import SURFACE
+from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
 from lerobot_env_pixio.scenes.stock import package_folder
 
@@ -34,7 +34,7 @@ def blueprint(family: Family) -> Blueprint:
         place=_place,
         visual_groups=(0, 1, 2),
         arms=(ArmNames("endEffector", ("right_j",), ("r_close", "l_close")),),
-        surfaces=(Surface(np.array([0.0, 0.64, 0.0]), np.array([0.34, 0.24])),),
+        surfaces=(SURFACE,),
         parts=Parts(
             robot=r"^(base|controller_box|pedestal(_feet)?|torso|right_\w+|head(_camera)?|screen|hand|mocap"
             r"|(left|right)(claw|pad))\|",

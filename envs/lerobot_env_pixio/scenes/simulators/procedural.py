@@ -3,7 +3,8 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts, Surface
+from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
 
 TABLE_TOP = "table_top"

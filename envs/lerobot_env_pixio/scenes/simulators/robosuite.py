@@ -8,7 +8,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts, Surface
+from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
 
 
