@@ -55,7 +55,10 @@ def exported_program(core: nn.Module, layout: ShellLayout, example: Observation)
     batch = torch.export.Dim("batch", min=1)
     shapes = {"observation": {key: {0: batch} for key in rows}}
     with torch.no_grad(), opened_scripts(core):
-        return torch.export.export(shell, (rows,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(shell, (rows,), dynamic_shapes=shapes, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # a quarter of a sampler's file, and full of this machine's paths
+    return program
 
 
 def _write_pt2(

@@ -22,6 +22,7 @@ from pixio_robot.errors import UserError
 
 _METADATA, _GOLDEN = "pixio_robot.metadata", "pixio_robot.golden"
 _MOST_BYTES = 2**31 - 1
+_ERRORS = 3  # onnxruntime's number of that level
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -42,6 +43,7 @@ class OnnxArtifact:
             raise UserError(f"This onnxruntime does not run on {device}: install onnxruntime-gpu, or use device=cpu.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _ERRORS  # it warns of every constant that it cannot fold
         self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         properties = self._session.get_modelmeta().custom_metadata_map
         self.golden_observation, self.golden_output = read_golden(properties[_GOLDEN])

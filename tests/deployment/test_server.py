@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,11 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_with
 
-from pixio_robot.deployment.metadata import check_metadata
+from pixio_robot.deployment.metadata import CameraSource, check_metadata
 from pixio_robot.deployment.remote.client import RemoteError, RemotePolicy
 from pixio_robot.deployment.remote.protocol import decode, encode
 from pixio_robot.deployment.remote.server import PolicyServer, ServerLimits, tls_context
-from pixio_robot.deployment.runtime import Controller, HoldReason, LockStepClock
+from pixio_robot.deployment.runtime import Controller, HoldReason, LockStepClock, Observation, check_robot
 from pixio_robot.errors import UserError
 
 REST = dict.fromkeys(
@@ -110,6 +111,8 @@ def test_random_bytes_change_nothing(served: tuple[Counting, int], caplog: pytes
         np.testing.assert_array_equal(remote.predict(stacked(), 5), policy.chunk(5))
     refusals = [record.getMessage() for record in caplog.records if "malformed message" in record.getMessage()]
     assert len(refusals) == 750
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1000 and all(line.startswith("refused ") for line in lines)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -217,6 +220,83 @@ def test_the_queue_is_bounded_and_slow_clients_hinder_nobody() -> None:
             silent.recv(timeout=60)
 
 
+def logged(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
+    """Return the log lines with one of some words, once there is one."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        lines = [record.getMessage() for record in caplog.records]
+        found = [line for line in lines if any(word in line for word in words)]
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"nothing of {words} in {lines}")
+
+
+def test_a_client_that_does_not_read_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """Its answers, of 8 MB each, fill what lies between; the policy is asked no more for it, and others go on."""
+    policy = Counting(DESCRIBED, lambda number: np.zeros((1_000_000, 2), np.float32) + number)
+    server = PolicyServer(policy, limits=ServerLimits(patience=1.0))
+    request = encode("predict", id=1, chunk=0, observation=stacked())
+    with serving(server) as port, caplog.at_level(logging.INFO):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as raw:
+            upgrade(raw)
+            raw.sendall(frame(HELLO) + 20 * frame(request))  # and reads nothing, pings included
+            (line,) = logged(caplog, "dropped", "lost")
+            assert "took longer than 1 s" in line or "keepalive" in line
+        asked = len(policy.seen)
+        assert asked < 20
+        with connect(f"ws://127.0.0.1:{port}/policy", compression=None, max_size=None) as client:
+            client.send(HELLO)
+            decode(client.recv(timeout=60), "welcome")
+            client.send(encode("predict", id=7, chunk=3, observation=stacked()))
+            answer = decode(client.recv(timeout=60), "actions")
+        assert answer["id"] == 7 and (answer["actions"] == 3).all()
+        assert len(policy.seen) == asked + 1
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def upgrade(raw: socket.socket) -> None:
+    """Open a websocket by hand: a library would read in a thread of its own."""
+    raw.sendall(
+        b"GET /policy HTTP/1.1\r\nHost: robot\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert raw.recv(4096).startswith(b"HTTP/1.1 101 ")
+
+
+def frame(message: bytes) -> bytes:
+    """Return a masked binary frame (RFC 6455); the mask is zero."""
+    return bytes([0x82, 0x80 | 127]) + len(message).to_bytes(8, "big") + bytes(4) + message
+
+
+@pytest.mark.parametrize("where", ["in the handshake", "in a message", "during inference"])
+def test_a_client_that_is_gone_or_stuck_leaves_nothing_behind(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    policy = Gated(DESCRIBED)
+    request = frame(encode("predict", id=1, chunk=0, observation=stacked()))
+    with serving(PolicyServer(policy, limits=ServerLimits(patience=1.0))) as port, caplog.at_level(logging.INFO):
+        raw = socket.create_connection(("127.0.0.1", port), timeout=60)
+        if where == "in the handshake":
+            raw.sendall(b"GET /policy HTTP/1.1\r\nHost: ")
+            assert not raw.recv(4096)  # hung up on
+            assert len(logged(caplog, "no websocket handshake (no whole request came)")) == 1
+        else:
+            upgrade(raw)
+            raw.sendall(frame(HELLO) + (request[:-100] if where == "in a message" else request))
+            if where == "during inference":
+                assert policy.begun.acquire(timeout=60)
+                raw.close()
+                policy.gate.release()
+            assert len(logged(caplog, "dropped", "lost")) == 1
+        raw.close()
+        while (state := health(port))["connections"] or state["waiting"]:
+            pass
+        policy.gate.release()
+        with RemotePolicy(f"ws://127.0.0.1:{port}") as remote:
+            assert remote.predict(stacked(), 1).shape == (6, 2)
+    assert len(policy.seen) == (2 if where == "during inference" else 1)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @contextmanager
 def pretending(answer: Callable[[ServerConnection], None]) -> Iterator[int]:
     """Serve the right welcome, and then whatever."""
@@ -245,7 +325,7 @@ def test_a_client_holds_whatever_a_server_answers(caplog: pytest.LogCaptureFixtu
         encode("actions", id=1, actions=np.full_like(actions, np.nan)),
         encode("welcome", metadata=DESCRIBED),
         "text",
-        *(generator.bytes(int(generator.integers(1, 200))) for _ in range(200)),
+        *(generator.bytes(int(generator.integers(1, 200))) for _ in range(1000)),
     ]
 
     def answer(connection: ServerConnection) -> None:
@@ -257,10 +337,51 @@ def test_a_client_holds_whatever_a_server_answers(caplog: pytest.LogCaptureFixtu
     with pretending(answer) as port, RemotePolicy(f"ws://127.0.0.1:{port}") as remote:
         for mode in ("synchronous", "ensemble"):
             controller = Controller(remote, mode, LockStepClock())
-            for step in range(104):
+            for step in range(504):
                 command = controller.act(observation(step))
                 assert command.action is None and command.held in (HoldReason.FAILED_INFERENCE, HoldReason.BAD_ACTION)
     assert any("policy failed" in record.getMessage() for record in caplog.records)
+
+
+def test_a_server_that_says_nothing_holds_the_robot(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer is waited for as long as its actions would reach: 6 at 10 Hz."""
+    quiet = threading.Event()
+
+    def answer(connection: ServerConnection) -> None:
+        quiet.wait(timeout=60)
+
+    with pretending(answer) as port:
+        with RemotePolicy(f"ws://127.0.0.1:{port}") as remote:
+            controller = Controller(remote, "synchronous", LockStepClock())
+            command = controller.act(observation(0))
+        quiet.set()
+    assert command.action is None and command.held is HoldReason.FAILED_INFERENCE
+    (line,) = logged(caplog, "holds")
+    assert "timed out" in line or "TimeoutError" in line
+
+
+def test_a_robot_in_another_colour_order_asks_the_server_for_nothing(served: tuple[Counting, int]) -> None:
+    policy, port = served
+    with RemotePolicy(f"ws://127.0.0.1:{port}") as remote:
+        controller = Controller(remote, "synchronous", LockStepClock())
+        robot = StillRobot({CAMERA: CameraSource(48, 64, "BGR")})
+        with pytest.raises(UserError, match="delivers BGR, but the artifact was trained on RGB") as caught:
+            check_robot(controller, robot)
+        assert len(str(caught.value).splitlines()) == 1
+    assert not policy.seen and health(port)["answered"] == 0
+
+
+class StillRobot:
+    """Says what it is, and fails where it is asked for more."""
+
+    def __init__(self, cameras: dict[str, CameraSource]) -> None:
+        self.cameras, self.state_size, self.action_size, self.is_over = cameras, 2, 2, False
+
+    def observe(self) -> Observation:
+        raise AssertionError("looked at before it was checked")
+
+    def send(self, action: np.ndarray) -> None:
+        raise AssertionError(f"was sent {action}")
 
 
 def test_a_broken_connection_holds_and_is_made_anew() -> None:

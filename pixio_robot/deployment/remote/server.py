@@ -34,9 +34,21 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_POLICY_VIOLATION = 1008
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-# Websockets logs every failed handshake with a traceback; port scanners make many.
+# It logs with tracebacks what `_Connection` and `_serve_client` say in a line.
 _quiet = logging.getLogger(f"{__name__}.websockets")
 _quiet.setLevel(logging.CRITICAL)
+
+
+class _Connection(ServerConnection):
+    """Says so where something connects and is no websocket client, such as a port scanner."""
+
+    async def handshake(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 (websockets' own)
+        try:
+            await super().handshake(*arguments, **named)
+        finally:
+            if self.request is None or self.protocol.handshake_exc is not None:
+                why = self.protocol.handshake_exc or "no whole request came"
+                logger.warning("refused %s: no websocket handshake (%s)", _name(self), why)
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,7 @@ class PolicyServer:
             ping_interval=patience,
             ping_timeout=patience,
             close_timeout=patience,
+            create_connection=_Connection,
             logger=_quiet,
         )
         try:
