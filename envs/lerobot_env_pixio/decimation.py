@@ -26,10 +26,10 @@ MIN_FACES = 250  # small parts keep what makes them look round
 # Faces of some meshes touch without sharing corners, so that collapsing edges would tear them apart: where so many edges
 # are borders, vertices are merged on a grid instead.
 _MOST_BORDERS = 0.1  # of all edges
-_MERGING_CELL = 0.02  # of the mesh's extent
+_MERGING_CELLS = (0.02, 0.03)  # of the mesh's extent, tried in turn; with wider ones shapes change visibly
 
 _FACE_TABLES = ("mesh_face", "mesh_facenormal", "mesh_facetexcoord")
-_CACHE_FORMAT = 1  # raise it when the same mesh should come out differently
+_CACHE_FORMAT = 2  # raise it when the same mesh should come out differently
 
 
 def decimate_visual_meshes(model: "mujoco.MjModel") -> None:
@@ -170,11 +170,14 @@ def _fewer_faces(
         keys = np.concatenate([keys, texcoords[corners_F3T[..., 2].ravel()]], axis=1)
     faces_F3, vertex_W = _welded(keys, vertex_of_corner)
     if not len(texcoords) and _share_of_borders(faces_F3) > _MOST_BORDERS:
-        cells = np.floor(vertices_V3[vertex_of_corner] / (_MERGING_CELL * np.ptp(vertices_V3, axis=0).max()))
-        faces_F3, vertex_W = _welded(cells, vertex_of_corner)
+        for cell in _MERGING_CELLS:
+            cells = np.floor(vertices_V3[vertex_of_corner] / (cell * np.ptp(vertices_V3, axis=0).max()))
+            faces_F3, vertex_W = _welded(cells, vertex_of_corner)
+            faces_K3 = _proper(faces_F3)
+            faces_K3 = faces_K3[np.unique(np.sort(faces_K3, axis=1), axis=0, return_index=True)[1]]
+            if len(faces_K3) <= target:
+                break
         places_W3 = vertices_V3[vertex_W].astype(np.float64)
-        faces_K3 = _proper(faces_F3)
-        faces_K3 = faces_K3[np.unique(np.sort(faces_K3, axis=1), axis=0, return_index=True)[1]]
     else:
         places_W3 = vertices_V3[vertex_W].astype(np.float64)
         points, faces_K3 = fast_simplification.simplify(

@@ -10,6 +10,8 @@ from lerobot_env_pixio.decimation import decimate_visual_meshes
 if TYPE_CHECKING:
     import mujoco
 
+_SLICES, _STACKS = 16, 8  # of spheres, cylinders and capsules; MuJoCo's defaults are 28 and 16
+
 
 @dataclass(frozen=True)
 class RenderProfile:
@@ -20,7 +22,7 @@ class RenderProfile:
         reflections: Whether materials reflect.
         multisampling: Whether edges are smoothed by the number of samples that robosuite sets (4).
         full_textures: Whether textures keep details that are finer than half a pixel when they fill the frame.
-        full_meshes: Whether meshes that are only looked at keep all of their faces.
+        full_meshes: Whether meshes that are only looked at keep all of their faces, and round shapes MuJoCo's number.
     """
 
     shadows: bool
@@ -45,6 +47,7 @@ class RenderProfile:
             _shrink_textures(model, 2 * image_size)
         if not self.full_meshes:
             decimate_visual_meshes(model)
+            model.vis.quality.numslices, model.vis.quality.numstacks = _SLICES, _STACKS
 
     def apply_to_scene(self, scene: "mujoco.MjvScene") -> None:
         """Set the drawing flags of a renderer's scene."""

@@ -1,6 +1,6 @@
 """Camera frames of a MuJoCo simulation.
 
-Shape suffixes: G geoms, P planes, X the three axes of space.
+Shape suffixes: G geoms, S sites, P planes, X the three axes of space.
 """
 
 import atexit
@@ -82,12 +82,14 @@ class CameraRenderer:
 
     def frame(self, data: "mujoco.MjData", camera: str) -> np.ndarray:
         """Return what a camera sees, uint8 (image_size, image_size, 3), first row at the top."""
-        groups_G = self._model.geom_group.copy()
+        groups_G, groups_S = self._model.geom_group.copy(), self._model.site_group.copy()
+        # robosuite hides its markers by a negative opacity, and MuJoCo draws them all the same, invisibly.
+        self._model.site_group[self._model.site_rgba[:, 3] < 0] = HIDDEN_GROUP
         if self._culls:
             # MuJoCo draws every mesh, seen or not, and the vertices are most of what a frame costs in software.
             self._model.geom_group[outside_view(self._model, data, camera)] = HIDDEN_GROUP
         self._renderer.update_scene(data, camera, self._options)
-        self._model.geom_group[:] = groups_G
+        self._model.geom_group[:], self._model.site_group[:] = groups_G, groups_S
         for geom in self.added_geoms:
             geom.add_to(self._renderer.scene)
         return self._renderer.render()

@@ -89,6 +89,9 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
         )
     for name in simulation.observation_names:
         simulation.modify_observable(name, "enabled", False)
+    from lerobot_env_pixio.quick_control import quicken_control  # imports MuJoCo, which robosuite has just loaded
+
+    quicken_control(simulation)
     _drop_spare_copies(simulation)
     return simulation
 
