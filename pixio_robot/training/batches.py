@@ -57,7 +57,7 @@ class TrainingBatches:
             first_action=first_action,
         )
         self._image_keys = tuple(image_keys)
-        starts = _window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
+        starts = window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
         self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling or Sampling()))
         self._batch_size = min(batch_size, len(starts))
         self._seed = seed
@@ -98,8 +98,17 @@ class TrainingBatches:
         return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
 
 
-def _window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_frames: int) -> np.ndarray:
-    """Return the steps at which windows start."""
+def window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_frames: int) -> np.ndarray:
+    """Return the steps at which windows start.
+
+    Args:
+        episode_ends: As a store has them.
+        action_horizon: Length of the action chunk.
+        drop_n_last_frames: Steps at the end of each episode at which no window starts.
+
+    Raises:
+        UserError: The horizon is longer than every episode, or no window is left.
+    """
     lengths = np.diff(episode_ends, prepend=0)
     if action_horizon > lengths.max():
         raise UserError(

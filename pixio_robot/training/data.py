@@ -20,9 +20,11 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
 
     Raises:
         UserError: There is no such store or dataset, or it is damaged or cannot be fetched; no demonstration
-            succeeds; or the store lacks a task or an episode that is given a weight.
+            succeeds; or the store has no episode, or lacks a task or an episode that is given a weight.
     """
     store = _opened(demos, env_config, output_root, console)
+    if store.num_episodes == 0:
+        raise UserError(f"{store.path} has no finished episode: record some first.")
     check_sampling(store, demos.sampling)
     return store
 

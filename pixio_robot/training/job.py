@@ -23,7 +23,7 @@ from pixio_robot.evaluation.record import EvaluationRecord, software_versions, w
 from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.progress import phase_progress
-from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.batches import TrainingBatches, window_starts
 from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
 from pixio_robot.training.data import encoder_features, open_demonstrations
 from pixio_robot.training.memory import PeakMemory
@@ -141,6 +141,8 @@ def _run(
     if simulated:
         check_fit(policy_config, env_config)
     used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
+    window = len(policy_config.action_delta_indices), getattr(policy_config, "drop_n_last_frames", 0)
+    window_starts(store.episode_ends[:used_episodes], *window)  # refuses what does not fit before anything slow
     policy, processors = build_policy(policy_config, store, used_episodes)
     if job.start_from is not None:
         load_starting_point(policy, Path(job.start_from))
@@ -177,14 +179,14 @@ def _run(
             TrainingBatches(
                 store,
                 image_keys,
-                len(policy_config.action_delta_indices),
+                window[0],
                 job.trainer.batch_size,
                 job.seed,
                 cache,
                 num_episodes=used_episodes,
                 n_obs_steps=policy_config.n_obs_steps,
                 first_action=policy_config.action_delta_indices[0],
-                drop_n_last_frames=getattr(policy_config, "drop_n_last_frames", 0),
+                drop_n_last_frames=window[1],
                 sampling=job.demos.sampling,
             ),
             job.trainer,
