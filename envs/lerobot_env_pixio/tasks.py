@@ -34,6 +34,8 @@ class RobotSpec:
         action_size: Position delta (3), rotation delta (3), gripper command.
         opening: Distance between the fingers (metres): what it is with all gripper joints at zero, and how much each
             joint adds for one metre or radian.
+        narrowest: What is left of that distance when the fingers close on nothing, metres.
+        cube_grasp: How they take a cube of 42 mm: ``as it lies``, ``by its sides`` or ``by its corners``.
     """
 
     eef_body: str
@@ -42,6 +44,8 @@ class RobotSpec:
     cameras: tuple[str, ...]
     action_size: int
     opening: tuple[float, ...]
+    narrowest: float = 0.0
+    cube_grasp: str = "as it lies"
 
     def finger_opening(self, gripper_positions: Sequence[float]) -> float:
         """Return the distance between the fingers (metres) at positions of the gripper's joints (metres or radians)."""
@@ -101,7 +105,9 @@ _JACO_JOINTS = tuple(
 )
 
 
-def _arm(gripper_joints: tuple[str, ...], opening: tuple[float, ...]) -> RobotSpec:
+def _arm(
+    gripper_joints: tuple[str, ...], opening: tuple[float, ...], narrowest: float = 0.0, cube_grasp: str = "as it lies"
+) -> RobotSpec:
     """Return a robot whose bodies, sites and cameras have the names that robosuite gives every single arm."""
     return RobotSpec(
         eef_body="robot0_right_hand",
@@ -110,19 +116,33 @@ def _arm(gripper_joints: tuple[str, ...], opening: tuple[float, ...]) -> RobotSp
         cameras=("robot0_eye_in_hand", "robot0_robotview"),
         action_size=7,
         opening=opening,
+        narrowest=narrowest,
+        cube_grasp=cube_grasp,
     )
 
 
-# The openings of the others than Panda are straight lines through the distances between the finger pads that were read off
-# their models while the gripper opened and closed.
+# robosuite's Robotiq 2F-85 jams on its own knuckles when it closes: its pads stay 52 mm apart, so it takes by the corners what
+# is narrower than that.
+_ROBOTIQ_85 = _arm(
+    _ROBOTIQ_JOINTS, (0.0971, -0.1108, 0.0, 0.0, 0.0, 0.0, 0.0), narrowest=0.052, cube_grasp="by its corners"
+)
+
+# The openings of the others than Panda are straight lines through the distances between the finger pads (mj_geomDistance)
+# while the gripper opened and closed.
 ROBOTS: dict[str, RobotSpec] = {
     "Panda": _arm(("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"), (0.0, 1.0, -1.0)),
-    # Its fingers open to 58 mm, stretched to the 80 mm that the experts expect of an open gripper; true at 42 mm, on a cube.
-    "Sawyer": _arm(("gripper0_right_l_finger_joint", "gripper0_right_r_finger_joint"), (0.0302, 2.4, -2.4)),
-    "UR5e": _arm(_ROBOTIQ_JOINTS, (0.0882, -0.1223, 0.0, 0.0, 0.0, 0.0, 0.0)),
-    "Kinova3": _arm(_ROBOTIQ_JOINTS, (0.0882, -0.1223, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    # It opens to 60 mm, the cube's diagonal.
+    "Sawyer": _arm(
+        ("gripper0_right_l_finger_joint", "gripper0_right_r_finger_joint"),
+        (0.0372, 1.0, -1.0),
+        narrowest=0.013,
+        cube_grasp="by its sides",
+    ),
+    "UR5e": _ROBOTIQ_85,
+    "Kinova3": _ROBOTIQ_85,
     "IIWA": _arm(_ROBOTIQ_JOINTS, (0.1289, -0.259, 0.0, 0.0, 0.0, 0.0, 0.0)),
-    "Jaco": _arm(_JACO_JOINTS, (-0.0347, 0.109, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    # It opens by 1 mm a step: when it arrives at the cube it is not wider open than Sawyer's.
+    "Jaco": _arm(_JACO_JOINTS, (-0.0175, 0.084, 0.0, 0.0, 0.0, 0.0, 0.0), cube_grasp="by its sides"),
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lerobot_env_pixio.noise import BurstNoise
 from lerobot_env_pixio.tasks import ROBOTS
@@ -30,7 +31,13 @@ class NoisyExpert(ABC):
     Args:
         seed: Decides the noise.
         robot: Name in `ROBOTS`: how far its fingers are apart follows from the gripper's joints.
+
+    Raises:
+        ValueError: The robot's fingers cannot close on what the task has them hold.
     """
+
+    # What the fingers hold (metres), measured along their line.
+    HELD_WIDTH: float
 
     # How far ahead of the end effector the commanded position lies, as a multiple of the way still to go, and the action
     # units in one metre and one radian (robosuite's OSC_POSE: 1 is 0.05 m and 0.5 rad).
@@ -41,10 +48,27 @@ class NoisyExpert(ABC):
     FUNNEL_RADIUS = 0.008
     FUNNEL_SLOPE = 3.0
     FUNNEL_HEIGHT = 0.08
+    # A hand that shall come turned does not go down before it is: one radian counts as this many metres beside the goal.
+    YAW_RADIUS = 0.04
+
+    # The fingers close when the goal is this close beside and below the point between their tips (metres), and stay closed in
+    # the wider region, since what slips a little must not be dropped. They are on their way to close, or closed, when they
+    # are less than this far apart (metres).
+    GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.025
+    GRASP_HEIGHT, HOLD_HEIGHT = 0.010, 0.030
+    CLOSING_OPENING: float
+    # They close in a hand that is turned as far from the way it shall be as this (radians), and no further.
+    GRASP_YAW = 0.2
 
     def __init__(self, seed: int, robot: str = "Panda") -> None:
         self._seed = seed
         self._robot = ROBOTS[robot]
+        if self._robot.narrowest > self.HELD_WIDTH:
+            able = ", ".join(name for name, spec in ROBOTS.items() if spec.narrowest <= self.HELD_WIDTH)
+            raise ValueError(
+                f"the simulated fingers of {robot} stay {1000 * self._robot.narrowest:.0f} mm apart when they close, and "
+                f"{type(self).__name__} holds what is {1000 * self.HELD_WIDTH:.0f} mm wide: choose a robot among {able}"
+            )
 
     def reset(self, env: gymnasium.Env) -> None:
         """Start the noise of this expert's seed from its beginning."""
@@ -64,11 +88,31 @@ class NoisyExpert(ABC):
         """Return the distance between the fingers (metres)."""
         return self._robot.finger_opening(agent_pos[7:])
 
-    def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT) -> np.ndarray:
-        """Return the way (3,), metres, to where the funnel around a goal is entered, or down it."""
-        distance_beside = float(np.linalg.norm(to_goal[:2]))
+    def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT, yaw: float = 0.0) -> np.ndarray:
+        """Return the way (3,), metres, to where the funnel around a goal is entered, or down it.
+
+        Args:
+            to_goal: The way to the goal (3,), metres.
+            funnel_height: How high above the goal the funnel ends, metres.
+            yaw: The turn about the vertical that the hand still has to make, radians.
+        """
+        distance_beside = float(np.hypot(np.linalg.norm(to_goal[:2]), self.YAW_RADIUS * yaw))
         height = np.clip(self.FUNNEL_SLOPE * (distance_beside - self.FUNNEL_RADIUS), 0.0, funnel_height)
         return to_goal + [0.0, 0.0, height]
+
+    def _is_between_fingers(self, to_grasp: np.ndarray, opening: float, yaw: float = 0.0) -> bool:
+        """Whether the fingers shall close, or stay closed, around a point.
+
+        Args:
+            to_grasp: The way there (3,), metres.
+            opening: Distance between the fingers, metres.
+            yaw: The turn about the vertical that the hand still has to make before it closes, radians.
+        """
+        is_closing = opening < self.CLOSING_OPENING
+        radius = self.HOLD_RADIUS if is_closing else self.GRASP_RADIUS
+        height = self.HOLD_HEIGHT if is_closing else self.GRASP_HEIGHT
+        is_turned = is_closing or abs(yaw) < self.GRASP_YAW
+        return bool(float(np.linalg.norm(to_grasp[:2])) < radius and -to_grasp[2] < height and is_turned)
 
     def _up_first(self, way: np.ndarray, band: float) -> np.ndarray:
         """Return the move (3,) along a way (3,) that keeps from going sideways while the goal lies a band (metres) above."""
@@ -82,23 +126,14 @@ class NoisyExpert(ABC):
         x, y, z, w = agent_pos[3:7]
         return self.ROTATION_GAIN * 2.0 * np.sign(x) * np.array([w, z, -y])
 
-    def _turn_to(self, agent_pos: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """Return the turn (3,) to an orientation of the hand, however far it is.
-
-        Args:
-            agent_pos: The environment's proprioception (7 + gripper joints,).
-            goal: Quaternion (4,) in x y z w, such as that of `pointing_down`.
-        """
-        now = agent_pos[3:7]
-        cosine = float(goal @ now)
-        sine = np.sign(cosine) * (now[3] * goal[:3] - goal[3] * now[:3] - np.cross(goal[:3], now[:3]))
-        length = float(np.linalg.norm(sine))
-        return self.ROTATION_GAIN * 2.0 * np.arctan2(length, abs(cosine)) * sine / max(length, 1e-9)
+    def _turn_to(self, agent_pos: np.ndarray, goal: Rotation) -> np.ndarray:
+        """Return the turn (3,) to an orientation of the hand, however far it is."""
+        return self.ROTATION_GAIN * (goal * Rotation.from_quat(agent_pos[3:7]).inv()).as_rotvec()
 
 
-def pointing_down(yaw: float) -> np.ndarray:
-    """Return the quaternion (4,) in x y z w of a hand that points down, its fingers' line turned by a yaw (radians)."""
-    return np.array([np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0])
+def pointing_down(yaw: float) -> Rotation:
+    """Return the orientation of a hand that points down, its fingers' line turned by a yaw (radians)."""
+    return Rotation.from_quat([np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0])
 
 
 def hand_yaw(agent_pos: np.ndarray) -> float:
@@ -106,40 +141,11 @@ def hand_yaw(agent_pos: np.ndarray) -> float:
     return 2.0 * float(np.arctan2(np.sign(agent_pos[3]) * agent_pos[4], abs(agent_pos[3])))
 
 
+def direction(axis: np.ndarray) -> float:
+    """Return the angle about the vertical (radians) from the x axis to an axis (3,)."""
+    return float(np.arctan2(axis[1], axis[0]))
+
+
 def wrap(angle: float, period: float) -> float:
     """Return the angle (radians) modulo a period, within half a period of zero."""
     return (angle + period / 2) % period - period / 2
-
-
-def rotation_matrix(quaternion: np.ndarray) -> np.ndarray:
-    """Return the rotation matrix (3, 3) of a unit quaternion (4,) in x y z w."""
-    x, y, z, w = quaternion
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def quaternion(matrix: np.ndarray) -> np.ndarray:
-    """Return a unit quaternion (4,) in x y z w of a rotation matrix (3, 3)."""
-    # The columns of 4 q qT, of which the one of the largest entry is the best conditioned.
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = matrix
-    outer = np.array(
-        [
-            [1 + xx - yy - zz, xy + yx, xz + zx, zy - yz],
-            [xy + yx, 1 - xx + yy - zz, yz + zy, xz - zx],
-            [xz + zx, yz + zy, 1 - xx - yy + zz, yx - xy],
-            [zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz],
-        ]
-    )
-    column = outer[:, np.argmax(np.diag(outer))]
-    return column / np.linalg.norm(column)
-
-
-def about_y(angle: float) -> np.ndarray:
-    """Return the rotation matrix (3, 3) about the y axis by an angle (radians)."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    return np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])

@@ -1,30 +1,50 @@
 """Demonstrators of the tasks on a table with cubes: Lift and Stack."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from lerobot_env_pixio.experts.base import NoisyExpert, wrap
+from lerobot_env_pixio.experts.base import NoisyExpert, direction, hand_yaw, pointing_down, wrap
+
+
+@dataclass(frozen=True)
+class CubeGrasp:
+    """How fingers take a cube of 40 to 44 mm.
+
+    Attributes:
+        yaw: The turn (radians) from a side of the cube to the line of the fingers; None for fingers that open wider than
+            the cube's diagonal and close to less than its side: they may come as they are.
+        depth: How far below the cube's centre the point between the finger tips goes, metres.
+        closing_opening: Distance (metres) between fingers that are on their way to close.
+        lift_opening: Distances (metres) between which the hand begins to rise: not at all before the fingers can have met the
+            cube, at full speed when they hold it.
+    """
+
+    yaw: float | None
+    depth: float
+    closing_opening: float
+    lift_opening: tuple[float, float]
+
+
+# By `RobotSpec.cube_grasp`. Held by its corners the cube is 59 mm wide, by its sides 42 mm.
+CUBE_GRASPS = {
+    "as it lies": CubeGrasp(yaw=None, depth=0.0, closing_opening=0.066, lift_opening=(0.064, 0.044)),
+    "by its sides": CubeGrasp(yaw=0.0, depth=0.0, closing_opening=0.055, lift_opening=(0.044, 0.041)),
+    # The pads do not stay parallel: further down they are closer to each other.
+    "by its corners": CubeGrasp(yaw=np.pi / 4, depth=0.006, closing_opening=0.090, lift_opening=(0.068, 0.061)),
+}
 
 
 class _CubeExpert(NoisyExpert):
-    """What grasping a cube of 40 to 44 mm takes."""
+    """What grasping a cube takes."""
 
-    # The fingers close when the cube's centre is this close beside and below the point between their tips (metres), and stay
-    # closed in the wider region: a cube that slips a little must not be dropped.
     GRASP_RADIUS, HOLD_RADIUS = 0.014, 0.022
     GRASP_HEIGHT, HOLD_HEIGHT = 0.008, 0.018
-    CLOSING_OPENING = 0.066
-    # Upward action as the opening between the fingers (metres) shrinks: none before they can have met the cube held by
-    # its corners (59 mm), full when they hold it by its sides (42 mm).
-    LIFT_OPENING = (0.064, 0.044)
-
-    def _is_between_fingers(self, to_cube: np.ndarray, opening: float) -> bool:
-        """Whether the fingers shall close, or stay closed, on the cube."""
-        is_closing = opening < self.CLOSING_OPENING
-        radius = self.HOLD_RADIUS if is_closing else self.GRASP_RADIUS
-        height = self.HOLD_HEIGHT if is_closing else self.GRASP_HEIGHT
-        return bool(float(np.linalg.norm(to_cube[:2])) < radius and -to_cube[2] < height)
+    CLOSING_OPENING = CUBE_GRASPS["as it lies"].closing_opening
+    LIFT_OPENING = CUBE_GRASPS["as it lies"].lift_opening
+    HELD_WIDTH = 0.042
 
     def _lift(self, opening: float) -> float:
         """Return how far the fingers hold the cube: 0 before they can have met it, 1 when they hold it."""
@@ -32,27 +52,48 @@ class _CubeExpert(NoisyExpert):
 
 
 class LiftExpert(_CubeExpert):
-    """Lifts the cube: down a funnel around it, close when it is between the fingers, up as the fingers meet it."""
+    """Lifts the cube: down a funnel around it, close when it is between the fingers, up as the fingers meet it.
+
+    Fingers that cannot take the cube however it lies turn to its sides or corners on their way, see `CUBE_GRASPS`.
+    """
+
+    HELD_WIDTH = 0.059  # by its corners, where nothing else is possible
+
+    def __init__(self, seed: int, robot: str = "Panda") -> None:
+        super().__init__(seed, robot)
+        self._grasp = CUBE_GRASPS[self._robot.cube_grasp]
+        self.CLOSING_OPENING, self.LIFT_OPENING = self._grasp.closing_opening, self._grasp.lift_opening
 
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        return self.clean_action(agent_pos, info["object_pose"][:3])
+        return self.clean_action(agent_pos, info["object_pose"])
 
-    def clean_action(self, agent_pos: np.ndarray, cube_position: np.ndarray) -> np.ndarray:
+    def clean_action(self, agent_pos: np.ndarray, cube_pose: np.ndarray) -> np.ndarray:
         """Return the action without noise, before clipping.
 
         Args:
             agent_pos: The environment's proprioception (7 + gripper joints,).
-            cube_position: Centre of the cube (3,), metres.
+            cube_pose: Position (3,) of the cube's centre, metres, and its quaternion (4,) in x y z w.
         """
-        to_cube = cube_position - agent_pos[:3]
+        to_cube = cube_pose[:3] - [0.0, 0.0, self._grasp.depth] - agent_pos[:3]
         opening = self._opening(agent_pos)
-        move = self.POSITION_GAIN * self._above(to_cube)
-        gripper = -1.0
-        if self._is_between_fingers(to_cube, opening):
-            gripper = 1.0
+        yaw, turn = 0.0, self._turn_down(agent_pos)
+        if self._grasp.yaw is not None:
+            yaw = wrap(_yaw_of_sides(cube_pose) + self._grasp.yaw - hand_yaw(agent_pos), np.pi / 2)
+        move, gripper = self.POSITION_GAIN * self._above(to_cube, yaw=yaw), -1.0
+        if self._is_between_fingers(to_cube, opening, yaw):
             lift = self._lift(opening)
+            move, gripper = self.POSITION_GAIN * to_cube, 1.0
             move[2] = lift + (1.0 - lift) * self.POSITION_GAIN * to_cube[2]
-        return np.concatenate([move, self._turn_down(agent_pos), [gripper]])
+            yaw = 0.0  # what lies between the fingers is not turned
+        if self._grasp.yaw is not None:
+            turn = self._turn_to(agent_pos, pointing_down(hand_yaw(agent_pos) + yaw))
+        return np.concatenate([move, turn, [gripper]])
+
+
+def _yaw_of_sides(cube_pose: np.ndarray) -> float:
+    """Return the direction (radians) of a side of a cube with a pose (7,): the most horizontal, whichever it has fallen on."""
+    sides = Rotation.from_quat(cube_pose[3:]).as_matrix().T
+    return direction(sides[np.argmin(np.abs(sides[:, 2]))])
 
 
 class StackExpert(_CubeExpert):
@@ -129,7 +170,7 @@ class StackExpert(_CubeExpert):
         """Return the hand's yaw (radians) at which the fingers keep clear of the other cube."""
         clear_angle = np.interp(np.linalg.norm(to_goal[:2]), self.CLEAR_DISTANCE, (self.CLEAR_ANGLE, 0.0))
         # From the way to the other cube to the line of the fingers, which points two ways: modulo half a turn.
-        straight = wrap(np.pi / 2 - np.arctan2(to_goal[1], to_goal[0]), np.pi)
+        straight = wrap(np.pi / 2 - direction(to_goal), np.pi)
         if abs(straight) >= clear_angle:
             return 0.0
         now = wrap(straight + 2.0 * np.sign(agent_pos[3]) * agent_pos[4], np.pi)

@@ -4,8 +4,9 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from lerobot_env_pixio.experts.base import NoisyExpert, hand_yaw, pointing_down, rotation_matrix, wrap
+from lerobot_env_pixio.experts.base import NoisyExpert, direction, hand_yaw, pointing_down, wrap
 
 
 class _PlacingExpert(NoisyExpert):
@@ -17,15 +18,8 @@ class _PlacingExpert(NoisyExpert):
     shall be: open, up).
     """
 
-    # The fingers close when the grasp point is this close beside and below the point between their tips (metres), and stay
-    # closed in the wider region.
-    GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.025
-    GRASP_HEIGHT, HOLD_HEIGHT = 0.010, 0.030
-    # The hand does not go down before it is turned: one radian counts as this many metres beside the goal.
-    YAW_RADIUS = 0.04
-    # Opening of fingers that are on their way to close, and that of those that hold the object (metres): none of the carrying
-    # motion at the first, all of it at the second.
-    CLOSING_OPENING: float
+    # Distance between fingers that have met the object and between those that hold it (metres): none of the carrying motion at
+    # the first, all of it at the second.
     HOLD_OPENING: tuple[float, float]
     # How high above its place the object passes over (metres), and how far below that sideways motion has faded out.
     CARRY_HEIGHT: float
@@ -58,14 +52,12 @@ class _PlacingExpert(NoisyExpert):
             retreat = self._retreat(opening)
             stay = (1.0 - retreat) * self.POSITION_GAIN * to_place[:2]
             return np.concatenate([stay, [retreat], self._turn_to(agent_pos, pointing_down(now)), [-1.0]])
-        if self._is_between_fingers(to_grasp, yaw_to_grasp, opening):
+        if self._is_between_fingers(to_grasp, opening, yaw_to_grasp):
             hold = float(np.interp(opening, self.HOLD_OPENING[::-1], (1.0, 0.0)))
             move = hold * self._carry(to_place) + (1.0 - hold) * self.POSITION_GAIN * to_grasp
             turn = self._turn_to(agent_pos, pointing_down(now + hold * yaw_to_place))
             return np.concatenate([move, turn, [1.0]])
-        beside = float(np.hypot(np.linalg.norm(to_grasp[:2]), self.YAW_RADIUS * yaw_to_grasp))
-        height = float(np.clip(self.FUNNEL_SLOPE * (beside - self.FUNNEL_RADIUS), 0.0, self.FUNNEL_HEIGHT))
-        way = to_grasp + [0.0, 0.0, height]
+        way = self._above(to_grasp, yaw=yaw_to_grasp)
         turn = self._turn_to(agent_pos, pointing_down(now + yaw_to_grasp))
         return np.concatenate([self.POSITION_GAIN * way, turn, [-1.0]])
 
@@ -76,13 +68,6 @@ class _PlacingExpert(NoisyExpert):
     def _retreat(self, opening: float) -> float:
         """Return the upward action of a hand that has let go: none before it is open."""
         return float(np.interp(opening, (self.HOLD_OPENING[0], self.HOLD_OPENING[0] + 0.01), (0.0, 1.0)))
-
-    def _is_between_fingers(self, to_grasp: np.ndarray, yaw: float, opening: float) -> bool:
-        is_closing = opening < self.CLOSING_OPENING
-        radius = self.HOLD_RADIUS if is_closing else self.GRASP_RADIUS
-        height = self.HOLD_HEIGHT if is_closing else self.GRASP_HEIGHT
-        is_turned = is_closing or abs(yaw) < 0.2
-        return bool(np.linalg.norm(to_grasp[:2]) < radius and -to_grasp[2] < height and is_turned)
 
     def _carry(self, to_place: np.ndarray) -> np.ndarray:
         """Return the move (3,) of the held object: up first, then over, and down the funnel around its place."""
@@ -97,8 +82,9 @@ class PickPlaceCanExpert(_PlacingExpert):
     A can that lies is grasped across its axis.
     """
 
+    HELD_WIDTH = 0.050  # the can's diameter
     CLOSING_OPENING = 0.070
-    HOLD_OPENING = (0.060, 0.052)  # the can's diameter is 50 mm
+    HOLD_OPENING = (0.060, 0.052)
     CARRY_HEIGHT = 0.12  # the walls are 80 mm above the bins' floor
     PLACE_RADIUS = 0.012
     # The place, from the middle of the can's quarter of the bin (195 mm by 245 mm): the nearer part, which the arm reaches
@@ -113,8 +99,8 @@ class PickPlaceCanExpert(_PlacingExpert):
 
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         can, place = info["object_pose"], info["goal_pose"]
-        axis = rotation_matrix(can[3:])[:, 2]
-        yaw = 0.0 if abs(axis[2]) > self.UPRIGHT else float(np.arctan2(axis[1], axis[0]))
+        axis = Rotation.from_quat(can[3:]).apply([0.0, 0.0, 1.0])
+        yaw = 0.0 if abs(axis[2]) > self.UPRIGHT else direction(axis)
         yaw_to_grasp = wrap(yaw, np.pi) - hand_yaw(agent_pos)
         to_place = place[:3] + self.PLACE - can[:3]
         return self._move(agent_pos, can[:3] - agent_pos[:3], yaw_to_grasp, to_place, 0.0)
@@ -126,8 +112,9 @@ class PickPlaceCanExpert(_PlacingExpert):
 class NutAssemblySquareExpert(_PlacingExpert):
     """Puts the nut over the square peg: grasp its handle across, lift it over the peg, turn it straight, lower it."""
 
+    HELD_WIDTH = 0.032  # the handle's
     CLOSING_OPENING = 0.060
-    HOLD_OPENING = (0.044, 0.034)  # the handle is 32 mm wide
+    HOLD_OPENING = (0.044, 0.034)
     CARRY_HEIGHT = 0.145  # the peg is 130 mm high, the nut comes to rest 10 mm above the table
     PLACE_RADIUS, PLACE_SLOPE = 0.004, 20.0  # the hole leaves 7 mm around the peg: nothing beside that is below its top
     # Where the handle is held, from the nut's centre along it (metres).
@@ -137,26 +124,30 @@ class NutAssemblySquareExpert(_PlacingExpert):
     # The nut is on the peg when it is below the peg's top, from the peg's centre, and this close to its axis (metres).
     PEG_TOP = 0.100
     THREADED_RADIUS = 0.015
+    # Once on the peg it goes down at full speed; only what is held 5 mm too high for that counts as not there yet (metres).
+    THREADED_MARGIN = 0.005
+    # It is let go this close to the axis and above its place (metres): it slides down the rest.
+    LET_GO_RADIUS, LET_GO_HEIGHT = 0.03, 0.01
 
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         nut, peg = info["object_pose"], info["goal_pose"]
-        handle = rotation_matrix(nut[3:])[:, 0]
-        direction = float(np.arctan2(handle[1], handle[0]))
+        handle = Rotation.from_quat(nut[3:]).apply([1.0, 0.0, 0.0])
+        handle_yaw = direction(handle)
         to_grasp = nut[:3] + self.HANDLE * handle - agent_pos[:3]
-        yaw_to_grasp = wrap(direction, np.pi) - hand_yaw(agent_pos)
+        yaw_to_grasp = wrap(handle_yaw, np.pi) - hand_yaw(agent_pos)
         to_place = peg[:3] + [0.0, 0.0, self.REST_HEIGHT] - nut[:3]
         # Straight on the peg, the handle to a side or towards the robot: away from it the arm would be at its longest.
-        is_towards_robot = abs(direction) > 0.75 * np.pi
-        straight = np.pi if is_towards_robot else float(np.copysign(np.pi / 2, direction))
-        yaw_to_place = wrap(straight - direction, 2 * np.pi)
+        is_towards_robot = abs(handle_yaw) > 0.75 * np.pi
+        straight = np.pi if is_towards_robot else float(np.copysign(np.pi / 2, handle_yaw))
+        yaw_to_place = wrap(straight - handle_yaw, 2 * np.pi)
         return self._move(agent_pos, to_grasp, yaw_to_grasp, to_place, yaw_to_place)
 
     def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
-        return bool(np.linalg.norm(to_place[:2]) < 0.03 and -to_place[2] < 0.01)
+        return bool(np.linalg.norm(to_place[:2]) < self.LET_GO_RADIUS and -to_place[2] < self.LET_GO_HEIGHT)
 
     def _carry(self, to_place: np.ndarray) -> np.ndarray:
         beside = float(np.linalg.norm(to_place[:2]))
-        height_on_peg = self.PEG_TOP - self.REST_HEIGHT
-        if beside < self.THREADED_RADIUS and -to_place[2] < height_on_peg - 0.005:
-            return np.clip(self.POSITION_GAIN * np.array([*to_place[:2], -0.1]), -1.0, 1.0)
+        height_on_peg = self.PEG_TOP - self.REST_HEIGHT - self.THREADED_MARGIN
+        if beside < self.THREADED_RADIUS and -to_place[2] < height_on_peg:
+            return np.clip([*(self.POSITION_GAIN * to_place[:2]), -1.0], -1.0, 1.0)
         return super()._carry(to_place)
