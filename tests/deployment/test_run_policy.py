@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lerobot.cameras import ColorMode
+from lerobot.cameras.opencv import OpenCVCamera, OpenCVCameraConfig
 from rich.console import Console
 from runtime_policies import METADATA, Counting, metadata
 
@@ -171,11 +172,11 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
     assert np.isfinite(sent).all() and (sent >= np.array(low) - 1e-6).all() and (sent <= np.array(high) + 1e-6).all()
 
 
-class _Camera:
-    """What the runtime reads of a LeRobot camera beside its frames."""
-
-    def __init__(self, color_mode: ColorMode, latest_timestamp: float) -> None:
-        self.color_mode, self.latest_timestamp = color_mode, latest_timestamp
+def camera(color_mode: ColorMode, seconds_ago: float) -> OpenCVCamera:
+    """Return LeRobot's camera, not connected, whose last frame came some time ago."""
+    made = OpenCVCamera(OpenCVCameraConfig(index_or_path=0, color_mode=color_mode))
+    made.latest_timestamp = time.perf_counter() - seconds_ago
+    return made
 
 
 def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,10 +185,10 @@ def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.Lo
     names = {**METADATA["action"], "names": ["joint_1.pos", "joint_0.pos"]}  # another order than the robot's
     policy = Counting(metadata(cameras=front, action=names))
     controller = Controller(policy, "synchronous", LockStepClock())
-    robot.cameras = {"front": _Camera(ColorMode.BGR, time.perf_counter())}
+    robot.cameras = {"front": camera(ColorMode.BGR, 0)}
     with pytest.raises(UserError, match="delivers BGR, but the artifact was trained on RGB"):
         check_robot(controller, LeRobotRobot(robot, policy.metadata, {}))
-    robot.cameras = {"front": _Camera(ColorMode.RGB, time.perf_counter() - 60)}
+    robot.cameras = {"front": camera(ColorMode.RGB, 60)}
     seen = LeRobotRobot(robot, policy.metadata, {})
     check_robot(controller, seen)
     assert seen.named(np.array([1, 2])) == {"joint_1.pos": 1, "joint_0.pos": 2}

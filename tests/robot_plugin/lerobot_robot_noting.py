@@ -1,15 +1,37 @@
-"""A LeRobot robot without hardware, for tests: random cameras and joints, and a file of the actions it is sent.
+"""LeRobot devices without hardware, for tests: a robot that notes what it is sent, a teleoperator that sways.
 
-LeRobot finds it as it finds every plugin, by the name of its distribution, once this folder is on the path.
+LeRobot finds the module as it finds every plugin, by the name of its distribution, once this folder is on the path.
+The robot stands beside the shipped `pixio_sim`, since no simulation tells what it was sent, or has joints as asked for.
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lerobot.robots import Robot, RobotConfig
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
+
+
+class _WithoutHardware:
+    """What LeRobot asks of every device."""
+
+    is_connected = False
+    is_calibrated = True
+
+    def connect(self, calibrate: bool = True) -> None:
+        self.is_connected = True
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+
+    def calibrate(self) -> None:
+        pass
+
+    def configure(self) -> None:
+        pass
 
 
 @RobotConfig.register_subclass("noting")
@@ -22,7 +44,7 @@ class NotingConfig(RobotConfig):
     notes: str = "actions.jsonl"
 
 
-class Noting(Robot):
+class Noting(_WithoutHardware, Robot):
     config_class = NotingConfig
     name = "noting"
 
@@ -30,7 +52,6 @@ class Noting(Robot):
         super().__init__(config)
         self.config = config
         self._random = np.random.default_rng(0)
-        self._connected = False
 
     @property
     def observation_features(self) -> dict[str, Any]:
@@ -40,23 +61,6 @@ class Noting(Robot):
     @property
     def action_features(self) -> dict[str, Any]:
         return {f"joint_{number}.pos": float for number in range(self.config.action_size)}
-
-    @property
-    def is_connected(self) -> bool:
-        return self._connected
-
-    def connect(self, calibrate: bool = True) -> None:
-        self._connected = True
-
-    @property
-    def is_calibrated(self) -> bool:
-        return True
-
-    def calibrate(self) -> None:
-        pass
-
-    def configure(self) -> None:
-        pass
 
     def get_observation(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -70,5 +74,30 @@ class Noting(Robot):
             file.write(json.dumps([float(action[name]) for name in self.action_features]) + "\n")
         return action
 
-    def disconnect(self) -> None:
-        self._connected = False
+
+@TeleoperatorConfig.register_subclass("swaying")
+@dataclass(kw_only=True)
+class SwayingConfig(TeleoperatorConfig):
+    names: list[str] = field(default_factory=list)
+
+
+class Swaying(_WithoutHardware, Teleoperator):
+    config_class = SwayingConfig
+    name = "swaying"
+    feedback_features: dict[str, Any] = {}  # noqa: RUF012 (LeRobot has it as a property)
+
+    def __init__(self, config: SwayingConfig) -> None:
+        super().__init__(config)
+        self._names = config.names
+        self._ticks = 0
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        return dict.fromkeys(self._names, float)
+
+    def get_action(self) -> dict[str, Any]:
+        self._ticks += 1
+        return dict.fromkeys(self._names, math.sin(self._ticks / 5) / 2)
+
+    def send_feedback(self, feedback: dict[str, Any]) -> None:
+        pass
