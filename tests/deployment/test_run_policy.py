@@ -25,6 +25,7 @@ from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.training.policies import build_policy, policy_config_from
 
@@ -36,12 +37,15 @@ from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
 POLICIES = {
     "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
     "pixio_diffusion": {"horizon": 8, "n_action_steps": 3, "n_obs_steps": 2, "down_dims": (16, 32)},
+    "pixio_bc": {"n_obs_steps": 3, "chunk_size": 4, "n_action_steps": 2, "hidden_width": 32},
 }
 ROBOT = {"type": "noting", "state_size": 2, "action_size": 2, "camera_names": list(CAMERAS), "image_size": 48}
 
 
-def make_store(path: Path, cameras: tuple[str, ...], sizes: tuple[int, int, int]) -> DemoStore:
-    """Write an episode; its actions drift as the toy's need to, in some of its directions."""
+def make_store(
+    path: Path, cameras: tuple[str, ...], sizes: tuple[int, int, int], actions: tuple[float, float] = (0.2, 0.3)
+) -> DemoStore:
+    """Write an episode whose actions have a mean and a deviation: the toy's drift into some of its directions."""
     image, state, action = sizes
     features = {
         **{f"observation.images.{name}": Feature((image, image, 3), "uint8") for name in cameras},
@@ -55,7 +59,7 @@ def make_store(path: Path, cameras: tuple[str, ...], sizes: tuple[int, int, int]
     }
     numbers = {
         "observation.state": generator.normal(0, 1, (40, state)),
-        "action": generator.normal(0.2, 0.3, (40, action)),
+        "action": generator.normal(*actions, (40, action)),
     }
     episode = {**frames, **{key: value.astype(np.float32) for key, value in numbers.items()}}
     store.append_episode(episode, seed=0, success=True, task="toy")
@@ -77,7 +81,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
     return make_store(tmp_path_factory.mktemp("demos") / "toy.zarr", CAMERAS, (32, 2, 2))
 
 
-@pytest.fixture(scope="module", params=list(POLICIES))
+@pytest.fixture(scope="module", params=["pixio_act", "pixio_diffusion"])
 def exported(
     request: pytest.FixtureRequest, store: DemoStore, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
@@ -108,6 +112,28 @@ def test_every_episode_ends_as_with_the_eager_policy(exported: tuple[Path, Path]
     assert "12 of 12 episodes end alike, 12 of them after the same" in compare_episodes(
         ours, tmp_path / "evaluation.json"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_simulated_episodes_go_as_with_the_eager_policy(policy: str, tmp_path: Path) -> None:
+    """PushT, whose return tells trajectories apart where none succeeds: a push that differs covers another share."""
+    store = make_store(tmp_path / "pusht.zarr", ("top",), (64, 2, 2), actions=(256, 90))
+    checkpoint = make_checkpoint(policy, store, tmp_path / "pretrained_model")
+    options = ExportOptions(control_rate_hz=10)
+    artifact = export_policy(
+        checkpoint, check_observations(checkpoint, str(store.path)), tmp_path / "policy.pt", options
+    )
+    env, seeds = env_config_from({"type": "pixio_pusht", "image_size": 64, "episode_length": 80}), range(100, 105)
+    eager = evaluate_policy(checkpoint, env, seeds, workers=1, console=quiet())
+    given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}
+    ours = drive_simulation(ArtifactPolicy(artifact.path), env, seeds, realtime=False, **given)
+    assert ours is not None
+    returns = [[episode.total_reward for episode in record.episodes] for record in (eager, ours)]
+    assert len(set(returns[0])) == len(seeds)
+    assert returns[1] == pytest.approx(returns[0], rel=1e-3)
+    for theirs, mine in zip(eager.episodes, ours.episodes, strict=True):
+        assert (mine.seed, mine.success, mine.steps) == (theirs.seed, theirs.success, theirs.steps)
 
 
 @pytest.mark.parametrize("exported", ["pixio_act"], indirect=True)
