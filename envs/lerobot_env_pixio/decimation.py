@@ -28,6 +28,7 @@ MIN_FACES = 250  # small parts keep what makes them look round
 _MOST_BORDERS = 0.1  # of all edges
 _MERGING_CELLS = (0.02, 0.03)  # of the mesh's extent, tried in turn; with wider ones shapes change visibly
 
+type _Mesh = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _FACE_TABLES = ("mesh_face", "mesh_facenormal", "mesh_facetexcoord")
 _CACHE_FORMAT = 2  # raise it when the same mesh should come out differently
 
@@ -78,7 +79,7 @@ def _only_looked_at(model: "mujoco.MjModel") -> np.ndarray:
 _MEASURING_SENSORS = ("mjSENS_RANGEFINDER", "mjSENS_GEOMDIST", "mjSENS_GEOMNORMAL", "mjSENS_GEOMFROMTO")
 
 
-def _mesh_arrays(model: "mujoco.MjModel", mesh: int) -> list[np.ndarray]:
+def _mesh_arrays(model: "mujoco.MjModel", mesh: int) -> _Mesh:
     """Return a mesh's vertices (V, 3), normals, texture coordinates (or none) and corners (F, 3, 3 tables)."""
     import mujoco
 
@@ -90,15 +91,15 @@ def _mesh_arrays(model: "mujoco.MjModel", mesh: int) -> list[np.ndarray]:
     is_textured = (model.mat_texid[materials[materials >= 0]] >= 0).any()
     texcoords = rows("mesh_texcoord", model.mesh_texcoordadr, model.mesh_texcoordnum)
     corners = [rows(table, model.mesh_faceadr, model.mesh_facenum) for table in _FACE_TABLES]
-    return [
+    return (
         rows("mesh_vert", model.mesh_vertadr, model.mesh_vertnum),
         rows("mesh_normal", model.mesh_normaladr, model.mesh_normalnum),
         texcoords if is_textured else texcoords[:0],
         np.stack(corners, axis=-1),
-    ]
+    )
 
 
-def _cached_faces(mesh: list[np.ndarray], target: int) -> np.ndarray:
+def _cached_faces(mesh: _Mesh, target: int) -> np.ndarray:
     """Return `_fewer_faces`, read from the user's cache folder or written there."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {version('fast-simplification')} {target}".encode())
     for array in mesh:

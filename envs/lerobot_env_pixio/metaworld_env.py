@@ -127,7 +127,8 @@ class MetaworldEnv(MujocoCameraEnv):
         return float(reward), bool(info["success"])
 
     def _surroundings(self) -> Surroundings:
-        model = self.model
+        model, goal_X = self.model, self.simulation._target_pos
+        assert goal_X is not None  # in an episode
         table, *rim = (model.body(name).id for name in ("tablelink", "RetainingWall") if _has_body(model, name))
         is_seen = np.isin(model.geom_group, self._visual_groups)
         return Surroundings(
@@ -138,7 +139,7 @@ class MetaworldEnv(MujocoCameraEnv):
             table_geoms=tuple(np.flatnonzero((model.geom_bodyid == table) & is_seen).tolist()),
             table_surface=SURFACE,
             table_bodies=(table, *rim),
-            kept_clear=(Circle(np.array(self.simulation._target_pos[:2]), _GOAL_RADIUS),),
+            kept_clear=(Circle(np.array(goal_X[:2]), _GOAL_RADIUS),),
         )
 
     def _proprioception(self) -> np.ndarray:

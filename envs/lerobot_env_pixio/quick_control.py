@@ -24,7 +24,7 @@ def quicken_control(simulation: "MujocoEnv") -> None:
     simulation._pre_action = _QuickControl(simulation).pre_action
 
 
-def _is_supported(simulation: "MujocoEnv") -> bool:
+def _is_supported(simulation: Any) -> bool:  # noqa: ANN401 (robosuite declares few of its attributes)
     """Tell whether one arm on a mount that cannot move follows pose deltas in its base's frame, robosuite's default."""
     from robosuite.controllers.parts.arm.osc import OperationalSpaceController
     from robosuite.robots.fixed_base_robot import FixedBaseRobot
@@ -56,7 +56,7 @@ class _QuickControl:
         simulation: A simulation that `_is_supported`.
     """
 
-    def __init__(self, simulation: "MujocoEnv") -> None:
+    def __init__(self, simulation: Any) -> None:  # noqa: ANN401 (as above)
         self._robosuite_pre_action = simulation._pre_action
         self._simulation = simulation
 
@@ -76,7 +76,7 @@ class _ArmCommand:
         simulation: A simulation that `_is_supported`.
     """
 
-    def __init__(self, simulation: "MujocoEnv") -> None:
+    def __init__(self, simulation: Any) -> None:  # noqa: ANN401 (as above)
         from robosuite.utils import control_utils
 
         self._maths = control_utils

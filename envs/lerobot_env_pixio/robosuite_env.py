@@ -91,12 +91,14 @@ class RobosuiteEnv(MujocoCameraEnv):
     @property
     def model(self) -> "mujoco.MjModel":
         """MuJoCo's model."""
-        return self.simulation.sim.model._model
+        sim: Any = self.simulation.sim
+        return sim.model._model
 
     @property
     def data(self) -> "mujoco.MjData":
         """MuJoCo's state."""
-        return self.simulation.sim.data._data
+        sim: Any = self.simulation.sim
+        return sim.data._data
 
     def open_device(self, name: str) -> "RobosuiteDevice":
         """Open an input device that moves the robot by hand.

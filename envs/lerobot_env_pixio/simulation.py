@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def _let_sawyer_compile() -> None:
                     mesh.set("inertia", "shell")
 
 
-def _drop_spare_copies(simulation: "MujocoEnv") -> None:
+def _drop_spare_copies(simulation: Any) -> None:  # noqa: ANN401 (robosuite declares few of its attributes)
     """Free what is kept of every mesh and texture after the simulation is built: 370 MB for a Panda at a table."""
     import mujoco
 

@@ -86,7 +86,8 @@ class NoisyExpert(ABC):
 
     def _opening(self, agent_pos: np.ndarray) -> float:
         """Return the distance between the fingers (metres)."""
-        return self._robot.finger_opening(agent_pos[7:])
+        joints: Any = agent_pos[7:]  # NumPy's arrays are no sequences to a type checker
+        return self._robot.finger_opening(joints)
 
     def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT, yaw: float = 0.0) -> np.ndarray:
         """Return the way (3,), metres, to where the funnel around a goal is entered, or down it.

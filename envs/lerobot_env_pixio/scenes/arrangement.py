@@ -98,6 +98,7 @@ def _put(scene: Scene, movable: Movable, position: np.ndarray, rotation: np.ndar
         scene.data.mocap_pos[movable.mocap] = position
         scene.data.mocap_quat[movable.mocap] = quaternion_of(rotation)
     else:
+        assert movable.qpos is not None
         scene.data.qpos[movable.qpos : movable.qpos + 3] = position
         scene.data.qpos[movable.qpos + 3 : movable.qpos + 7] = quaternion_of(rotation)
 

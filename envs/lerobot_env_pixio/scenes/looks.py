@@ -82,7 +82,7 @@ def _colour_robot(scene: Scene, rng: np.random.Generator) -> None:
 
 def _dress_objects(scene: Scene, rng: np.random.Generator) -> None:
     model = scene.model
-    loose = {m.geom for m in (*scene.distractors, *scene.props)}
+    loose = {m.geom for m in (*scene.distractors, *scene.props) if m.geom is not None}
     for geom in scene.object_geoms:
         if rng.random() < 0.6:
             material = rng.choice([-1, *scene.cube_materials])

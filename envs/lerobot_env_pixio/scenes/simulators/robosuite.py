@@ -19,7 +19,7 @@ def _environment(family: Family):  # noqa: ANN202 - robosuite has no types
         import robosuite
 
         grippers = {} if family.gripper is None else {"gripper_types": family.gripper}
-        robots = list(family.robots) if len(family.robots) > 1 else family.robots[0]
+        robots = family.robots[0] if len(family.robots) == 1 else list(family.robots)
         np.random.seed(0)  # robosuite draws object sizes and marker places from the global generator
         environment = robosuite.make(
             family.task,
