@@ -29,6 +29,8 @@ class TrainingConfig:
             number of processes that divides it. Only sources that are streams need more than one.
         accumulation: Parts that each process splits its share of a batch into; on a CPU parts of 32 to 128 images
             are fastest.
+        start_from: Weights file or folder that the encoder starts from, of the variant, for instance official ones or
+            those in this package; None draws initial weights.
         steps: Optimiser steps.
         epochs: Passes over the images.
         lr: Peak learning rate.
@@ -63,6 +65,7 @@ class TrainingConfig:
     batch_size: int = 256
     lanes: int = 1
     accumulation: int = 8
+    start_from: str | None = None
     steps: int | None = None
     epochs: float | None = None
     lr: float | None = None

@@ -91,11 +91,14 @@ class Student(nn.Module):
             nn.GELU(),
             nn.Linear(teacher_dim, teacher_dim),
         )
-        self.initialise()
+        self._initialise_head()
 
     def initialise(self) -> None:
         """Set all parameters to their initial values, the head's as the encoder's."""
         self.encoder.initialise()
+        self._initialise_head()
+
+    def _initialise_head(self) -> None:
         for layer in self.head:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -154,7 +157,7 @@ class Distillation:
             UserError: Unknown encoder, unreachable weights, or an image size that does not fit one of the encoders.
         """
         self.variant = config.variant
-        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path)
+        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
         with torch.device("cpu"):  # the student may be on the meta device
             frozen = EncoderConfig(config.teacher, config.teacher_weights, "frozen", config.teacher_image_size)
             # Building the teacher must not change which weights the student starts from.

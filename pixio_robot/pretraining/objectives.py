@@ -74,7 +74,7 @@ class Reconstruction:
             UserError: Variant, image size or decoder do not fit each other.
         """
         self.variant = config.variant
-        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path)
+        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
         self.module = PixioMAE(
             self.encoder,
             config.decoder_dim,

@@ -18,11 +18,20 @@ from pixio_robot.pretraining.mae import PixioMAE
 _DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
 
 
-def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> PixioVisionTransformer:
-    """Build a freshly initialised Pixio encoder whose position embedding fits square images of `image_size` px.
+def create_encoder(
+    variant: str, image_size: int, drop_path: float = 0.0, start_from: str | None = None
+) -> PixioVisionTransformer:
+    """Build a Pixio encoder whose position embedding fits square images of `image_size` px.
+
+    Args:
+        variant: timm name of the encoder.
+        image_size: Side of the images in pixels.
+        drop_path: Stochastic depth of the last block.
+        start_from: Weights file or folder to start from; None initialises afresh.
 
     Raises:
-        UserError: The variant is unknown or the size is not divisible by the patch.
+        UserError: The variant is unknown, the size is not divisible by the patch, or the weights are another variant's
+            or cannot be read.
     """
     if variant not in PRETRAINABLE:
         raise UserError(
@@ -32,6 +41,10 @@ def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> Pix
         raise UserError(f"Images of {image_size} px cannot be cut into patches of 16: choose a multiple of 16.")
     encoder = timm.create_model(variant, img_size=image_size, drop_path_rate=drop_path)
     assert isinstance(encoder, PixioVisionTransformer)
+    if start_from is not None:
+        if encoder.pos_embed is not None and encoder.pos_embed.is_meta:
+            raise UserError("start_from needs a whole encoder in each process: choose distribution=ddp, not fsdp.")
+        load_encoder_weights(encoder, Path(start_from), variant)
     return encoder
 
 
