@@ -1,1 +1,1 @@
-"""Deployment: TorchScript artifacts, exported and checked against the eager path."""
+"""Deployment: a policy or an encoder as one file, checked against the eager path, run on a robot or served to one."""

@@ -53,6 +53,11 @@ _KEYS = frozenset(
 )
 
 
+_CAMERA_KEYS = {"key": str, "height": int, "width": int, "colour_order": str, "frame_sizes": str}
+_STATE_KEYS = {"key": str, "size": int, "names": list | None}
+_ACTION_KEYS = {"size": int, "names": list | None, "space": str | None, "minimum": list, "maximum": list}
+
+
 @dataclass(frozen=True)
 class CameraSource:
     """What a robot's camera delivers, as far as its owner knows."""
@@ -123,7 +128,7 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
     """Return the metadata of a file if this version can read it.
 
     Raises:
-        UserError: It is no metadata, of an older or newer schema, or lacks keys.
+        UserError: It is no metadata, of an older or newer schema, lacks keys, or describes no robot.
     """
     if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
         raise UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.")
@@ -135,7 +140,31 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
     missing = sorted(_KEYS - metadata.keys())
     if missing:
         raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: the file was edited; export it again.")
+    broken = _broken(metadata)
+    if broken is not None:
+        raise UserError(f"The metadata of {path} say of {broken} what cannot be: export it again.")
     return metadata
+
+
+def _broken(metadata: Mapping[str, Any]) -> str | None:
+    """Return the first key whose value a robot could not be run with; a server's metadata come without a digest."""
+    cameras, state, action = (metadata[key] for key in ("cameras", "state", "action"))
+    acts = metadata["kind"] == "policy"
+    horizons = ("observation_horizon", "action_horizon") if acts else ("observation_horizon",)
+    wrong = [key for key in horizons if type(metadata[key]) is not int or metadata[key] < 1]
+    if not isinstance(cameras, list) or not all(_has(camera, _CAMERA_KEYS) for camera in cameras):
+        wrong.append("cameras")
+    if state is not None and not _has(state, _STATE_KEYS):
+        wrong.append("state")
+    if acts and not (_has(action, _ACTION_KEYS) and len(action["minimum"]) == len(action["maximum"]) == action["size"]):
+        wrong.append("action")
+    return wrong[0] if wrong else None
+
+
+def _has(described: object, entries: Mapping[str, Any]) -> bool:
+    return isinstance(described, dict) and all(
+        key in described and isinstance(described[key], kind) for key, kind in entries.items()
+    )
 
 
 def check_digest(metadata: Mapping[str, Any], contents_hash: str, path: object) -> None:

@@ -1,5 +1,6 @@
 """The C++ program builds against the installed torch, gives an artifact's golden output, and tells files apart."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,10 +13,18 @@ import pixio_robot
 from pixio_robot.deployment.artifact import load_artifact, seal_archive
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
+from pixio_robot.deployment.metadata import SCHEMA_VERSION
+from pixio_robot.deployment.verification import PARITY_TOLERANCE
 
 SOURCE = Path(pixio_robot.__file__).parent / "deployment" / "cpp"
 
-pytestmark = pytest.mark.slow  # the compiler takes most of a minute over torch's headers
+
+def test_schema_and_tolerances_are_those_of_python() -> None:
+    code = (SOURCE / "run_artifact.cpp").read_text()
+    schema = re.search(r"kSchemaVersion = (\d+);", code)
+    tolerances = dict(re.findall(r'\{"(\w+)", ([\de.-]+)\}', code))
+    assert schema is not None and int(schema[1]) == SCHEMA_VERSION
+    assert {precision: float(number) for precision, number in tolerances.items()} == PARITY_TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +43,7 @@ def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.slow  # the compiler takes most of a minute over torch's headers
 def test_golden_output_in_cpp(program: Path, tmp_path: Path) -> None:
     store = make_store(tmp_path / "demos.zarr")
     for policy, precision in (("pixio_act", "float32"), ("pixio_diffusion", "int8")):

@@ -225,6 +225,9 @@ def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.Lo
     robot.get_observation = lambda: (_ for _ in ()).throw(TimeoutError("no frame within 200 ms"))
     assert controller.act(seen.observe()).held is HoldReason.BAD_OBSERVATION
     assert "no frame within 200 ms" in caplog.text
+    robot.send_action = lambda action: (_ for _ in ()).throw(ConnectionError("no status packet"))
+    with pytest.raises(UserError, match=r"takes no more actions \(no status packet\)"):
+        seen.send(np.array([1, 2]))
     with pytest.raises(
         UserError, match=r"action is a\.pos, joint_1\.pos, but the robot's is joint_0\.pos, joint_1\.pos"
     ):

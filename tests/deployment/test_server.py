@@ -298,12 +298,12 @@ def test_a_client_that_is_gone_or_stuck_leaves_nothing_behind(where: str, caplog
 
 
 @contextmanager
-def pretending(answer: Callable[[ServerConnection], None]) -> Iterator[int]:
-    """Serve the right welcome, and then whatever."""
+def pretending(answer: Callable[[ServerConnection], None], described: dict[str, Any] | None = None) -> Iterator[int]:
+    """Serve a welcome, the right one unless told otherwise, and then whatever."""
 
     def handle(connection: ServerConnection) -> None:
         connection.recv()
-        connection.send(encode("welcome", metadata=DESCRIBED))
+        connection.send(encode("welcome", metadata=described or DESCRIBED))
         for _ in connection:
             answer(connection)
 
@@ -341,6 +341,24 @@ def test_a_client_holds_whatever_a_server_answers(caplog: pytest.LogCaptureFixtu
                 command = controller.act(observation(step))
                 assert command.action is None and command.held in (HoldReason.FAILED_INFERENCE, HoldReason.BAD_ACTION)
     assert any("policy failed" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"schema": 3}, "has schema 3, this version reads 2: update pixio-robot"),
+        ({"cameras": [CAMERA]}, "say of cameras what cannot be"),
+        ({"state__size": "2"}, "say of state what cannot be"),
+        ({"action__minimum": [-1.0]}, "say of action what cannot be"),
+        ({"action_horizon": None}, "say of action_horizon what cannot be"),
+    ],
+)
+def test_a_client_takes_no_broken_metadata(changes: dict[str, Any], what: str) -> None:
+    with (
+        pretending(lambda connection: None, {**REST, **metadata(**changes)}) as port,
+        pytest.raises(UserError, match=what),
+    ):
+        RemotePolicy(f"ws://127.0.0.1:{port}")
 
 
 def test_a_server_that_says_nothing_holds_the_robot(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@
 namespace {
 
 constexpr int kSchemaVersion = 2;  // pixio_robot/deployment/metadata.py
-// Rounding differs from processor to processor; the reduced precisions lose more (PARITY_TOLERANCE in export.py).
+// Rounding differs from processor to processor; the reduced precisions lose more (PARITY_TOLERANCE in verification.py).
 const std::map<std::string, double> kTolerance = {{"float32", 1e-5}, {"float16", 0.02}, {"bfloat16", 0.1}, {"int8", 0.3}};
 
 struct UserError : std::runtime_error {

@@ -113,8 +113,18 @@ class LeRobotRobot:
         return dict(zip(self.action_names, (float(number) for number in action), strict=True))
 
     def send(self, action: np.ndarray) -> None:
-        """Send an action."""
-        self._robot.send_action(self.named(action))
+        """Send an action.
+
+        Raises:
+            UserError: The robot does not take it.
+        """
+        try:
+            self._robot.send_action(self.named(action))
+        except (TimeoutError, RuntimeError, OSError) as error:
+            raise UserError(
+                f"The robot takes no more actions ({' '.join(str(error).split())}): look at its cable and power, and "
+                f"start again."
+            ) from error
 
     def _source(self, name: str, shape: tuple[int, int, int]) -> CameraSource:
         mode = getattr(getattr(self._robot, "cameras", {}).get(name), "color_mode", "rgb")
