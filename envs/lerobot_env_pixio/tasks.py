@@ -1,7 +1,7 @@
 """What is known about each robosuite task and robot before any simulator is loaded."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -35,7 +35,7 @@ class RobotSpec:
         opening: Distance between the fingers (metres): what it is with all gripper joints at zero, and how much each
             joint adds for one metre or radian.
         narrowest: What is left of that distance when the fingers close on nothing, metres.
-        cube_grasp: How they take a cube of 42 mm: ``as it lies``, ``by its sides`` or ``by its corners``.
+        cube_grasp: How they take a cube of 42 mm: a key of `experts.cubes.CUBE_GRASPS`.
     """
 
     eef_body: str
@@ -47,7 +47,7 @@ class RobotSpec:
     narrowest: float = 0.0
     cube_grasp: str = "as it lies"
 
-    def finger_opening(self, gripper_positions: Sequence[float]) -> float:
+    def finger_opening(self, gripper_positions: Iterable[float]) -> float:
         """Return the distance between the fingers (metres) at positions of the gripper's joints (metres or radians)."""
         at_zero, *gains = self.opening
         return at_zero + sum(gain * position for gain, position in zip(gains, gripper_positions, strict=True))
@@ -141,8 +141,8 @@ ROBOTS: dict[str, RobotSpec] = {
     "UR5e": _ROBOTIQ_85,
     "Kinova3": _ROBOTIQ_85,
     "IIWA": _arm(_ROBOTIQ_JOINTS, (0.1289, -0.259, 0.0, 0.0, 0.0, 0.0, 0.0)),
-    # It opens by 1 mm a step: when it arrives at the cube it is not wider open than Sawyer's.
-    "Jaco": _arm(_JACO_JOINTS, (-0.0175, 0.084, 0.0, 0.0, 0.0, 0.0, 0.0), cube_grasp="by its sides"),
+    # It opens and closes by 0.6 mm a step: when it arrives at the cube it is no wider open than Sawyer's.
+    "Jaco": _arm(_JACO_JOINTS, (-0.0175, 0.084, 0.0, 0.0, 0.0, 0.0, 0.0), cube_grasp="by its sides, slowly"),
 }
 
 

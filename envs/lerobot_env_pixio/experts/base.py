@@ -86,8 +86,7 @@ class NoisyExpert(ABC):
 
     def _opening(self, agent_pos: np.ndarray) -> float:
         """Return the distance between the fingers (metres)."""
-        joints: Any = agent_pos[7:]  # NumPy's arrays are no sequences to a type checker
-        return self._robot.finger_opening(joints)
+        return self._robot.finger_opening(agent_pos[7:])
 
     def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT, yaw: float = 0.0) -> np.ndarray:
         """Return the way (3,), metres, to where the funnel around a goal is entered, or down it.

@@ -20,18 +20,24 @@ class CubeGrasp:
         closing_opening: Distance (metres) between fingers that are on their way to close.
         lift_opening: Distances (metres) between which the hand begins to rise: not at all before the fingers can have met the
             cube, at full speed when they hold it.
+        enough_opening: Distance (metres) at which the fingers stop opening.
     """
 
     yaw: float | None
     depth: float
     closing_opening: float
     lift_opening: tuple[float, float]
+    enough_opening: float = np.inf
 
 
 # By `RobotSpec.cube_grasp`. Held by its corners the cube is 59 mm wide, by its sides 42 mm.
 CUBE_GRASPS = {
     "as it lies": CubeGrasp(yaw=None, depth=0.0, closing_opening=0.066, lift_opening=(0.064, 0.044)),
     "by its sides": CubeGrasp(yaw=0.0, depth=0.0, closing_opening=0.055, lift_opening=(0.044, 0.041)),
+    # Fingers that need 80 steps to close from wide open.
+    "by its sides, slowly": CubeGrasp(
+        yaw=0.0, depth=-0.005, closing_opening=0.056, lift_opening=(0.044, 0.041), enough_opening=0.058
+    ),
     # The pads do not stay parallel: further down they are closer to each other.
     "by its corners": CubeGrasp(yaw=np.pi / 4, depth=0.006, closing_opening=0.090, lift_opening=(0.068, 0.061)),
 }
@@ -79,7 +85,8 @@ class LiftExpert(_CubeExpert):
         yaw, turn = 0.0, self._turn_down(agent_pos)
         if self._grasp.yaw is not None:
             yaw = wrap(_yaw_of_sides(cube_pose) + self._grasp.yaw - hand_yaw(agent_pos), np.pi / 2)
-        move, gripper = self.POSITION_GAIN * self._above(to_cube, yaw=yaw), -1.0
+        move = self.POSITION_GAIN * self._above(to_cube, yaw=yaw)
+        gripper = -1.0 if opening < self._grasp.enough_opening else 0.0
         if self._is_between_fingers(to_cube, opening, yaw):
             lift = self._lift(opening)
             move, gripper = self.POSITION_GAIN * to_cube, 1.0
