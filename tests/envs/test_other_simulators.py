@@ -13,6 +13,8 @@ from lerobot_env_pixio.camera_env import CameraEnv
 from lerobot_env_pixio.configuration import PixioEnvConfig
 from lerobot_env_pixio.experts.aloha import Kinematics
 
+from pixio_robot.deployment.runtime.holding import Holding
+
 CONFIGS = [
     MetaworldEnvConfig(task="drawer-open-v3", image_size=32),
     AlohaEnvConfig(image_size=32),
@@ -96,6 +98,25 @@ def test_contract(config_and_env: tuple[PixioEnvConfig, CameraEnv]) -> None:
     knowledge = [np.concatenate([np.ravel(value) for value in env.reset(seed=seed)[1].values()]) for seed in (5, 5, 6)]
     np.testing.assert_array_equal(knowledge[0], knowledge[1])
     assert not np.array_equal(knowledge[0], knowledge[2])
+
+
+def test_a_robot_that_holds_stays(config_and_env: tuple[PixioEnvConfig, CameraEnv]) -> None:
+    """What an artifact says of the action space is enough for the runtime's hold to be one."""
+    _, env = config_and_env
+    actions = near_rest(env, 6)
+    for action in actions:
+        env.step(action)
+    space = env.action_space
+    description = {"space": env.control_mode, "names": env.action_names, "size": len(env.action_names)}
+    limits = {"minimum": space.low.tolist(), "maximum": space.high.tolist()}
+    hold = Holding({"action": {**description, **limits}}).action(actions[-1])
+    assert hold is not None
+    assert hold[-1] == actions[-1][-1]  # a gripper's command, or a place: it stays
+    env.render_observations = False
+    places = [env.step(hold)[0]["agent_pos"] for _ in range(80)]  # Meta-World's fingers take 0.6 s to close
+    env.render_observations = True
+    ranges = env.observation_space["agent_pos"].high - env.observation_space["agent_pos"].low
+    assert (np.abs(places[-1] - places[-10]) < 1e-3 * ranges).all()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.type)
