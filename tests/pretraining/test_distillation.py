@@ -24,7 +24,7 @@ from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.run_log import StepBar
 from pixio_robot.pretraining.sources import ImageCache
 from pixio_robot.pretraining.trainer import train
-from pixio_robot.pretraining.weights import create_encoder
+from pixio_robot.pretraining.weights import create_encoder, save_encoder
 
 TINY = DistillConfig(
     variant="pixio_tiny16",
@@ -187,3 +187,17 @@ def test_the_script_distils_on_a_folder(image_folder: Path, tmp_path: Path) -> N
     assert (folder / "encoder.safetensors").exists()
     assert len(losses(folder)) == 3  # 13 images in batches of 4
     assert str(folder.relative_to(tmp_path)) in done.stdout
+
+
+def test_a_student_starts_from_given_weights(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    trained = create_encoder("pixio_tiny16", 32)
+    file = tmp_path / "encoder.safetensors"
+    save_encoder(trained, "pixio_tiny16", tmp_path)
+    config = dataclasses.replace(TINY, teacher_weights="random", start_from=str(file))
+    student = Distillation(config).module.encoder.state_dict()
+    for key, value in trained.state_dict().items():
+        torch.testing.assert_close(student[key], value, rtol=0, atol=0)
+
+    with pytest.raises(UserError, match="another variant than pixio_small16"):
+        Distillation(dataclasses.replace(config, variant="pixio_small16"))
