@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lerobot_env_pixio.aloha_env import JOINT_LIMITS
 from lerobot_env_pixio.noise import BurstNoise
@@ -29,6 +30,7 @@ LONGEST_LEAD = 0.25
 DAMPING = 0.02  # of the least squares, in metres or radians of the hand for a radian of a joint
 
 OPEN, CLOSED = 1.0, 0.0
+# Steep enough for the fingers to reach around what lies on the table, flat enough for the wrist to stay within its joints.
 PITCH_DOWN = np.deg2rad(60.0)
 
 
@@ -53,11 +55,8 @@ def hand_rotation(side: str, pitch: float, roll: float = 0.0) -> np.ndarray:
         pitch: Radians below the horizontal.
         roll: Radians.
     """
-    cos_p, sin_p, cos_r, sin_r = np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    pitched = np.array([[cos_p, 0.0, sin_p], [0.0, 1.0, 0.0], [-sin_p, 0.0, cos_p]])
-    rolled = np.array([[1.0, 0.0, 0.0], [0.0, cos_r, -sin_r], [0.0, sin_r, cos_r]])
-    facing = np.diag([1.0, 1.0, 1.0] if side == "left" else [-1.0, -1.0, 1.0])
-    return facing @ pitched @ rolled
+    facing = 0.0 if side == "left" else np.pi
+    return Rotation.from_euler("ZYX", [facing, pitch, roll]).as_matrix()
 
 
 class Kinematics:

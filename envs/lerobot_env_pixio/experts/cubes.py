@@ -34,9 +34,9 @@ class CubeGrasp:
 CUBE_GRASPS = {
     "as it lies": CubeGrasp(yaw=None, depth=0.0, closing_opening=0.066, lift_opening=(0.064, 0.044)),
     "by its sides": CubeGrasp(yaw=0.0, depth=0.0, closing_opening=0.055, lift_opening=(0.044, 0.041)),
-    # Fingers that need 80 steps to close from wide open.
+    # Fingers that need 80 steps to close from wide open, and hold so weakly (0.3 Nm) that the cube slips out of some grasps.
     "by its sides, slowly": CubeGrasp(
-        yaw=0.0, depth=-0.005, closing_opening=0.056, lift_opening=(0.044, 0.041), enough_opening=0.058
+        yaw=0.0, depth=0.0, closing_opening=0.056, lift_opening=(0.044, 0.041), enough_opening=0.058
     ),
     # The pads do not stay parallel: further down they are closer to each other.
     "by its corners": CubeGrasp(yaw=np.pi / 4, depth=0.006, closing_opening=0.090, lift_opening=(0.068, 0.061)),
