@@ -72,7 +72,7 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
     robosuite = _import_robosuite()
-    _let_sawyer_compile()
+    _mend_sawyer()
     with numpy_seed(MODEL_SEED):
         simulation = robosuite.make(
             task,
@@ -103,7 +103,7 @@ def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
     robosuite = _import_robosuite()
-    _let_sawyer_compile()
+    _mend_sawyer()
     with numpy_seed(MODEL_SEED):
         return robosuite.make(
             task,
@@ -120,10 +120,15 @@ def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str
         )
 
 
-def _let_sawyer_compile() -> None:
-    """Declare the visual meshes of Sawyer's head, which are flat, to be shells: MuJoCo 3.8 refuses a solid without volume.
+def _mend_sawyer() -> None:
+    """Make robosuite's Sawyer one that compiles and moves.
 
-    Masses and inertias do not come from them: robosuite states those of every body.
+    The visual meshes of its head, which are flat, are declared to be shells: MuJoCo 3.8 refuses a solid without volume. Masses
+    and inertias do not come from them: robosuite states those of every body.
+
+    The sphere around its first link touches its pedestal, and MuJoCo lets a link collide with what does not move, its parent or
+    not: the contact would brake the first joint with some 19 Nm, more than the controller asks for near its goal. The pedestal
+    is made 2 mm lower.
     """
     from robosuite.models.robots import robot_model
 
@@ -137,6 +142,9 @@ def _let_sawyer_compile() -> None:
             for mesh in self.asset.iter("mesh"):
                 if "head_" in mesh.get("file", ""):
                     mesh.set("inertia", "shell")
+            (pedestal,) = (geom for geom in self.worldbody.iter("geom") if geom.get("name", "").endswith("base_col"))
+            pedestal.set("size", "0.08 0.119")
+            pedestal.set("pos", "0 0 0.119")
 
 
 def _drop_spare_copies(simulation: Any) -> None:  # noqa: ANN401 (robosuite declares few of its attributes)
