@@ -116,7 +116,7 @@ def test_killed_at_random_times(make_store, n_kills):
     path = make_store(0).path
     delays = random.Random(7)
     n_kept = 0
-    for _ in range(n_kills):
+    for kill in range(1, n_kills + 1):
         receiver, sender = FORK.Pipe(duplex=False)
         process = FORK.Process(target=append_forever, args=(path, sender))
         process.start()
@@ -135,7 +135,8 @@ def test_killed_at_random_times(make_store, n_kills):
         assert n_acknowledged <= store.num_episodes <= n_acknowledged + 1
         assert store.num_episodes > n_kept
         n_kept = store.num_episodes
-        assert_holds_numbered(store, n_kept)
+        if kill % (n_kills // 10) == 0:  # all episodes so far: what an earlier kill had damaged would show, too
+            assert_holds_numbered(store, n_kept)
 
 
 def test_remains_of_a_longer_episode_are_overwritten(make_store):

@@ -220,7 +220,7 @@ def test_other_tasks_succeed_on_most_of_100_seeds(task: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("robot", ["UR5e", "Kinova3", "IIWA"])
+@pytest.mark.parametrize("robot", ["UR5e", "Kinova3", "IIWA", "Sawyer"])
 def test_other_robots_lift_on_most_of_40_seeds(robot: str) -> None:
     config = RobosuiteEnvConfig(robot=robot, image_size=16, camera_names=["agentview"])
     assert sum(successes(config, range(40))) >= 38
