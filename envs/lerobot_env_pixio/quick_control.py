@@ -5,6 +5,7 @@ Jacobians where one is enough, limits and names that never change, the gripper's
 The arithmetic is robosuite's own, in the same order on arrays of the same layout, so that episodes are equal bit for bit.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -46,7 +47,13 @@ def _is_supported(simulation: Any) -> bool:  # noqa: ANN401 (robosuite declares 
         and arm.interpolator_pos is None
         and arm.interpolator_ori is None
         and model.body_weldid[base] == 0  # IIWA's turns with its first joint
+        and all(list(range(numbers[0], numbers[-1] + 1)) == list(numbers) for numbers in _places(robots[0], arm))
     )
+
+
+def _places(robot: Any, arm: Any) -> list[Sequence[int]]:  # noqa: ANN401 (as above)
+    """Return where the arm's positions, velocities and actuators stand among the simulation's."""
+    return [arm.qpos_index, arm.qvel_index, robot._ref_actuators_indexes_dict[robot.arms[0]]]
 
 
 class _QuickControl:
@@ -86,23 +93,25 @@ class _ArmCommand:
         self._goal_position = arm.origin_pos + np.dot(arm.origin_ori, arm.goal_pos)
         self._goal_rotation = np.dot(arm.origin_ori, arm.goal_ori)
         self._site = self._model.site(arm.ref_name).id
-        self._position_index, self._velocity_index = np.array(arm.qpos_index), np.array(arm.qvel_index)
-        self._actuators = np.array(robot._ref_actuators_indexes_dict[robot.arms[0]])
+        # NumPy copies no slice.
+        self._positions, self._velocities, self._actuators = (
+            slice(numbers[0], numbers[-1] + 1) for numbers in _places(robot, arm)
+        )
         self._least, self._most = self._model.actuator_ctrlrange[self._actuators].T
         self._translating, self._rotating = np.zeros((2, 3, self._model.nv))
         self._inertia = np.zeros((self._model.nv, self._model.nv))
 
     def write(self) -> None:
         """Do what robosuite's controller does at a step without a new action."""
-        arm, data, index = self._arm, self._data, self._velocity_index
+        arm, data, own = self._arm, self._data, self._velocities
         velocities = data.qvel
         mujoco.mj_jacSite(self._model, data, self._translating, self._rotating, self._site)
         mujoco.mj_fullM(self._model, self._inertia, data.qM)
         arm.ref_pos[:] = data.site_xpos[self._site]
         arm.ref_ori_mat[:] = data.site_xmat[self._site].reshape(3, 3)
-        arm.J_full[:3] = arm.J_pos[:] = self._translating[:, index]
-        arm.J_full[3:] = arm.J_ori[:] = self._rotating[:, index]
-        mass_matrix = self._inertia[index, :][:, index]
+        arm.J_full[:3] = arm.J_pos[:] = self._translating[:, own]
+        arm.J_full[3:] = arm.J_ori[:] = self._rotating[:, own]
+        mass_matrix = self._inertia[own, own].copy(order="F")  # as robosuite's way to cut it out leaves it
 
         # robosuite also subtracts the velocity of the arm's mount, which is zero here.
         position_error = self._goal_position - arm.ref_pos
@@ -114,8 +123,8 @@ class _ArmCommand:
             mass_matrix, arm.J_full, arm.J_pos, arm.J_ori
         )
         wrench = np.concatenate([np.dot(lambda_position, force), np.dot(lambda_rotation, torque)])
-        torques = np.dot(arm.J_full.T, wrench) + data.qfrc_bias[index]
+        torques = np.dot(arm.J_full.T, wrench) + data.qfrc_bias[own]
         torques += self._maths.nullspace_torques(
-            mass_matrix, nullspace, arm.initial_joint, data.qpos[self._position_index], velocities[index]
+            mass_matrix, nullspace, arm.initial_joint, data.qpos[self._positions], velocities[own]
         )
         data.ctrl[self._actuators] = np.minimum(np.maximum(torques, self._least), self._most)
