@@ -3,7 +3,9 @@
 This is the one module of the package that knows Hydra.
 """
 
+import atexit
 import functools
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +38,8 @@ def entry_point(
     def decorate(main: Callable[[DictConfig], None]) -> Callable[[], None]:
         @exits_on_user_error
         def run() -> None:
+            # Else the end of the process takes a second of looking for cycles among all that torch brought.
+            atexit.register(gc.freeze)
             sys.argv[1:] = _named(sys.argv[1:], positional)
             overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
             check_overrides(config_name, overrides)

@@ -26,7 +26,11 @@ TRAIN_ON_LEROBOTS = ["train_policy.py", "demos=lerobot", "demos.root={}", *TINY]
 @pytest.mark.parametrize(
     ("make", "command", "says"),
     [
-        (short_episodes, TRAIN, "action horizon of 16 steps is longer than every demonstration (the longest has 3)"),
+        (
+            short_episodes,
+            TRAIN,
+            "1 of 1 demonstrations are shorter than the policy's action horizon of 16 steps (episode 0 has 3)",
+        ),
         (no_episode, TRAIN, "empty.zarr has no finished episode"),
         (truncated_chunk, TRAIN, "damaged: data/observation.images.front cannot be read"),
         (missing_array, TRAIN, "damaged: data/action cannot be read"),

@@ -55,7 +55,7 @@ def test_the_main_job_leaves_everything(workplace: Path) -> None:
     record = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     assert record["n_episodes"] == 2
     assert [episode["seed"] for episode in record["episodes"]] == [100000, 100001]
-    assert record["render_profile"] == "fast"
+    assert record["render_profile"] == "lite"
     assert 0 <= record["ci95"][0] <= record["success_rate"] <= record["ci95"][1] <= 1
     assert "95 % interval" in output
     assert "report.html" in output

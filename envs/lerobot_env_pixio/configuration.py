@@ -51,7 +51,7 @@ class PixioEnvConfig(EnvConfig):
 
     camera_names: list[str] = field(default_factory=list)
     image_size: int = 128
-    render_profile: str = "fast"
+    render_profile: str = "lite"
     episode_length: int = 150
     perturbation: str = "none"
 

@@ -26,6 +26,8 @@ class Sampling:
     """By the tasks' words; others have 1, and 0 leaves a task out."""
     episode_weights: Mapping[int, float] = field(default_factory=dict)
     """By the episodes' numbers; others have 1."""
+    pad_short_episodes: bool = False
+    """Whether windows may be longer than their whole episode, whose last action is then repeated and masked."""
 
 
 def window_weights(store: DemoStore, starts: np.ndarray, sampling: Sampling) -> np.ndarray | None:
@@ -40,19 +42,23 @@ def window_weights(store: DemoStore, starts: np.ndarray, sampling: Sampling) -> 
         UserError: `sampling` names something that is not there, or a weight that is negative, or leaves nothing.
     """
     check_sampling(store, sampling)
-    if sampling == Sampling():
+    if sampling.by == STEP and not sampling.task_weights and not sampling.episode_weights:
         return None
     episodes = np.searchsorted(store.episode_ends, starts, side="right")
-    tasks, task_of_episode = np.unique(np.array(store.episode_tasks), return_inverse=True)
+    task_of_episode = np.unique(np.array(store.episode_tasks), return_inverse=True)[1]
     groups = {STEP: np.zeros_like(episodes), EPISODE: episodes, TASK: task_of_episode[episodes]}[sampling.by]
-    weights = 1.0 / np.bincount(groups)[groups]
-    weights *= np.array([sampling.task_weights.get(str(task), 1.0) for task in tasks])[task_of_episode[episodes]]
-    weights *= np.array([sampling.episode_weights.get(index, 1.0) for index in range(store.num_episodes)])[episodes]
+    weights = episode_weights(store, sampling)[episodes] / np.bincount(groups)[groups]
     if not weights.any():
         raise UserError(
             "demos.task_weights and demos.episode_weights leave no window: give one that has windows more than 0."
         )
     return weights / weights.sum()
+
+
+def episode_weights(store: DemoStore, sampling: Sampling) -> np.ndarray:
+    """Return the product of the weights given for each episode and for its task, float64 (E,)."""
+    of_task = np.array([sampling.task_weights.get(task, 1.0) for task in store.episode_tasks])
+    return of_task * [sampling.episode_weights.get(index, 1.0) for index in range(store.num_episodes)]
 
 
 def check_sampling(store: DemoStore, sampling: Sampling) -> None:

@@ -1,5 +1,16 @@
 """Pixio encoders and their peers as timm models; importing this registers the Pixio variants."""
 
+import sys
+
+# For a helper of its own training script timm imports wandb where it finds it: a third of what a command of ours
+# takes to start. None in its place is Python's word for a module that is not there.
+if not {"timm", "wandb"} & sys.modules.keys():
+    sys.modules["wandb"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        import timm  # noqa: F401
+    finally:
+        del sys.modules["wandb"]
+
 from pixio_robot.encoders.checkpoints import load_encoder_weights, weights_hash
 from pixio_robot.encoders.pixio import (
     IMAGENET_MEAN,

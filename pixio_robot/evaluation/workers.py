@@ -178,7 +178,7 @@ def start_server(preload: list[str]) -> ForkServerContext:
     that will want workers calls this first, and imports its own modules meanwhile.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preload)
+    context.set_forkserver_preload([*preload, "pixio_robot.evaluation.preloaded"])
     forkserver.ensure_running()
     return context
 

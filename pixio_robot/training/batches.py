@@ -9,9 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
+from pixio_robot.demos.sampling import episode_weights
 from pixio_robot.encoders import frames_to_images
 from pixio_robot.errors import UserError
 from pixio_robot.training.feature_cache import FeatureCache
+
+_MOST_LEFT_OUT = 20  # episodes that a message offers to leave out by number
 
 
 class TrainingBatches:
@@ -47,7 +50,7 @@ class TrainingBatches:
             sampling: How often windows are drawn: each once an epoch by default.
 
         Raises:
-            UserError: The horizon is longer than every episode, no window is left, or `sampling` does not fit.
+            UserError: An episode is shorter than the horizon, no window is left, or `sampling` does not fit.
         """
         self._windows = WindowDataset(
             store,
@@ -57,8 +60,9 @@ class TrainingBatches:
             first_action=first_action,
         )
         self._image_keys = tuple(image_keys)
-        starts = window_starts(store.episode_ends[:num_episodes], action_horizon, drop_n_last_frames)
-        self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling or Sampling()))
+        sampling = sampling or Sampling()
+        starts = window_starts(store, num_episodes, action_horizon, drop_n_last_frames, sampling)
+        self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling))
         self._batch_size = min(batch_size, len(starts))
         self._seed = seed
         self._cache = cache
@@ -98,24 +102,28 @@ class TrainingBatches:
         return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
 
 
-def window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_frames: int) -> np.ndarray:
-    """Return the steps at which windows start.
+def window_starts(
+    store: DemoStore, num_episodes: int | None, action_horizon: int, drop_n_last_frames: int, sampling: Sampling
+) -> np.ndarray:
+    """Return the steps of a store at which windows start.
 
     Args:
-        episode_ends: As a store has them.
+        store: Demonstrations.
+        num_episodes: Use the first so many episodes; None uses all.
         action_horizon: Length of the action chunk.
         drop_n_last_frames: Steps at the end of each episode at which no window starts.
+        sampling: How often windows are drawn.
 
     Raises:
-        UserError: The horizon is longer than every episode, or no window is left.
+        UserError: An episode that is drawn is shorter than the horizon and may not be padded, or no window is left.
     """
-    lengths = np.diff(episode_ends, prepend=0)
-    if action_horizon > lengths.max():
-        raise UserError(
-            f"The policy's action horizon of {action_horizon} steps is longer than every demonstration (the longest "
-            f"has {lengths.max()}): set policy.chunk_size or policy.horizon lower."
-        )
-    starts = [np.arange(end - length, end - drop_n_last_frames) for end, length in zip(episode_ends, lengths)]
+    ends = store.episode_ends[:num_episodes]
+    lengths = np.diff(ends, prepend=0)
+    is_drawn = episode_weights(store, sampling)[: len(ends)] > 0
+    too_short = np.flatnonzero(is_drawn & (lengths < action_horizon))
+    if len(too_short) and not sampling.pad_short_episodes:
+        raise UserError(_too_short(too_short, lengths, action_horizon))
+    starts = [np.arange(end - length, end - drop_n_last_frames) for end, length in zip(ends, lengths)]
     steps = np.concatenate(starts)
     if not len(steps):
         raise UserError(
@@ -123,3 +131,18 @@ def window_starts(episode_ends: np.ndarray, action_horizon: int, drop_n_last_fra
             f"{lengths.max()} steps: set it lower."
         )
     return steps
+
+
+def _too_short(episodes: np.ndarray, lengths: np.ndarray, action_horizon: int) -> str:
+    """Say which episodes are shorter than a horizon, and what can be done."""
+    found = (
+        f"{len(episodes)} of {len(lengths)} demonstrations are shorter than the policy's action horizon of "
+        f"{action_horizon} steps (episode {episodes[0]} has {lengths[episodes[0]]})"
+    )
+    weights = ", ".join(f"{episode}: 0" for episode in episodes)
+    can_go = len(episodes) < len(lengths) and len(episodes) <= _MOST_LEFT_OUT
+    leaving_out = f"leave them out with '+demos.episode_weights={{{weights}}}', " if can_go else ""
+    return (
+        f"{found}: {leaving_out}set policy.chunk_size or policy.horizon to {lengths[episodes].min()} or less, or repeat "
+        "their last action beyond their end, which the loss leaves out, with demos.pad_short_episodes=true."
+    )

@@ -70,6 +70,8 @@ class DemosConfig:
     """How much more often tasks are seen, by their words; others have 1, and 0 leaves a task out."""
     episode_weights: dict[int, float] = field(default_factory=dict)
     """How much more often episodes are seen, by their numbers; others have 1."""
+    pad_short_episodes: bool = False
+    """Whether an episode may be shorter than the policy's action horizon; it is padded then, and refused otherwise."""
 
     @property
     def sampling(self) -> Sampling:
@@ -78,7 +80,7 @@ class DemosConfig:
         episodes = {
             int(index) if str(index).isdigit() else index: value for index, value in self.episode_weights.items()
         }
-        return Sampling(self.sample_by, self.task_weights, episodes)
+        return Sampling(self.sample_by, self.task_weights, episodes, self.pad_short_episodes)
 
 
 @dataclass(frozen=True)

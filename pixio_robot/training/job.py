@@ -142,7 +142,7 @@ def _run(
         check_fit(policy_config, env_config)
     used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
     window = len(policy_config.action_delta_indices), getattr(policy_config, "drop_n_last_frames", 0)
-    window_starts(store.episode_ends[:used_episodes], *window)  # refuses what does not fit before anything slow
+    window_starts(store, used_episodes, *window, job.demos.sampling)  # refuses what does not fit before anything slow
     policy, processors = build_policy(policy_config, store, used_episodes)
     if job.start_from is not None:
         load_starting_point(policy, Path(job.start_from))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import ENCODERS, POLICIES, make_checkpoint, make_store
+from fake_cuda import FakeGpu
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact import load_artifact
@@ -60,9 +61,44 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
     torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=1e-5, atol=1e-5)
     assert metadata["action_horizon"] == expected.shape[1]
     if form == "torchscript":
-        # A device in its code would be the one that it was traced on, wherever it is loaded.
         code = module.core.code
-        assert "torch.device(" not in code and ".forward(" not in code  # nor is any other code called
+        # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.
+        assert "torch.device(" not in code and ".forward(" not in code
+        on_gpu = FakeGpu().run_artifact(module, observed)
+        assert on_gpu.device.type == "cuda" and on_gpu.shape[-2:] == expected.shape[-2:]
+    if form == "pt2":
+        on_gpu = FakeGpu().run_program(torch.export.load(exported.path), observed)
+        assert on_gpu.device.type == "cuda" and on_gpu.shape == expected.shape
+
+
+class _OnTwoDevices(torch.nn.Module):
+    """Adds numbers that stay on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3))
+        self.constant = torch.ones(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight + self.constant
+
+
+def test_the_fake_gpu_refuses_what_a_real_one_would() -> None:
+    gpu = FakeGpu()
+    model = _OnTwoDevices()
+    with pytest.raises(RuntimeError):
+        gpu.run_script(torch.jit.trace(model, torch.zeros(2, 3)), gpu.tensor(torch.zeros(2, 3)))
+    model.constant = model.weight
+    moved = gpu.run_script(torch.jit.trace(model, torch.zeros(2, 3)), gpu.tensor(torch.zeros(2, 3)))
+    assert moved.device.type == "cuda"
+
+
+def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    export_policy(checkpoint, observed, tmp_path / "policy.pt", ExportOptions(precision="float16"))
+    module, _ = load_artifact(tmp_path / "policy.pt")
+    assert FakeGpu().run_artifact(module, observed).device.type == "cuda"
 
 
 def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, losses, make_store
 
-from pixio_robot.demos import DemoStore
+from pixio_robot.demos import DemoStore, Sampling
 from pixio_robot.errors import UserError
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.feature_cache import cache_features
@@ -101,7 +101,11 @@ def test_windows_lie_where_lerobot_puts_them(tmp_path: Path) -> None:
 
 @mark.parametrize(
     ("horizon", "dropped", "message"),
-    [(8, 0, "longer than every demonstration \\(the longest has 7\\)"), (4, 7, "drop_n_last_frames=7 leaves nothing")],
+    [
+        (8, 0, "^3 of 3 demonstrations are shorter .* of 8 steps \\(episode 0 has 5\\): set .* to 5 or less"),
+        (6, 0, "^1 of 3 demonstrations .* of 6 steps \\(episode 0 has 5\\): leave .*'\\+demos.episode_weights={0: 0}'"),
+        (4, 7, "drop_n_last_frames=7 leaves nothing"),
+    ],
 )
 def test_horizons_beyond_the_demonstrations_are_refused(
     horizon: int, dropped: int, message: str, tmp_path: Path
@@ -109,3 +113,14 @@ def test_horizons_beyond_the_demonstrations_are_refused(
     store = make_store(tmp_path / "demos.zarr")
     with raises(UserError, match=message):
         TrainingBatches(store, CAMERAS, horizon, 4, seed=0, cache=None, drop_n_last_frames=dropped)
+
+
+def test_a_short_episode_is_left_out_or_padded_on_request(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "demos.zarr")
+    without = TrainingBatches(store, CAMERAS, 6, 18, seed=0, cache=None, sampling=Sampling(episode_weights={0: 0}))
+    assert set(without.batch(0)["index"].tolist()) == set(range(5, 18))
+    padded = TrainingBatches(store, CAMERAS, 6, 18, seed=0, cache=None, sampling=Sampling(pad_short_episodes=True))
+    batch = padded.batch(0)
+    first = batch["index"].tolist().index(0)
+    assert batch["action_is_pad"][first].tolist() == [False] * 5 + [True]
+    assert torch.equal(batch["action"][first, 5], batch["action"][first, 4])
