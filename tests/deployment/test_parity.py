@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import ENCODERS, POLICIES, make_checkpoint, make_store
-from fake_cuda import FakeGpu
+from fake_cuda import FakeGpu, run_on_meta
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.deployment.artifact import load_artifact
+from pixio_robot.deployment.artifact import load_artifact, open_torchscript
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
 from pixio_robot.deployment.lerobot_policy import open_policy
@@ -99,6 +99,16 @@ def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
     export_policy(checkpoint, observed, tmp_path / "policy.pt", ExportOptions(precision="float16"))
     module, _ = load_artifact(tmp_path / "policy.pt")
     assert FakeGpu().run_artifact(module, observed).device.type == "cuda"
+
+
+def test_an_artifact_brings_observations_to_its_own_device(store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    export_policy(checkpoint, observed, tmp_path / "policy.pt")
+    module = open_torchscript(tmp_path / "policy.pt", "meta")
+    actions = run_on_meta(module, observed)
+    assert {value.device.type for value in observed.values()} == {"cpu"}
+    assert actions.device.type == "meta"
 
 
 def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:
