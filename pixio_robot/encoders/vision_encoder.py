@@ -82,7 +82,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     Raises:
         UserError: Unknown name; weights unreachable; weights that do not fit.
     """
-    if not timm.is_model(name):
+    if not _is_known(name):
         raise UserError(f"Unknown encoder {name!r}. {nearest_name(name, _known_names(name))}")
     is_transformer = issubclass(_model_class(name), VisionTransformer)
     arguments: dict[str, Any] = {"dynamic_img_size": True} if is_transformer else {}
@@ -94,8 +94,16 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     return backbone
 
 
+def _is_known(name: str) -> bool:
+    """Tell whether timm has a model, and the weights that a tag behind it names."""
+    return timm.is_model(name) and ("." not in name or name in timm.list_models(name, pretrained=True))
+
+
 def _known_names(name: str) -> list[str]:
-    """Pixio names always, and other timm names only when they start alike (timm has over a thousand)."""
+    """A model's tagged weights; else Pixio names always, and other names only when they start alike: timm has many."""
+    architecture, dot, _ = name.partition(".")
+    if dot and timm.is_model(architecture):
+        return [architecture, *timm.list_models(f"{architecture}.*", pretrained=True)]
     return [*pixio.PRETRAINABLE, *timm.list_models(f"{name[:5]}*")[:5]]
 
 

@@ -60,6 +60,10 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
     torch.testing.assert_close(module(observed), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=1e-5, atol=1e-5)
     assert metadata["action_horizon"] == expected.shape[1]
+    if torch.cuda.is_available() and form != "onnx":  # where there is no GPU, the fake one below
+        on_gpu = load_artifact(exported.path, "cuda")[0](observed)
+        assert on_gpu.device.type == "cuda"
+        torch.testing.assert_close(on_gpu.cpu(), expected, rtol=1e-3, atol=1e-3)  # TF32 of convolutions
     if form == "torchscript":
         code = module.core.code
         # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.

@@ -1,11 +1,13 @@
-"""Weights of peers in layouts other than timm's."""
+"""Peers: names of timm's, and weights in layouts other than timm's."""
 
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 
-from pixio_robot.encoders import load_encoder_weights
+from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
+from pixio_robot.errors import UserError
 
 
 def package_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -42,3 +44,9 @@ def test_efficientnet_of_a_package_loads_into_timms(tmp_path: Path) -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(other.forward_features(images), model.forward_features(images))
+
+
+def test_a_tag_chooses_among_weights() -> None:
+    assert VisionEncoder(EncoderConfig("resnet18.tv_in1k", weights="random")).config.name == "resnet18.tv_in1k"
+    with pytest.raises(UserError, match=r"Unknown encoder 'resnet18.tv_in1'. Did you mean 'resnet18.tv_in1k'?"):
+        VisionEncoder(EncoderConfig("resnet18.tv_in1", weights="random"))
