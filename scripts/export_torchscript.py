@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
         output = Path(cfg.output or f"outputs/export/policy.{suffix}")
         artifact = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output, options)
     Console().print(
-        f"{artifact.path} ({artifact.path.stat().st_size / 2**20:.1f} MiB): largest difference from the eager path "
+        f"{artifact.path} ({artifact.path.stat().st_size / 2**20:.1f} MiB): difference from the eager path "
         f"{artifact.difference:.1e} on {artifact.frames} real observations",
         highlight=False,
         soft_wrap=True,

@@ -84,7 +84,7 @@ def clean_directory(tmp_path_factory) -> Path:
         ("train_policy.py", ["encoder.weights=nowhere.pth"], "No encoder weights at nowhere.pth"),
         ("export_torchscript.py", ["checkpoint=nowhere"], "nowhere"),
         ("run_policy.py", ["robot=lerobt"], "Did you mean 'lerobot'"),
-        ("run_policy.py", ["artifact=nowhere.pt"], "nowhere.pt is no pixio-robot artifact"),
+        ("run_policy.py", ["artifact=nowhere.pt"], "There is no file nowhere.pt"),
         ("run_policy.py", ["server=ws://127.0.0.1:1"], "No policy from ws://127.0.0.1:1"),
         ("serve_policy.py", ["artifact=nowhere.pt", "certificate=a.pem"], "TLS needs both"),
     ],

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest
+from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest, require_file
 from pixio_robot.errors import UserError
 
 _METADATA_FILE = "extra/metadata.json"
@@ -67,8 +67,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of an artifact, checked against the digest of the whole file.
 
     Raises:
-        UserError: The file is no artifact, from another schema, or damaged or edited since its export.
+        UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
     """
+    require_file(path)
     if path.suffix == ".onnx":
         from pixio_robot.deployment.onnx_form import read_onnx_metadata
 

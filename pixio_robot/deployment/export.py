@@ -193,8 +193,9 @@ def _export(
         form.write(temporary, core, layout, parts[0], golden, expected[:1].clone())
         module = form.open(temporary)
         with torch.no_grad():
-            together = difference_between(torch.cat([module(part) for part in parts]), expected)
-            alone = difference_between(module(golden), expected[:1])
+            got = torch.cat([module(part) for part in parts])
+            together = difference_between(got, expected, options.precision)
+            alone = difference_between(module(golden), expected[:1], options.precision)
         difference = together + alone if math.isnan(together + alone) else max(together, alone)
         if not difference <= allowed:
             raise UserError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.errors import UserError
+from pixio_robot.evaluation.checkpoints import open_checkpoint
 
 _NUM_CHECKED = 8
 
@@ -45,11 +46,10 @@ def check_observations(checkpoint: Path, store_path: str | None, episode: int = 
         By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
 
     Raises:
-        UserError: There is no store, or no policy's config in the folder.
+        UserError: The folder is no checkpoint, or there is no store.
     """
     store = _store(checkpoint, store_path)
-    config_file = checkpoint / "config.json"
-    observation_steps = json.loads(config_file.read_text())["n_obs_steps"] if config_file.is_file() else 1
+    observation_steps = open_checkpoint(checkpoint).n_obs_steps
     episode_range = store.episode_range(episode % store.num_episodes)
     steps = np.arange(episode_range.start, episode_range.stop)
     rows = np.maximum(np.arange(len(steps))[:, None] + np.arange(1 - observation_steps, 1), 0)
@@ -68,6 +68,7 @@ def control_rate(checkpoint: Path, store_path: str | None) -> float:
 
 def _store(checkpoint: Path, store_path: str | None) -> DemoStore:
     if store_path is None:
+        open_checkpoint(checkpoint)  # says what is wrong with the folder, rather than with its demonstrations
         run_file = checkpoint / "pixio_run.json"
         store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
         if store_path is None or not Path(store_path).exists():

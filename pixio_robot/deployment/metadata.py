@@ -27,7 +27,7 @@ limits to keep), `limits_from` (`environment` or `demonstrations`); null for an 
 | `devices` | kinds of device that it runs on, for example [`cpu`, `cuda`] |
 | `env` | the simulated task that it was trained in, or null |
 | `versions` | software that it was trained and exported with |
-| `parity` | `difference` from the eager path, absolute or relative where values exceed 1, and `observations` compared |
+| `parity` | `difference` from the eager path (`verification.difference_between`), and `observations` compared |
 | `digest` | sha256 over the metadata and everything else in the file; it finds damage and edits, not forgers |
 
 The call: a dictionary of tensors. `observation.images.<camera>` uint8 (B, height, width, 3) as the camera gives them,
@@ -40,6 +40,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pixio_robot.errors import UserError
@@ -122,6 +123,16 @@ def wrong_size(camera: Mapping[str, Any], height: int, width: int) -> str:
     expected = f"{camera['height']}×{camera['width']} px"
     expected += "" if camera["frame_sizes"] == "exact" else " or another size of that aspect ratio"
     return f"{camera['key']} brings frames of {height}×{width} px, but the artifact reads {expected}: crop them first."
+
+
+def require_file(path: Path) -> None:
+    """Check that there is a file.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; scripts/export_torchscript.py makes artifacts.")
 
 
 def check_metadata(metadata: object, path: object) -> dict[str, Any]:

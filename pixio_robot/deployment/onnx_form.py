@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.deployment.golden import check_like, read_golden
-from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest
+from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest, require_file
 from pixio_robot.errors import UserError
 
 _METADATA, _GOLDEN = "pixio_robot.metadata", "pixio_robot.golden"
@@ -110,8 +110,9 @@ def read_onnx_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of a file, checked against its digest.
 
     Raises:
-        UserError: The file is no artifact, from another schema, or damaged or edited since its export.
+        UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
     """
+    require_file(path)
     require_onnx()
     import onnx
     from google.protobuf.message import DecodeError

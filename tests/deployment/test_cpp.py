@@ -56,7 +56,7 @@ def test_golden_output_in_cpp(program: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         values = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("camera"))
         assert (values["policy"], values["precision"]) == (policy, precision)
-        assert float(values["difference"]) <= (1e-5 if precision == "float32" else 0.3)
+        assert float(values["difference"]) <= PARITY_TOLERANCE[precision]
         assert "p99" in values["latency"]
 
     module, metadata = load_artifact(tmp_path / "pixio_act.pt")

@@ -10,6 +10,8 @@ from forked_scripts import run_script
 from pixio_robot.deployment.artifact import load_artifact, seal_archive
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
+from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
+from pixio_robot.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,23 @@ def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:
     code, said = verify(folder, "policy.pt", f"checkpoint={other}", "frames=demos.zarr")
     assert code == 2, said
     assert "The artifact is a pixio_diffusion, but" in said
+
+
+def test_a_switch_a_step_early_is_no_broken_conversion() -> None:
+    gripper = torch.ones(1, 30, 7)
+    gripper[:, 12:, 6] = -1
+    early, other, unknown = gripper.clone(), torch.randn(1, 30, 7), torch.full((1, 30, 7), torch.nan)
+    early[:, 11, 6] = -1
+    assert difference_between(early, gripper, "float32") == 2
+    for precision in ("bfloat16", "int8"):
+        tolerance = PARITY_TOLERANCE[precision]
+        for got in (other, gripper.roll(1, -1), torch.zeros(1, 30, 7), unknown, gripper[:, 1:]):
+            assert not difference_between(got, gripper, precision) <= tolerance
+        assert difference_between(gripper * (1 + tolerance / 2), gripper, precision) == pytest.approx(tolerance / 2)
+    assert difference_between(early, gripper, "int8") <= PARITY_TOLERANCE["int8"]
+
+
+def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(folder: Path) -> None:
+    for store in (None, str(folder / "demos.zarr")):
+        with pytest.raises(UserError, match="model.safetensors"):
+            check_observations(folder, store)

@@ -1,5 +1,6 @@
 """pixio_diffusion and pixio_bc, and every neck under every policy."""
 
+import hydra
 import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
@@ -10,6 +11,7 @@ from lerobot_policy_pixio.neck import NECKS, SpatialSoftmaxNeck
 from pytest import mark, raises
 
 from pixio_robot.encoders import EncoderTokens
+from pixio_robot.entry_points import CONFIG_FOLDER
 from pixio_robot.errors import UserError
 
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
@@ -297,3 +299,11 @@ def test_lerobots_processors_are_found(policy_type: str) -> None:
     torch.testing.assert_close(seen["observation.state"], (batch["observation.state"] - 1) / 2, rtol=1e-5, atol=1e-5)
     assert torch.equal(seen[FRONT], batch[FRONT])
     torch.testing.assert_close(post(seen["action"]), batch["action"], rtol=1e-5, atol=1e-5)
+
+
+@mark.parametrize("policy", ["act", "bc", "diffusion"])
+def test_each_config_names_the_choice_of_neck(policy: str) -> None:
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        for neck in NECKS:
+            fields = hydra.compose("train_policy", [f"policy={policy}", f"policy.neck={neck}"])
+            assert fields.policy.neck == neck
