@@ -7,7 +7,9 @@ from lerobot.optim import AdamConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
-from pixio_robot.errors import UserError
+from pixio_robot.errors import UserError, nearest_name
+
+INPUT_NORMS = ("batch", "layer")
 
 
 @PreTrainedConfig.register_subclass("pixio_bc")
@@ -29,6 +31,9 @@ class PixioBCConfig(VisionConfig, PreTrainedConfig):
         default_factory=lambda: normalised_by(NormalizationMode.MEAN_STD)
     )
     neck: str = "cls_mean"
+    input_norm: str = "batch"
+    """How the head normalises what it reads: `batch` is CortexBench's and divides by each feature's spread in the
+    demonstrations, `layer` by that within the observation itself, which other light moves far less."""
     hidden_width: int = 256
     """Width of the hidden layers."""
     hidden_layers: int = 3
@@ -36,15 +41,19 @@ class PixioBCConfig(VisionConfig, PreTrainedConfig):
     optimizer_lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Check the numbers of steps.
+        """Check the numbers of steps and the name of the norm.
 
         Raises:
-            UserError: More actions are executed than predicted, or there is no observation.
+            UserError: The norm is unknown, more actions are executed than predicted, or there is no observation.
         """
         super().__post_init__()
         if not 1 <= self.n_action_steps <= self.chunk_size:
             raise UserError(
                 f"policy.n_action_steps={self.n_action_steps} must lie between 1 and policy.chunk_size={self.chunk_size}."
+            )
+        if self.input_norm not in INPUT_NORMS:
+            raise UserError(
+                f"Unknown policy.input_norm={self.input_norm}. {nearest_name(self.input_norm, INPUT_NORMS)}"
             )
         if self.n_obs_steps < 1:
             raise UserError(f"policy.n_obs_steps={self.n_obs_steps} must be at least 1.")

@@ -25,7 +25,7 @@ def fuse_history(features_BOF: Tensor) -> Tensor:
 
 
 class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
-    """Fused embeddings and proprioception → BatchNorm → MLP → a chunk of actions; mean squared error."""
+    """Fused embeddings and proprioception → batch or layer norm → MLP → a chunk of actions; mean squared error."""
 
     config_class = PixioBCConfig  # type: ignore[assignment]
     name = "pixio_bc"  # type: ignore[assignment]
@@ -48,7 +48,7 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
         self._build_vision(1, None, encoder_from_checkpoint=encoder_from_checkpoint)
         features = sum(neck.num_features for neck in self.necks.values())  # type: ignore[misc]
         width = config.n_obs_steps * features + config.robot_state_feature.shape[0]
-        layers: list[nn.Module] = [nn.BatchNorm1d(width)]
+        layers: list[nn.Module] = [nn.BatchNorm1d(width) if config.input_norm == "batch" else nn.LayerNorm(width)]
         for _ in range(config.hidden_layers):
             layers += [nn.Linear(width, config.hidden_width), nn.ReLU()]
             width = config.hidden_width
@@ -62,8 +62,11 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
         Raises:
             UserError: One window only, over which the batch cannot be normalised.
         """
-        if self.training and len(batch[ACTION]) == 1:
-            raise UserError("pixio_bc normalises over the batch, which needs a batch size of at least 2, not 1.")
+        if self.training and self.config.input_norm == "batch" and len(batch[ACTION]) == 1:
+            raise UserError(
+                "pixio_bc normalises over the batch, which needs a batch size of at least 2, not 1, or "
+                "policy.input_norm=layer."
+            )
         errors_BHA = (self._predict(batch) - batch[ACTION]).square()
         valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
         loss = (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * self._action_size).clamp_min(1)

@@ -272,6 +272,7 @@ def test_wrong_inputs_are_named(policy_type: str) -> None:
         ("pixio_diffusion", {"crop_shape": (8, 8)}, "crop_shape has no effect"),
         ("pixio_bc", {"n_action_steps": 5}, "between 1 and policy.chunk_size=4"),
         ("pixio_bc", {"n_obs_steps": 0}, "at least 1"),
+        ("pixio_bc", {"input_norm": "layr"}, "Did you mean 'layer'"),
     ],
 )
 def test_steps_that_cannot_be_are_refused(policy_type: str, fields: dict, message: str) -> None:
@@ -283,6 +284,15 @@ def test_bc_says_why_a_single_window_cannot_train() -> None:
     policy = make("pixio_bc").train()
     with raises(UserError, match="batch size of at least 2"):
         policy(random_batch(1))
+
+
+def test_bc_with_layer_norm_trains_on_a_single_window_and_ignores_the_others() -> None:
+    policy = make("pixio_bc", input_norm="layer").train()
+    policy(random_batch(1))[0].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in policy.head.parameters())
+    three = random_batch()
+    one = {key: value[:1] for key, value in three.items()}
+    torch.testing.assert_close(policy._predict(three)[:1], policy._predict(one))
 
 
 @mark.parametrize("policy_type", TINY)
