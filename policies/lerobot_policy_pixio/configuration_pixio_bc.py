@@ -18,7 +18,8 @@ class PixioBCConfig(VisionConfig, PreTrainedConfig):
     """CortexBench's policy: fused embeddings of the last frames, then an MLP that regresses actions.
 
     The defaults are CortexBench's protocol for its MuJoCo suites (arXiv 2303.18240, also used by arXiv 2512.15715,
-    table 5). A longer `chunk_size` and the `flatten` neck suit short trainings on manipulation better.
+    table 5). A longer `chunk_size`, the `spatial_softmax` neck and layer normalisation suit short
+    trainings on manipulation better.
     """
 
     n_obs_steps: int = 3
