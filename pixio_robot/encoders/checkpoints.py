@@ -92,17 +92,19 @@ def efficientnet_checkpoint_filter(state_dict: Mapping[str, Tensor], model: nn.M
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a weights file, or a folder as transformers saves it, without unpickling objects.
+    """Read a weights file, or a folder as pretraining or transformers leaves it, without unpickling objects.
 
     Args:
-        path: A `.safetensors`, `.pth`, `.pt` or `.bin` file of tensors; or a folder that holds safetensors
-            (sharded or not) or one `.pth` or `.bin` file.
+        path: A `.safetensors`, `.pth`, `.pt` or `.bin` file of tensors; or a folder that holds
+            `encoder.safetensors`, any other safetensors (sharded or not), or one `.pth` or `.bin` file.
 
     Raises:
         UserError: Nothing is there, it is no weights file, or it holds more than tensors.
     """
     if path.is_dir():
-        files = sorted(path.glob("*.safetensors")) or sorted([*path.glob("*.pth"), *path.glob("*.bin")])[:1]
+        # Pretraining's own folders hold a decoder, too.
+        ours = sorted(path.glob("encoder.safetensors"))
+        files = ours or sorted(path.glob("*.safetensors")) or sorted([*path.glob("*.pth"), *path.glob("*.bin")])[:1]
     else:
         files = [path] if path.is_file() else []
     if not files:

@@ -12,7 +12,7 @@ from pixio_robot.pretraining.augment import normalise
 from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.mae import PixioMAE
 from pixio_robot.pretraining.pictures import reconstruct
-from pixio_robot.pretraining.weights import create_encoder, save_mae
+from pixio_robot.pretraining.weights import create_encoder, save_mae, start_decoder
 
 
 class Objective(Protocol):
@@ -83,6 +83,8 @@ class Reconstruction:
             config.mask_ratio,
             config.mask_block,
         )
+        if config.start_from is not None:
+            start_decoder(self.module, config.variant, Path(config.start_from))
 
     def identity(self) -> dict[str, Any]:
         """Nothing but the settings."""

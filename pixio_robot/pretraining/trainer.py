@@ -21,6 +21,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import software_versions, write_json
 from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
 from pixio_robot.figures import save_picture
+from pixio_robot.precision import warn_of_slow_bfloat16
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
@@ -153,6 +154,8 @@ class _Trainer[C: TrainingConfig]:
         self.module = self._prepared()
         if processes.sharded and config.optimizer == "muon":
             raise UserError("Muon needs whole matrices: with distribution=fsdp choose optimizer=adamw.")
+        if config.precision == "bfloat16" and processes.device.type == "cpu" and processes.main:
+            warn_of_slow_bfloat16(f"{self.objective.phase}.precision")
         self.optimizer = build_optimizer(config.optimizer, self.objective.module, config.weight_decay)
         device_type = processes.device.type
         self.scaler = GradScaler(device_type, enabled=config.precision == "float16")

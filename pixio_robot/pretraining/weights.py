@@ -1,5 +1,6 @@
 """Weights of a pretrained autoencoder: two safetensors files that say what they are."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_enco
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.distributed import whole
 from pixio_robot.pretraining.mae import PixioMAE
+
+log = logging.getLogger(__name__)
 
 _DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
 
@@ -118,6 +121,49 @@ def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
     Raises:
         UserError: A file is missing, unreadable, or belongs to another variant.
     """
+    metadata = _decoder_metadata(decoder_file, variant)
+    encoder = create_encoder(variant, int(metadata["image_size"]))
+    load_encoder_weights(encoder, encoder_file, variant)
+    mae = PixioMAE(
+        encoder,
+        mask_ratio=float(metadata["mask_ratio"]),
+        **{field: int(metadata[field]) for field in _DECODER_FIELDS},
+    )
+    mae.decoder.load_state_dict(load_file(decoder_file))
+    return mae.eval()
+
+
+def start_decoder(mae: PixioMAE, variant: str, start_from: Path) -> None:
+    """Load the decoder that was pretrained with an encoder, where it lies beside it and has this autoencoder's shape.
+
+    Otherwise the decoder stays as it is, which costs a continued pretraining its first some hundred steps; a warning
+    says so.
+
+    Args:
+        mae: Its decoder is filled in.
+        variant: timm name of the encoder.
+        start_from: The encoder's weights: `decoder.safetensors` stands beside `encoder.safetensors`, and
+            `<name>_decoder.safetensors` beside any other `<name>.safetensors`.
+
+    Raises:
+        UserError: The decoder's file is unreadable or belongs to another variant.
+    """
+    folder, stem = (start_from, "encoder") if start_from.is_dir() else (start_from.parent, start_from.stem)
+    decoder_file = folder / ("decoder.safetensors" if stem == "encoder" else f"{stem}_decoder.safetensors")
+    if not decoder_file.exists():
+        log.warning("the decoder starts afresh: there is no %s", decoder_file)
+        return
+    _decoder_metadata(decoder_file, variant)
+    weights = load_file(decoder_file)
+    shapes = {key: value.shape for key, value in mae.decoder.state_dict().items()}
+    if {key: value.shape for key, value in weights.items()} != shapes:
+        log.warning("the decoder starts afresh: %s has another shape than these settings", decoder_file)
+        return
+    mae.decoder.load_state_dict(weights)
+
+
+def _decoder_metadata(decoder_file: Path, variant: str) -> dict[str, str]:
+    """Return what a decoder's file says of itself; see `load_mae`."""
     try:
         with safe_open(decoder_file, "pt") as file:
             metadata = file.metadata() or {}
@@ -131,12 +177,4 @@ def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
             f"{decoder_file} is a decoder of {metadata.get('variant', 'no known encoder')}, not of {variant}: "
             "give encoder and decoder files of one pretraining run."
         )
-    encoder = create_encoder(variant, int(metadata["image_size"]))
-    load_encoder_weights(encoder, encoder_file, variant)
-    mae = PixioMAE(
-        encoder,
-        mask_ratio=float(metadata["mask_ratio"]),
-        **{field: int(metadata[field]) for field in _DECODER_FIELDS},
-    )
-    mae.decoder.load_state_dict(load_file(decoder_file))
-    return mae.eval()
+    return metadata

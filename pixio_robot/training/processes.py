@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor
 
 from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.precision import warn_of_slow_bfloat16
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """Our names of precisions, and accelerate's."""
@@ -57,6 +58,8 @@ def open_accelerator(precision: str = "float32", *, weights_rest: bool = False) 
         raise UserError(
             "trainer.precision=float16 needs a GPU, and there is none: set trainer.precision=bfloat16 or float32."
         )
+    if precision == "bfloat16" and accelerator.device.type == "cpu" and accelerator.is_main_process:
+        warn_of_slow_bfloat16("trainer.precision")
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         raise UserError(
             f"Policies are trained with a whole copy in each process, not with {accelerator.distributed_type.value}: "

@@ -1,0 +1,55 @@
+"""Pretraining that goes on from weights takes the decoder beside them, too."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from pixio_robot.errors import UserError
+from pixio_robot.pretraining.objectives import Reconstruction
+from pixio_robot.pretraining.weights import save_mae
+from tests.pretraining.tiny_run import TINY
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Return an autoencoder and the folder of its weights."""
+    torch.manual_seed(1)
+    mae = Reconstruction(TINY).module
+    save_mae(mae, TINY.variant, tmp_path)
+    return mae, tmp_path
+
+
+@pytest.mark.parametrize("named", ["folder", "file", "renamed"])
+def test_encoder_and_decoder_go_on_together(earlier, named):
+    mae, folder = earlier
+    start = {"folder": folder, "file": folder / "encoder.safetensors", "renamed": folder / "mine.safetensors"}[named]
+    if named == "renamed":
+        (folder / "encoder.safetensors").rename(start)
+        (folder / "decoder.safetensors").rename(folder / "mine_decoder.safetensors")
+    torch.manual_seed(2)
+    again = Reconstruction(dataclasses.replace(TINY, start_from=str(start))).module
+    for key, value in mae.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("why", ["absent", "another shape"])
+def test_a_decoder_that_starts_afresh_is_said(earlier, why, caplog):
+    mae, folder = earlier
+    config = dataclasses.replace(TINY, start_from=str(folder), decoder_depth=2 if why == "another shape" else 1)
+    if why == "absent":
+        (folder / "decoder.safetensors").unlink()
+    with caplog.at_level(logging.WARNING):
+        again = Reconstruction(config).module
+    assert "the decoder starts afresh" in caplog.text
+    torch.testing.assert_close(again.encoder.pos_embed, mae.encoder.pos_embed, rtol=0, atol=0)
+    assert not torch.equal(again.decoder.pos_embed, mae.decoder.pos_embed)
+
+
+def test_a_decoder_of_another_variant_is_refused(earlier):
+    _, folder = earlier
+    save_mae(Reconstruction(dataclasses.replace(TINY, variant="mae_tiny16")).module, "mae_tiny16", folder / "..")
+    (folder / ".." / "decoder.safetensors").rename(folder / "decoder.safetensors")
+    with pytest.raises(UserError, match="is a decoder of mae_tiny16, not of pixio_tiny16"):
+        Reconstruction(dataclasses.replace(TINY, start_from=str(folder)))
