@@ -30,7 +30,7 @@ def pretrained_weights(name: str) -> Path:
             f"encoder.weights=<file>, or use encoder.weights=random."
         )
     hub_id = source.hf_hub_id
-    cached = _cached_snapshot(hub_id)
+    cached = cached_snapshot(hub_id)
     if cached is not None:
         return cached
     try:
@@ -49,7 +49,8 @@ def pretrained_weights(name: str) -> Path:
         raise UserError(_three_ways(name, hub_id, f"no network ({type(error).__name__})")) from error
 
 
-def _cached_snapshot(hub_id: str) -> Path | None:
+def cached_snapshot(hub_id: str) -> Path | None:
+    """Return the folder of a repository's weights in the hub's local cache, or None where there are none."""
     try:
         folder = Path(huggingface_hub.snapshot_download(hub_id, local_files_only=True))
     except LocalEntryNotFoundError:
