@@ -21,7 +21,7 @@ def bfloat16_slowdown(rounds: int = 7) -> float:
     for _ in range(rounds):  # in turn, so that a busy moment of the machine does not decide
         for dtype, matrix in matrices.items():
             started = time.perf_counter()
-            matrix @ matrix
+            _ = matrix @ matrix
             fastest[dtype] = min(fastest[dtype], time.perf_counter() - started)
     return fastest[torch.bfloat16] / fastest[torch.float32]
 

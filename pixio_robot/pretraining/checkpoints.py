@@ -145,6 +145,6 @@ def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, T
     tensors: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
         tensors[f"model.{name}"] = parameter.detach()
-        kept = initial_state(optimizer, parameter)
+        kept = initial_state(optimizer, parameter) if parameter.requires_grad else {}
         tensors.update({f"{moment}.{name}": values for moment, values in kept.items() if moment != "step"})
     return tensors

@@ -150,11 +150,24 @@ class PretrainConfig(TrainingConfig):
         decoder_dim: Decoder width.
         decoder_depth: Decoder blocks.
         decoder_heads: Decoder attention heads.
+        freeze_encoder: Train the decoder alone, on the encoder of `start_from` as it is: for reconstructions by an
+            encoder that was distilled, and scores of images from it.
     """
 
     decoder_dim: int = 128
     decoder_depth: int = 8
     decoder_heads: int = 4
+    freeze_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            UserError: Settings contradict each other.
+        """
+        super().__post_init__()
+        if self.freeze_encoder and self.start_from is None:
+            raise UserError("freeze_encoder keeps an encoder as it is: give the weights of one as start_from.")
 
 
 def pretrain_config(values: dict[str, Any]) -> PretrainConfig:

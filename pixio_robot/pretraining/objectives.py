@@ -85,6 +85,7 @@ class Reconstruction:
         )
         if config.start_from is not None:
             start_decoder(self.module, config.variant, Path(config.start_from))
+        self.encoder.requires_grad_(not config.freeze_encoder)
 
     def identity(self) -> dict[str, Any]:
         """Nothing but the settings."""

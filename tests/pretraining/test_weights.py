@@ -5,11 +5,12 @@ import logging
 
 import pytest
 import torch
+from tiny_run import TINY
 
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.objectives import Reconstruction
-from pixio_robot.pretraining.weights import save_mae
-from tests.pretraining.tiny_run import TINY
+from pixio_robot.pretraining.trainer import pretrain
+from pixio_robot.pretraining.weights import load_mae, save_mae
 
 
 @pytest.fixture
@@ -45,6 +46,22 @@ def test_a_decoder_that_starts_afresh_is_said(earlier, why, caplog):
     assert "the decoder starts afresh" in caplog.text
     torch.testing.assert_close(again.encoder.pos_embed, mae.encoder.pos_embed, rtol=0, atol=0)
     assert not torch.equal(again.decoder.pos_embed, mae.decoder.pos_embed)
+
+
+def test_a_decoder_is_fitted_to_an_encoder_that_stays_as_it_is(earlier, source, tmp_path_factory):
+    mae, folder = earlier
+    run = tmp_path_factory.mktemp("run")
+    config = dataclasses.replace(TINY, start_from=str(folder), freeze_encoder=True, optimizer="muon", steps=3)
+    pretrain(config, source, run)
+    again = load_mae(TINY.variant, run / "encoder.safetensors", run / "decoder.safetensors")
+    for key, value in mae.encoder.state_dict().items():
+        torch.testing.assert_close(again.encoder.state_dict()[key], value, rtol=0, atol=0)
+    assert not torch.equal(again.decoder.head.weight, mae.decoder.head.weight)
+
+
+def test_an_encoder_to_be_kept_must_be_given():
+    with pytest.raises(UserError, match="give the weights of one as start_from"):
+        dataclasses.replace(TINY, freeze_encoder=True)
 
 
 def test_a_decoder_of_another_variant_is_refused(earlier):
