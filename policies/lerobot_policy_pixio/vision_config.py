@@ -47,13 +47,18 @@ class VisionConfig:
     """`flatten`, `spatial_softmax`, `attention_pool` or `cls_mean`."""
     neck_width: int = 32
     """Numbers that remain of each encoder token (`flatten`) or query; keypoints of `spatial_softmax`."""
+    token_noise: float = 0.0
+    """Gaussian noise on encoder tokens in training, as a multiple of how much each varies within the batch: features
+    that move little in the demonstrations and much in other light then count for little."""
 
     def validate_features(self) -> None:
         """Check the features.
 
         Raises:
-            UserError: There is no camera.
+            UserError: There is no camera, or the noise is negative.
         """
+        if self.token_noise < 0:
+            raise UserError(f"policy.token_noise={self.token_noise} must be 0 or more.")
         if not self.image_features:  # type: ignore[attr-defined]
             raise UserError(
                 f"{self.type} needs at least one camera (observation.images.*), "  # type: ignore[attr-defined]

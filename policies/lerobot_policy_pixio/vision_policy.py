@@ -6,6 +6,7 @@ Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor, nn
@@ -106,6 +107,8 @@ class VisionPolicy(_Policy):
         steps = source.shape[: source.ndim - (3 if cached is None else 2)]
         rows = source.flatten(0, len(steps) - 1)
         tokens = self._encode(rows, image_key) if cached is None else self._uncache(rows, image_key)
+        if self.training and self.config.token_noise:
+            tokens = EncoderTokens(*(_noisy(part, self.config.token_noise) for part in tokens))
         neck_tokens = neck(tokens)
         return neck_tokens if len(steps) == 1 else neck_tokens.unflatten(0, steps)
 
@@ -128,3 +131,9 @@ class VisionPolicy(_Policy):
                 f"encoder gives {expected}: the cache was made by another encoder or image size."
             )
         return EncoderTokens.unflatten(tokens_BND, self.encoder.num_global, (h, w))
+
+
+def _noisy(tokens_BND: Tensor, strength: float) -> Tensor:
+    """Add noise in proportion to each number's deviation over the batch; tokens may have any axes after B."""
+    deviation_1ND = tokens_BND.std(dim=0, correction=min(1, len(tokens_BND) - 1), keepdim=True)
+    return tokens_BND + strength * deviation_1ND * torch.randn_like(tokens_BND)

@@ -273,6 +273,7 @@ def test_wrong_inputs_are_named(policy_type: str) -> None:
         ("pixio_bc", {"n_action_steps": 5}, "between 1 and policy.chunk_size=4"),
         ("pixio_bc", {"n_obs_steps": 0}, "at least 1"),
         ("pixio_bc", {"input_norm": "layr"}, "Did you mean 'layer'"),
+        ("pixio_bc", {"token_noise": -0.5}, "token_noise=-0.5 must be 0 or more"),
     ],
 )
 def test_steps_that_cannot_be_are_refused(policy_type: str, fields: dict, message: str) -> None:
@@ -293,6 +294,22 @@ def test_bc_with_layer_norm_trains_on_a_single_window_and_ignores_the_others() -
     three = random_batch()
     one = {key: value[:1] for key, value in three.items()}
     torch.testing.assert_close(policy._predict(three)[:1], policy._predict(one))
+
+
+@mark.parametrize("policy_type", TINY)
+def test_token_noise_changes_training_alone_and_only_what_varies(policy_type: str) -> None:
+    policy = make(policy_type, token_noise=1.0)
+    varied = random_batch()
+    alike = {key: value[:1].expand(3, *value.shape[1:]).clone() for key, value in varied.items()}
+
+    def tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return policy.camera_tokens(batch)[FRONT]
+
+    policy.train()
+    assert not torch.equal(tokens(varied), tokens(varied))
+    torch.testing.assert_close(tokens(alike), tokens(alike))
+    policy.eval()
+    torch.testing.assert_close(tokens(varied), tokens(varied), rtol=0, atol=0)
 
 
 @mark.parametrize("policy_type", TINY)
