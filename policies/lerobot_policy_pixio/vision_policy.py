@@ -135,5 +135,5 @@ class VisionPolicy(_Policy):
 
 def _noisy(tokens_BND: Tensor, strength: float) -> Tensor:
     """Add noise in proportion to each number's deviation over the batch; tokens may have any axes after B."""
-    deviation_1ND = tokens_BND.std(dim=0, correction=min(1, len(tokens_BND) - 1), keepdim=True)
+    deviation_1ND = tokens_BND.detach().std(dim=0, correction=min(1, len(tokens_BND) - 1), keepdim=True)
     return tokens_BND + strength * deviation_1ND * torch.randn_like(tokens_BND)
