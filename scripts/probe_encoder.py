@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> None:
     from lerobot_env_pixio.scenes import FAMILIES, SceneClass, SceneRenderer
     from lerobot_env_pixio.scenes.renderer import FRAMES_PER_LOOK
 
+    from pixio_robot.encoders import readout
     from pixio_robot.evaluation.probes.comparison import compare_encoders, print_comparison, save_comparison
     from pixio_robot.evaluation.probes.features import check_probed
     from pixio_robot.evaluation.probes.scenes import labelled_scenes
@@ -28,6 +29,7 @@ def main(cfg: DictConfig) -> None:
     fields = OmegaConf.to_container(cfg)
     encoders = encoders_from(fields["encoders"])
     console, families = Console(), cfg.families or list(FAMILIES)
+    readout(cfg.pose_readout)  # a misspelt name must not cost the rendering
     for config in encoders.values():
         check_probed(config, cfg.image_size)
     samples, groups = [], []
@@ -44,7 +46,8 @@ def main(cfg: DictConfig) -> None:
     except ValueError as error:
         raise UserError(str(error)) from error
     scenes = labelled_scenes(samples, groups, [kind.name.lower() for kind in SceneClass])
-    record = compare_encoders(encoders, scenes, cfg.seeds, console) | {"scenes": {"families": list(families)}}
+    record = compare_encoders(encoders, scenes, cfg.seeds, console, cfg.pose_readout)
+    record |= {"scenes": {"families": list(families)}}
     print_comparison(record, console)
     save_comparison(record, Path(cfg.output))
     console.print(f"results {cfg.output}", highlight=False, soft_wrap=True)

@@ -22,6 +22,11 @@ def cls(tokens: EncoderTokens) -> Tensor:
     return tokens.global_tokens.flatten(1)
 
 
+def flatten(tokens: EncoderTokens) -> Tensor:
+    """Return all tokens side by side, (B, (G + h·w)·D), so that a linear map can use where they are."""
+    return tokens.flatten().flatten(1)
+
+
 def patch_map(tokens: EncoderTokens) -> Tensor:
     """Return the patch tokens as a feature map, (B, D, h, w)."""
     return tokens.patch_tokens.permute(0, 3, 1, 2)
@@ -37,6 +42,7 @@ def patch_and_cls(tokens: EncoderTokens) -> Tensor:
 READOUTS: dict[str, Callable[[EncoderTokens], Tensor]] = {
     "cls_mean": cls_mean,
     "cls": cls,
+    "flatten": flatten,
     "patch_map": patch_map,
     "patch_and_cls": patch_and_cls,
 }

@@ -89,6 +89,8 @@ def test_readouts() -> None:
     mean = tokens.global_tokens.mean(1)
     assert torch.equal(readout("cls_mean")(tokens), mean)
     assert torch.equal(readout("cls")(tokens)[:, 192:384], tokens.global_tokens[:, 1])
+    assert torch.equal(readout("flatten")(tokens)[:, -192:], tokens.patch_tokens[:, -1, -1])
+    assert readout("flatten")(tokens).shape == (2, (8 + 6 * 10) * 192)
     assert torch.equal(readout("patch_map")(tokens)[:, :, 2, 7], tokens.patch_tokens[:, 2, 7])
     both = readout("patch_and_cls")(tokens)
     assert torch.equal(both[:, :192, 2, 7], tokens.patch_tokens[:, 2, 7])

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from pixio_robot.encoders import EncoderConfig
-from pixio_robot.evaluation.probes.features import ProbeFeatures, probe_features
+from pixio_robot.encoders import EncoderConfig, readout
+from pixio_robot.evaluation.probes.features import ProbeFeatures, probe_tokens
 from pixio_robot.evaluation.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.evaluation.probes.tasks import HIGHER_IS_BETTER, ProbeResult, probe
 from pixio_robot.evaluation.record import write_json
@@ -31,7 +31,11 @@ _COLUMNS = (
 
 
 def compare_encoders(
-    encoders: Mapping[str, EncoderConfig], scenes: ProbeScenes, seeds: Sequence[int], console: Console
+    encoders: Mapping[str, EncoderConfig],
+    scenes: ProbeScenes,
+    seeds: Sequence[int],
+    console: Console,
+    pose_readout: str = "flatten",
 ) -> dict[str, Any]:
     """Probe every encoder on the same splits of the same scenes.
 
@@ -40,10 +44,15 @@ def compare_encoders(
         scenes: Labelled frames that no encoder was trained on.
         seeds: One split of the scenes for each.
         console: Where progress is shown.
+        pose_readout: Name of the readout from which positions and orientation are told.
 
     Returns:
-        Plain values: frames, seeds, and per row the encoder and, per probe, mean, deviation and every seed's value.
+        Plain values: frames, seeds, readout, and per row the encoder and, per probe, mean, deviation and every seed's value.
+
+    Raises:
+        UserError: The readout is unknown; see also `VisionEncoder`.
     """
+    readout(pose_readout)  # a misspelt name must not cost an encoding
     splits = [split_groups(scenes.group_N, seed) for seed in seeds]
     rows = []
     with phase_progress(console) as progress:
@@ -53,7 +62,8 @@ def compare_encoders(
             bar = progress.add_task(label, total=encoded + len(seeds), note="encoding")
             features: ProbeFeatures | None = None
             if config is not None:
-                features = probe_features(config, scenes, lambda frames, bar=bar: progress.advance(bar, frames))
+                tokens = probe_tokens(config, scenes, lambda frames, bar=bar: progress.advance(bar, frames))
+                features = ProbeFeatures(tokens, pose_readout)
             results = []
             for split in splits:
                 progress.update(bar, note="fitting")
@@ -61,7 +71,13 @@ def compare_encoders(
                 progress.advance(bar)
             progress.update(bar, note="")
             rows.append({"label": label, "encoder": config and asdict(config), "probes": _summary(results)})
-    return {"frames": len(scenes.frames_NHWC), "seeds": list(seeds), "classes": scenes.class_names, "rows": rows}
+    return {
+        "frames": len(scenes.frames_NHWC),
+        "seeds": list(seeds),
+        "pose_readout": pose_readout,
+        "classes": scenes.class_names,
+        "rows": rows,
+    }
 
 
 def _summary(results: list[ProbeResult]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder, frames_to_images
-from pixio_robot.encoders.readouts import patch_and_cls
+from pixio_robot.encoders.readouts import patch_and_cls, readout
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.probes.scenes import LABEL_GRID, ProbeScenes
 from pixio_robot.pretraining.mae import patchify
@@ -21,17 +21,23 @@ _BATCH = 32
 
 
 class ProbeFeatures(NamedTuple):
-    """Tokens of all frames, float16 to save memory: global (N, G, D) and patch (N, h, w, D)."""
+    """What probes read of all frames.
+
+    Attributes:
+        tokens: float16 to save memory: global (N, G, D) and patch (N, h, w, D).
+        pose_readout: Name of the readout from which positions and orientation are told.
+    """
 
     tokens: EncoderTokens
+    pose_readout: str = "flatten"
 
     def dense(self, rows: Tensor) -> Tensor:
         """Return patch tokens ⊕ mean class token (n, h, w, 2·D), as in arXiv 2512.15715 for dense tasks."""
         return patch_and_cls(self._some(rows)).permute(0, 2, 3, 1)
 
-    def flat(self, rows: Tensor) -> Tensor:
-        """Return all tokens of a frame side by side (n, (G + h·w)·D), so that a linear map can use where they are."""
-        return self._some(rows).flatten().flatten(1)
+    def pose(self, rows: Tensor) -> Tensor:
+        """Return what positions and orientation are read from, one row a frame."""
+        return readout(self.pose_readout)(self._some(rows)).flatten(1)
 
     def _some(self, rows: Tensor) -> EncoderTokens:
         return EncoderTokens(self.tokens.global_tokens[rows].float(), self.tokens.patch_tokens[rows].float())
@@ -52,7 +58,7 @@ def check_probed(config: EncoderConfig, image_size: int) -> None:
         )
 
 
-def probe_features(config: EncoderConfig, scenes: ProbeScenes, advance: Callable[[int], None]) -> ProbeFeatures:
+def probe_tokens(config: EncoderConfig, scenes: ProbeScenes, advance: Callable[[int], None]) -> EncoderTokens:
     """Encode all frames once.
 
     Args:
@@ -68,7 +74,7 @@ def probe_features(config: EncoderConfig, scenes: ProbeScenes, advance: Callable
     for frames_BHWC in scenes.frames_NHWC.split(_BATCH):
         parts.append(EncoderTokens(*(tokens.half() for tokens in encode(frames_to_images(frames_BHWC)))))
         advance(len(frames_BHWC))
-    return ProbeFeatures(EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True))))
+    return EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True)))
 
 
 def _pixel_tokens(images_BCHW: Tensor) -> EncoderTokens:

@@ -44,7 +44,7 @@ def ridge_path(features_ND: Tensor, targets_NK: Tensor) -> list[LinearMap]:
     gram = _gram(x_ND.T if dual else x_ND)
     right = (y_NK if dual else x_ND.T @ y_NK).double()
     eye = torch.eye(len(gram), dtype=gram.dtype)
-    scale = gram.diagonal().mean()
+    scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)  # features may be constant
     maps = []
     for penalty in PENALTIES:
         factor = torch.linalg.cholesky(gram + penalty * scale * eye)

@@ -93,8 +93,8 @@ def _guess(targets_nK: Tensor) -> LinearMap:
     return LinearMap(torch.zeros(1, targets_nK.shape[1]), targets_nK.mean(dim=0))
 
 
-def _flat(features: ProbeFeatures | None, rows: Tensor) -> Tensor:
-    return features.flat(rows) if features else torch.zeros(len(rows), 1)
+def _pose_inputs(features: ProbeFeatures | None, rows: Tensor) -> Tensor:
+    return features.pose(rows) if features else torch.zeros(len(rows), 1)
 
 
 def _position(features: ProbeFeatures | None, position_N3: Tensor, split: Split) -> float:
@@ -106,10 +106,10 @@ def _position(features: ProbeFeatures | None, position_N3: Tensor, split: Split)
         return 100 * (fit(inputs) - position_N3[rows]).norm(dim=1).mean().item()
 
     targets = position_N3[split.training]
-    maps = ridge_path(features.flat(split.training), targets) if features else [_guess(targets)]
-    inputs = _flat(features, split.validation)
+    maps = ridge_path(features.pose(split.training), targets) if features else [_guess(targets)]
+    inputs = _pose_inputs(features, split.validation)
     chosen = best_map(maps, lambda fit: error_cm(fit, inputs, split.validation))
-    return error_cm(chosen, _flat(features, split.test), split.test)
+    return error_cm(chosen, _pose_inputs(features, split.test), split.test)
 
 
 def _pose(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> tuple[float, float]:
@@ -122,10 +122,10 @@ def _pose(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> 
         return rotation_error_deg(nearest_rotation(fit(inputs)), rotation_N33[rows]).mean().item()
 
     targets = rotation_N33[split.training].transpose(1, 2)[:, :2].flatten(1)
-    maps = ridge_path(features.flat(split.training), targets) if features else [_guess(targets)]
-    inputs = _flat(features, split.validation)
+    maps = ridge_path(features.pose(split.training), targets) if features else [_guess(targets)]
+    inputs = _pose_inputs(features, split.validation)
     chosen = best_map(maps, lambda fit: error_deg(fit, inputs, split.validation))
-    orientation = error_deg(chosen, _flat(features, split.test), split.test)
+    orientation = error_deg(chosen, _pose_inputs(features, split.test), split.test)
     return _position(features, scenes.gripper_position_N3, split), orientation
 
 

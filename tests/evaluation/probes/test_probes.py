@@ -68,6 +68,25 @@ def test_probes_read_out_what_tokens_hold(scenes: ProbeScenes) -> None:
     assert guess.segmentation_miou < 0.4
 
 
+def test_poses_are_told_from_what_the_readout_gives(scenes: ProbeScenes) -> None:
+    split = split_groups(scenes.group_N, 0)
+    known = tokens_that_know(scenes).tokens
+    swapped = EncoderTokens(torch.zeros_like(known.global_tokens), known.patch_tokens)  # class tokens know nothing
+    assert probe(ProbeFeatures(known, "cls"), scenes, split).gripper_position_cm < 2
+    guess = probe(None, scenes, split).gripper_position_cm
+    ignorant = probe(ProbeFeatures(swapped, "cls"), scenes, split)
+    assert ignorant.gripper_position_cm == pytest.approx(guess, rel=0.01)
+    assert ignorant.depth_delta1 > 0.99  # dense probes read patch tokens all the same
+    two = torch.cat(
+        [known.global_tokens, -known.global_tokens], dim=1
+    )  # side by side they tell all, their mean nothing
+    assert probe(ProbeFeatures(known._replace(global_tokens=two), "cls"), scenes, split).gripper_position_cm < 2
+    mean = probe(ProbeFeatures(known._replace(global_tokens=two), "cls_mean"), scenes, split)
+    assert mean.gripper_position_cm == pytest.approx(guess, rel=0.01)
+    with pytest.raises(UserError, match="Did you mean 'cls_mean'"):
+        compare_encoders({"pixels": EncoderConfig("pixels")}, scenes, [0], Console(), "cls_men")
+
+
 def test_what_is_only_noise_is_not_better_than_guessing(scenes: ProbeScenes) -> None:
     generator = torch.Generator().manual_seed(1)
     noise = EncoderTokens(
