@@ -71,10 +71,11 @@ def encoder_features(
     encoder: VisionEncoder,
     image_keys: list[str],
     output_root: Path,
+    num_episodes: int | None,
     augmented_copies: int,
     console: Console,
 ) -> FeatureCache:
-    """Return the encoder's tokens of all frames, from the cache that all runs share; say how much was there.
+    """Return the encoder's tokens of the first episodes' frames, from the cache that all runs share; say how much was there.
 
     Raises:
         UserError: See `cache_features`.
@@ -93,6 +94,7 @@ def encoder_features(
             encoder,
             image_keys,
             output_root / "features",
+            num_steps=int(store.episode_ends[:num_episodes][-1]),
             augmented_copies=augmented_copies,
             on_progress=show,
         )

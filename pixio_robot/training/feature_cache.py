@@ -30,13 +30,16 @@ _IN_MEMORY_LIMIT = 1 << 30
 class FeatureCache:
     """Encoder tokens (T, N, D) in float16 for each camera and copy, read by step index; copy 0 is the frame itself."""
 
-    def __init__(self, groups: Sequence[zarr.Group], image_keys: Sequence[str]) -> None:
-        """Open a complete cache, a group for each copy; use `cache_features` to make one."""
+    def __init__(self, groups: Sequence[zarr.Group], image_keys: Sequence[str], num_steps: int) -> None:
+        """Open a cache, a group for each copy, whose first steps are complete; use `cache_features` to make one."""
         self._arrays: dict[str, list[Any]] = {key: [group[key] for group in groups] for key in image_keys}
         self.num_copies = len(groups)
-        self.num_bytes = sum(array.nbytes for arrays in self._arrays.values() for array in arrays)
+        every = [array for arrays in self._arrays.values() for array in arrays]
+        self.num_bytes = sum(array.nbytes // array.shape[0] * num_steps for array in every)
         if self.num_bytes <= _IN_MEMORY_LIMIT:
-            self._arrays = {key: [np.asarray(array[:]) for array in arrays] for key, arrays in self._arrays.items()}
+            self._arrays = {
+                key: [np.asarray(array[:num_steps]) for array in arrays] for key, arrays in self._arrays.items()
+            }
 
     def read(self, image_key: str, steps: np.ndarray, copies: np.ndarray | None = None) -> Tensor:
         """Return the tokens of a camera at global step indices, float32 (B, N, D).
@@ -67,14 +70,16 @@ def cache_features(
     image_keys: Sequence[str],
     cache_root: Path,
     *,
+    num_steps: int | None = None,
     augmented_copies: int = 0,
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureCache:
-    """Encode every frame of a store once, or pick up what an earlier run has encoded.
+    """Encode every frame of a store, or of its first steps, once, or pick up what an earlier run has encoded.
 
     The cache's folder name follows from the encoder's weights and preprocessing and the store's content, so
-    that a changed encoder or dataset never meets old tokens. An interrupted run continues where it stopped.
+    that a changed encoder or dataset never meets old tokens. An interrupted run, or one that needs more steps than the
+    last, continues where that stopped.
     Augmented copies have folders of their own: a run that wants more of them adds to what is there.
 
     Args:
@@ -82,6 +87,7 @@ def cache_features(
         encoder: A frozen encoder.
         image_keys: The cameras to encode.
         cache_root: Folder that holds all caches.
+        num_steps: How many of the store's steps, from its first, will be read; None for all.
         augmented_copies: Copies of each frame, changed by `augment`, to encode as well.
         batch_size: Frames encoded together.
         on_progress: Called with the number of frames done and in all; the first call tells what was there.
@@ -99,16 +105,20 @@ def cache_features(
     }
     groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
     arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
-    _check_disk([array for of_copy in arrays for array in of_copy], cache_root)
-    total = len(groups) * len(image_keys) * store.num_steps
-    done = sum(_frames_done(array) for of_copy in arrays for array in of_copy)
+    # Multiples of the chunk length, so that no chunk is written twice, also where a later run wants more steps.
+    size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
+    end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
+    every = [array for of_copy in arrays for array in of_copy]
+    _check_disk(every, end, cache_root)
+    total = len(every) * end
+    done = sum(min(_frames_done(array), end) for array in every)
     on_progress(done, total)
     for copy, of_copy in enumerate(arrays):
         for key, array in zip(image_keys, of_copy, strict=True):
-            for frames in _encode_missing(array, store, encoder, key, copy, batch_size):
+            for frames in _encode_missing(array, store, encoder, key, copy, range(_frames_done(array), end, size)):
                 done += frames
                 on_progress(done, total)
-    return FeatureCache(groups, image_keys)
+    return FeatureCache(groups, image_keys, end)
 
 
 def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], copy: int) -> zarr.Group:
@@ -138,9 +148,9 @@ def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, ke
     return array
 
 
-def _check_disk(arrays: Sequence[zarr.Array], cache_root: Path) -> None:
+def _check_disk(arrays: Sequence[zarr.Array], end: int, cache_root: Path) -> None:
     """Check that what is still to be encoded fits the disk, rather than find out hours later."""
-    wanted = sum(array.nbytes // array.shape[0] * (array.shape[0] - _frames_done(array)) for array in arrays)
+    wanted = sum(array.nbytes // array.shape[0] * max(end - _frames_done(array), 0) for array in arrays)
     free = shutil.disk_usage(cache_root).free
     if wanted > free:
         raise UserError(
@@ -155,11 +165,11 @@ def _frames_done(array: zarr.Array) -> int:
 
 
 def _encode_missing(
-    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, batch_size: int
+    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, starts: range
 ) -> Iterator[int]:
-    """Encode a copy of a camera's frames from where an earlier run stopped; yield the number of frames of each batch."""
+    """Encode a copy of a camera's frames in batches that begin at `starts`; yield the number of frames of each batch."""
     device = encoder.preprocess.mean.device  # a TorchScript encoder may have no parameters
-    for first, last, frames_BHWC in _decoded_ahead(array, store, key, batch_size):
+    for first, last, frames_BHWC in _decoded_ahead(store, key, starts):
         images_BCHW = frames_to_images(torch.from_numpy(frames_BHWC).to(device))
         if copy:
             steps = np.arange(first, last)
@@ -172,14 +182,9 @@ def _encode_missing(
         yield last - first
 
 
-def _decoded_ahead(
-    array: zarr.Array, store: DemoStore, key: str, batch_size: int
-) -> Iterator[tuple[int, int, np.ndarray]]:
+def _decoded_ahead(store: DemoStore, key: str, starts: range) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield first step, end and frames (B, H, W, 3) of every batch; a thread decodes the next one meanwhile."""
-    # Multiples of the chunk length, so that no chunk is written twice.
-    size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
-    starts = range(_frames_done(array), store.num_steps, size)
-    spans = [(first, min(first + size, store.num_steps)) for first in starts]
+    spans = [(first, min(first + starts.step, starts.stop)) for first in starts]
     with ThreadPoolExecutor(1, "decode") as decoder:
         ahead = [decoder.submit(store.read, key, *span) for span in spans[:1]]
         for number, (first, last) in enumerate(spans):

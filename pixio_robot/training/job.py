@@ -163,7 +163,9 @@ def _run(
     cache = None
     if uses_cache:
         with log.phase("features", "Encoder features"), main_first(accelerator):
-            cache = encoder_features(store, encoder, image_keys, output_root, job.trainer.augmented_copies, console)
+            cache = encoder_features(
+                store, encoder, image_keys, output_root, used_episodes, job.trainer.augmented_copies, console
+            )
     information = {
         # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
         "env": store.attributes.get("env") or (describe_env(env_config) if simulated else {}),

@@ -17,7 +17,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.training.average import WeightAverage
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.config import TrainerConfig
-from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.training.feature_cache import FeatureCache, cache_features
 from pixio_robot.training.parameter_groups import learning_rate_factor
 from pixio_robot.training.policies import policy_config_from
 
@@ -81,6 +81,37 @@ def test_cache_holds_the_encoders_tokens_and_is_found_again(store: DemoStore, tm
     again: list[tuple[int, int]] = []
     cache_features(store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: again.append(done))
     assert again == [(36, 36)]
+
+
+def test_only_the_steps_that_are_read_are_encoded_and_the_rest_when_they_are(store: DemoStore, tmp_path: Path) -> None:
+    long_store = make_store(tmp_path / "long.zarr", episodes=12)  # 126 steps
+    encoder = VisionEncoder(ENCODER)
+    calls: list[tuple[int, int]] = []
+
+    def cache(num_steps: int | None) -> FeatureCache:
+        calls.clear()
+        return cache_features(
+            long_store,
+            encoder,
+            CAMERAS[:1],
+            tmp_path / "features",
+            num_steps=num_steps,
+            batch_size=32,
+            on_progress=lambda *done: calls.append(done),
+        )
+
+    few = cache(40)
+    assert calls == [(0, 64), (32, 64), (64, 64)]
+    all_steps = cache(None)
+    assert calls == [(64, 126), (96, 126), (126, 126)]
+    assert few.num_bytes == all_steps.num_bytes * 64 // 126
+    steps = np.array([0, 39])
+    assert torch.equal(few.read(CAMERAS[0], steps), all_steps.read(CAMERAS[0], steps))
+    frames = torch.from_numpy(long_store.read_steps(CAMERAS[0], np.array([125])))
+    expected = encoder(frames_to_images(frames)).flatten()
+    torch.testing.assert_close(all_steps.read(CAMERAS[0], np.array([125])), expected, rtol=2e-3, atol=2e-3)
+    assert cache(40).num_bytes == few.num_bytes  # what a longer run has encoded serves a shorter one
+    assert calls == [(64, 64)]
 
 
 def test_frames_are_decoded_while_the_encoder_works(store: DemoStore, tmp_path: Path, monkeypatch) -> None:
