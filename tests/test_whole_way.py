@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytest import approx, fixture, mark
+from pytest import approx, fixture, mark, param
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact import load_artifact
@@ -145,7 +145,7 @@ def lerobot_dataset(workplace: Path) -> Path:
     return workplace / "dataset"
 
 
-@fixture(scope="module", params=["pixio_act", "pixio_diffusion"])
+@fixture(scope="module", params=["pixio_act", param("pixio_diffusion", marks=mark.slow)])
 def lerobots_checkpoint(request, workplace: Path, lerobot_dataset: Path) -> Path:
     """A policy of ours that `lerobot-train` trained for two steps."""
     run(
