@@ -30,7 +30,7 @@ from pixio_robot.training.memory import PeakMemory
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policies import build_policy, policy_config_from
 from pixio_robot.training.processes import main_first, open_accelerator, share
-from pixio_robot.training.run_folder import new_run_dir, resumed_run_dir
+from pixio_robot.training.run_folder import discard_refused, new_run_dir, resumed_run_dir
 from pixio_robot.training.run_log import RunLog
 from pixio_robot.training.starting_point import load_starting_point
 from pixio_robot.training.trainer import train
@@ -108,6 +108,10 @@ def run_policy_job(
     try:
         with PeakMemory() as memory, RunLog(run_dir, console, writes=writes, wandb_project=project) as log:
             return _run(job, run_dir, console, memory, log, accelerator)
+    except UserError:
+        if resume is None and accelerator.is_main_process:
+            discard_refused(run_dir)
+        raise
     except KeyboardInterrupt:
         console.print(f"[yellow]stopped; continue with resume={run_dir}")
         raise

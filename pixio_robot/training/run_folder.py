@@ -1,9 +1,11 @@
 """Folders of runs: a new one named by the time, or that of an interrupted run."""
 
 import datetime
+import shutil
 from pathlib import Path
 
 from pixio_robot.errors import UserError
+from pixio_robot.json_lines import read_lines
 
 
 def new_run_dir(output_root: Path) -> Path:
@@ -18,6 +20,15 @@ def new_run_dir(output_root: Path) -> Path:
             continue
         return folder / f"{stamp}{suffix}"
     raise AssertionError("a hundred runs in one second")
+
+
+def discard_refused(run_dir: Path) -> None:
+    """Remove the folder of a new run that was refused, unless its policy had been built: there is nothing to go on from.
+
+    Left behind, it would be what `last` finds in place of the run that the user means.
+    """
+    if not any(line["phase"] == "policy" for line in read_lines(run_dir / "log.jsonl")):
+        shutil.rmtree(run_dir)
 
 
 def resumed_run_dir(resume: str, output_root: Path) -> Path:

@@ -47,6 +47,27 @@ def test_a_choice_that_cannot_be_costs_nothing(tmp_path: Path) -> None:
     with raises(UserError, match="best needs evaluations during training"):
         run_policy_job(dataclasses.replace(job, trainer=trainer, evaluation=evaluation), console=Console(quiet=True))
     assert not (tmp_path / "features").exists()
+    assert not list((tmp_path / "train_policy").iterdir())
+
+
+def test_last_is_the_interrupted_run_and_not_a_refused_one_after_it(tmp_path: Path, monkeypatch) -> None:
+    job = toy_job(make_demonstrations(tmp_path / "demos.zarr").path, tmp_path)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr("pixio_robot.training.job.encoder_features", refuse)
+        with raises(UserError, match="the disk is full"):
+            run_policy_job(job, console=Console(quiet=True))
+    (interrupted,) = (tmp_path / "train_policy").iterdir()  # its policy was built: it can go on
+    mistyped = dataclasses.replace(job, encoder=dataclasses.replace(job.encoder, weights="nowhere.safetensors"))
+    with raises(UserError, match="No encoder weights at nowhere.safetensors"):
+        run_policy_job(mistyped, console=Console(quiet=True))
+    record = run_policy_job(job, resume="last", console=Console(quiet=True))
+    assert record is not None
+    assert list((tmp_path / "train_policy").iterdir()) == [interrupted]
+    assert (interrupted / "report.html").is_file()
+
+
+def refuse(*_: object) -> None:
+    raise UserError("the disk is full")
 
 
 def test_data_of_a_robot_without_a_simulation_train_a_policy(tmp_path: Path, capsys) -> None:
