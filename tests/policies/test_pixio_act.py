@@ -1,4 +1,7 @@
-"""pixio_act: cached tokens equal images, frozen stays frozen, checkpoints are complete."""
+"""pixio_act: discovered by LeRobot, cached tokens equal images, frozen stays frozen, checkpoints are complete."""
+
+import subprocess
+import sys
 
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
@@ -38,6 +41,15 @@ def random_batch(size: int = 4) -> dict[str, torch.Tensor]:
         "action": torch.randn(size, 6, 3, generator=generator),
         "action_is_pad": torch.zeros(size, 6, dtype=torch.bool),
     }
+
+
+def test_lerobot_discovers_the_plugin_without_a_flag() -> None:
+    code = (
+        "from lerobot.utils.import_utils import register_third_party_plugins as r; r();"
+        "from lerobot.policies.factory import get_policy_class; print(get_policy_class('pixio_act').__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "PixioACTPolicy"
 
 
 @mark.parametrize("use_vae", [False, True])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from pixio_robot.encoders import EncoderConfig, readout
+from pixio_robot.encoders import EncoderConfig
 from pixio_robot.evaluation.probes.features import ProbeFeatures, probe_tokens
 from pixio_robot.evaluation.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.evaluation.probes.tasks import HIGHER_IS_BETTER, ProbeResult, probe
@@ -50,9 +50,8 @@ def compare_encoders(
         Plain values: frames, seeds, readout, and per row the encoder and, per probe, mean, deviation and every seed's value.
 
     Raises:
-        UserError: The readout is unknown; see also `VisionEncoder`.
+        UserError: See `readout` and `VisionEncoder`.
     """
-    readout(pose_readout)  # a misspelt name must not cost an encoding
     splits = [split_groups(scenes.group_N, seed) for seed in seeds]
     rows = []
     with phase_progress(console) as progress:

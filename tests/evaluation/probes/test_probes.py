@@ -77,9 +77,8 @@ def test_poses_are_told_from_what_the_readout_gives(scenes: ProbeScenes) -> None
     ignorant = probe(ProbeFeatures(swapped, "cls"), scenes, split)
     assert ignorant.gripper_position_cm == pytest.approx(guess, rel=0.01)
     assert ignorant.depth_delta1 > 0.99  # dense probes read patch tokens all the same
-    two = torch.cat(
-        [known.global_tokens, -known.global_tokens], dim=1
-    )  # side by side they tell all, their mean nothing
+    # Side by side they tell all, their mean nothing.
+    two = torch.cat([known.global_tokens, -known.global_tokens], dim=1)
     assert probe(ProbeFeatures(known._replace(global_tokens=two), "cls"), scenes, split).gripper_position_cm < 2
     mean = probe(ProbeFeatures(known._replace(global_tokens=two), "cls_mean"), scenes, split)
     assert mean.gripper_position_cm == pytest.approx(guess, rel=0.01)
