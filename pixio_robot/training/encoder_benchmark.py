@@ -5,12 +5,14 @@ every perturbation of the environment, so that two encoders are compared episode
 """
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -21,9 +23,20 @@ from pixio_robot.evaluation.record import EvaluationRecord, software_versions, w
 from pixio_robot.evaluation.robustness_picture import save_robustness_picture
 from pixio_robot.evaluation.rollouts import evaluate_policy
 from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
+from pixio_robot.training.config import flat_config
 from pixio_robot.training.job import PolicyJob, run_policy_job
 
 NOMINAL = "none"
+_JOB = "job.yaml"
+# What may differ from a cell that is kept: it changes no result.
+_FREE = (
+    "output_root",
+    "demos.workers",
+    "evaluation.workers",
+    "evaluation.videos",
+    "trainer.log_every",
+    "trainer.wandb",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,8 @@ class BenchmarkPlan:
         perturbations: Values of the environment's `perturbation`; `none` is always measured.
         seeds: Seeds of training; evaluation seeds are the job's, the same for all.
         job: Policy, environment, trainer and evaluation that all cells share.
-        folder: Results; cells that are there already are kept, so an interrupted benchmark goes on.
+        folder: Results; cells that are there already are kept, so an interrupted benchmark goes on. Each has the job
+            that it was measured with beside it.
     """
 
     encoders: Mapping[str, EncoderConfig]
@@ -58,6 +72,11 @@ class BenchmarkPlan:
                 for label in self.encoders:
                     yield label, count, seed
 
+    def cell_job(self, label: str, count: int, seed: int) -> PolicyJob:
+        """Return the run whose policy a cell measures."""
+        demos = dataclasses.replace(self.job.demos, episodes=count)
+        return dataclasses.replace(self.job, encoder=self.encoders[label], demos=demos, seed=seed)
+
     def file(self, label: str, count: int, seed: int, condition: str) -> Path:
         """Where the evaluation of a cell under a condition is kept."""
         return self.folder / label / f"{count}_demonstrations" / f"seed_{seed}" / f"{condition}.json"
@@ -70,7 +89,7 @@ def benchmark_encoders(plan: BenchmarkPlan, console: Console) -> dict[str, Any]:
         What `results.json` in the plan's folder holds: one row for each encoder and number of demonstrations.
 
     Raises:
-        UserError: A name is unknown, or anything that a policy run refuses.
+        UserError: A name is unknown, a kept cell was measured with other settings, or anything that a policy run refuses.
     """
     if not plan.encoders or not plan.demonstrations or not plan.seeds:
         raise UserError("Nothing to compare: give at least one encoder, one number of demonstrations and one seed.")
@@ -78,13 +97,32 @@ def benchmark_encoders(plan: BenchmarkPlan, console: Console) -> dict[str, Any]:
         raise UserError("This benchmark compares success rates: set evaluation.episodes above 0.")
     for condition in plan.conditions:  # a misspelt name must not cost a training
         env_config_from({**plan.job.env, "perturbation": condition})
-    for label, count, seed in plan.cells():
-        _run_cell(plan, label, count, seed, console)
+    for cell in plan.cells():
+        _check_kept(plan, *cell)
+    for cell in plan.cells():
+        _run_cell(plan, *cell, console)
     results = summarise(plan)
     write_json(plan.folder / "results.json", results)
     (plan.folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
     save_robustness_picture(results, plan.folder / "results.png")
     return results
+
+
+def _check_kept(plan: BenchmarkPlan, label: str, count: int, seed: int) -> None:
+    """Refuse a table in which cells of other settings would stand beside new ones, unnoticed."""
+    nominal_file = plan.file(label, count, seed, NOMINAL)
+    if not nominal_file.exists():
+        return
+    remedy = "give another output=…, or remove that folder to have it measured again."
+    job_file = nominal_file.with_name(_JOB)
+    if not job_file.exists():
+        raise UserError(f"{nominal_file.parent} does not say with which settings it was measured: {remedy}")
+    kept = flat_config(yaml.safe_load(job_file.read_text()))
+    wanted = flat_config(dataclasses.asdict(plan.cell_job(label, count, seed)))
+    for name in sorted((kept.keys() | wanted.keys()) - set(_FREE)):
+        before, now = (config.get(name, "not there") for config in (kept, wanted))
+        if json.dumps(before) != json.dumps(now):  # YAML makes lists of tuples
+            raise UserError(f"{nominal_file.parent} was measured with {name}={before}, and now it is {now}: {remedy}")
 
 
 def _run_cell(plan: BenchmarkPlan, label: str, count: int, seed: int, console: Console) -> None:
@@ -93,14 +131,10 @@ def _run_cell(plan: BenchmarkPlan, label: str, count: int, seed: int, console: C
         nominal = EvaluationRecord.load(nominal_file)
     else:
         console.rule(f"{label}, {count} demonstrations, seed {seed}", align="left", style="dim")
-        job = dataclasses.replace(
-            plan.job,
-            encoder=plan.encoders[label],
-            demos=dataclasses.replace(plan.job.demos, episodes=count),
-            seed=seed,
-        )
+        job = plan.cell_job(label, count, seed)
         nominal = run_policy_job(job, console=console)
         assert nominal is not None  # there are episodes to evaluate
+        job.save(nominal_file.with_name(_JOB))
         nominal.save(nominal_file)
     for condition in plan.conditions[1:]:
         file = plan.file(label, count, seed, condition)
@@ -125,7 +159,7 @@ def summarise(plan: BenchmarkPlan) -> dict[str, Any]:
         for label in plan.encoders:
             row: dict[str, Any] = {"encoder": label, "demonstrations": count, "conditions": {}}
             for condition in plan.conditions:
-                successes = _successes(plan, label, count, condition)
+                successes = _successes(plan, label, count, plan.seeds, condition)
                 low, high = wilson_interval(sum(successes), len(successes))
                 row["conditions"][condition] = {
                     "successes": sum(successes),
@@ -133,10 +167,11 @@ def summarise(plan: BenchmarkPlan) -> dict[str, Any]:
                     "ci95": [low, high],
                 }
                 if label != reference:
-                    other = _successes(plan, reference, count, condition)
+                    other = _successes(plan, reference, count, plan.seeds, condition)
                     row["conditions"][condition]["p_against_first"] = paired_p_value(other, successes)
-            perturbed = [_rate(row, condition) for condition in plan.conditions[1:]]
-            row["mean_perturbed"] = statistics.mean(perturbed) if perturbed else None
+            by_seed = [_mean_perturbed(plan, label, count, seed) for seed in plan.seeds] if plan.conditions[1:] else []
+            row["mean_perturbed"] = statistics.mean(by_seed) if by_seed else None
+            row["mean_perturbed_by_seed"] = by_seed
             rows.append(row)
     return {
         "rows": rows,
@@ -149,9 +184,14 @@ def summarise(plan: BenchmarkPlan) -> dict[str, Any]:
     }
 
 
-def _successes(plan: BenchmarkPlan, label: str, count: int, condition: str) -> list[bool]:
-    records = [EvaluationRecord.load(plan.file(label, count, seed, condition)) for seed in plan.seeds]
+def _successes(plan: BenchmarkPlan, label: str, count: int, seeds: Sequence[int], condition: str) -> list[bool]:
+    records = [EvaluationRecord.load(plan.file(label, count, seed, condition)) for seed in seeds]
     return [episode.success for record in records for episode in record.episodes]
+
+
+def _mean_perturbed(plan: BenchmarkPlan, label: str, count: int, seed: int) -> float:
+    rates = [statistics.mean(_successes(plan, label, count, [seed], condition)) for condition in plan.conditions[1:]]
+    return statistics.mean(rates)
 
 
 def _rate(row: Mapping[str, Any], condition: str) -> float:
@@ -176,12 +216,15 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 def _headings(results: Mapping[str, Any]) -> list[str]:
     conditions = list(results["rows"][0]["conditions"])
-    return ["nominal", *(name.replace("_", " ") for name in conditions[1:]), "mean perturbed"]
+    mean = "mean perturbed (seeds)" if len(results["seeds"]) > 1 else "mean perturbed"
+    return ["nominal", *(name.replace("_", " ") for name in conditions[1:]), mean]
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
     rates = [f"{100 * _rate(row, condition):.0f}" for condition in row["conditions"]]
     mean = "–" if row["mean_perturbed"] is None else f"{100 * row['mean_perturbed']:.0f}"
+    if len(row["mean_perturbed_by_seed"]) > 1:
+        mean += f" ({', '.join(f'{100 * rate:.0f}' for rate in row['mean_perturbed_by_seed'])})"
     return [row["encoder"], str(row["demonstrations"]), *rates, mean]
 
 

@@ -17,6 +17,7 @@ from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.robustness_picture import whiskers
 from pixio_robot.evaluation.statistics import paired_p_value, wilson_interval
 from pixio_robot.figures import save_figure
+from pixio_robot.training.config import flat_config
 
 _EVALUATION = Path("evaluation", "evaluation.json")
 # The label says these in words, or they change nothing about what is compared.
@@ -92,18 +93,11 @@ def _read_run(folder: Path) -> Run:
     seconds = {entry["phase"]: entry["seconds"] for entry in entries if entry.get("event") == "finished"}
     return Run(
         folder,
-        dict(_flatten(config)),
+        flat_config(config),
         EvaluationRecord.load(folder / _EVALUATION),
         trainable[-1] if trainable else None,
         (seconds.get("features", 0.0) + seconds.get("training", 0.0)) / 60,
     )
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        items += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return items
 
 
 def compare_runs(runs: Sequence[Run]) -> list[Row]:

@@ -38,7 +38,9 @@ def write_cell(plan: BenchmarkPlan, label: str, seed: int, condition: str, succe
         for number, success in enumerate(successes)
     )
     record = EvaluationRecord(episodes, ENV, "fast", {}, "somewhere", seconds=1.0, workers=1)
-    record.save(plan.file(label, 10, seed, condition))
+    file = plan.file(label, 10, seed, condition)
+    record.save(file)
+    plan.cell_job(label, 10, seed).save(file.with_name("job.yaml"))
 
 
 def test_cells_that_are_there_are_counted_and_compared_episode_by_episode(tmp_path: Path) -> None:
@@ -58,8 +60,26 @@ def test_cells_that_are_there_are_counted_and_compared_episode_by_episode(tmp_pa
     # Of eight episodes that differ, six are won by the first encoder: 2 (1 + 8 + 28) / 2^8.
     assert random["conditions"]["light"]["p_against_first"] == pytest.approx(74 / 256)
     assert json.loads((plan.folder / "results.json").read_text())["rows"] == results["rows"]
-    assert "| random | 10 | 75 | 25 | 25 |" in (plan.folder / "results.md").read_text()
+    assert random["mean_perturbed_by_seed"] == [0.25, 0.25]
+    assert "| random | 10 | 75 | 25 | 25 (25, 25) |" in (plan.folder / "results.md").read_text()
     assert (plan.folder / "results.png").stat().st_size > 1000
+
+
+def test_cells_of_other_settings_are_neither_counted_nor_overwritten(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    write_cell(plan, "ours", 1, "none", [True, True, True, False])
+    cell = plan.file("ours", 10, 1, "none")
+    before = cell.read_bytes()
+    longer = dataclasses.replace(plan.job, trainer=TrainerConfig(steps=5000))
+    with pytest.raises(
+        UserError, match=r"seed_1 was measured with trainer.steps=2500, and now it is 5000: give another"
+    ):
+        benchmark_encoders(dataclasses.replace(plan, job=longer), Console(quiet=True))
+    cell.with_name("job.yaml").unlink()
+    with pytest.raises(UserError, match="does not say with which settings"):
+        benchmark_encoders(plan, Console(quiet=True))
+    assert cell.read_bytes() == before
+    assert not (tmp_path / "outputs").exists()  # and nothing was trained before it was found
 
 
 def test_a_misspelt_perturbation_costs_no_training(tmp_path: Path) -> None:
