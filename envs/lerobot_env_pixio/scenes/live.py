@@ -10,7 +10,7 @@ from lerobot_env_pixio.scenes.pusht import PushTRenderer
 from lerobot_env_pixio.scenes.renderer import SceneRenderer
 
 FRAMES_PER_FAMILY = 64  # consecutive frames of one family; compiling another costs as much as some of them
-OPEN_RENDERERS = 12  # each holds a compiled scene and an OpenGL context
+OPEN_RENDERERS = 6  # each holds a scene and an OpenGL context; 12 grow to 5 GB, and save a tenth of the time
 _FAMILY_STREAM = 4  # keeps these random numbers apart from the renderers'
 
 
