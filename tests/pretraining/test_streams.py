@@ -1,14 +1,20 @@
 """Streams: exact resume, shares of processes, proportions of mixtures, damaged input."""
 
+import contextlib
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -250,6 +256,33 @@ def test_live_frames_are_rendered_in_other_processes_and_resume(tmp_path: Path) 
     assert np.array_equal(sample.pixels, expected)
     with pytest.raises(UserError, match="choose from grey, red"):
         first_samples(open_source(values | {"families": ["blue"]}, tmp_path), 1)
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from pixio_robot.pretraining.sources import Lane, open_source
+
+if __name__ == "__main__":
+    values = {"kind": "live", "generator": "toy", "side": 8, "seed": 3, "workers": 1, "units_in_memory": 1}
+    next(open_source(values, Path(sys.argv[1])).samples(Lane(seed=0, lane=0, lanes=1)))
+    (child,) = multiprocessing.active_children()
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.usefixtures("toy_frames")
+def test_processes_that_render_end_with_a_killed_trainer(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env=environment, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=20)  # it would wait for work for ever
 
 
 @pytest.mark.parametrize(

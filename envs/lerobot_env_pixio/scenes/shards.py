@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -69,6 +70,15 @@ _progress: Synchronized | None = None
 def _start_worker(progress: Synchronized) -> None:
     global _progress
     _progress = progress
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that hands out shards was killed: it would wait for more without end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _render_shard(description: FrameShards, shard: int, output: Path) -> None:

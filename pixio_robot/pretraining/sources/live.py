@@ -8,6 +8,7 @@ index alone.
 import hashlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -83,7 +84,16 @@ class LiveStream(GroupedStream):
 
 def _open_frames(generator: str, side: int, seed: int, families: tuple[str, ...] | None) -> None:
     global _frames
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
     _frames = (generator, side, seed, families)
+
+
+def _end_with_trainer() -> None:
+    """End this process, which waits for work without end, when the trainer was killed."""
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None
+    trainer.join()
+    os._exit(1)
 
 
 def _render(first: int) -> list[Item]:
