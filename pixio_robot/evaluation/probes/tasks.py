@@ -34,7 +34,7 @@ HIGHER_IS_BETTER = {"depth_delta1", "segmentation_miou"}
 
 def probe(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> ProbeResult:
     """Fit and test all probes; without features, what guessing the training frames' mean or commonest class gives."""
-    position, orientation = _pose(features, scenes, split)
+    position, orientation = _gripper(features, scenes, split)
     object_position = _position(features, scenes.object_position_N3, split)
     if features is None:
         return ProbeResult(object_position, position, orientation, *_guess_labels(scenes, split))
@@ -101,32 +101,42 @@ def _position(features: ProbeFeatures | None, position_N3: Tensor, split: Split)
     split = _labelled(split, position_N3)
     if not _enough(split):
         return float("nan")
-
-    def error_cm(fit: LinearMap, inputs: Tensor, rows: Tensor) -> float:
-        return 100 * (fit(inputs) - position_N3[rows]).norm(dim=1).mean().item()
-
-    targets = position_N3[split.training]
-    maps = ridge_path(features.pose(split.training), targets) if features else [_guess(targets)]
-    inputs = _pose_inputs(features, split.validation)
-    chosen = best_map(maps, lambda fit: error_cm(fit, inputs, split.validation))
-    return error_cm(chosen, _pose_inputs(features, split.test), split.test)
+    maps = _fits(features, position_N3[split.training], split)
+    return _position_error_cm(features, maps, position_N3, split)
 
 
-def _pose(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> tuple[float, float]:
-    rotation_N33 = scenes.gripper_rotation_N33
-    split = _labelled(split, rotation_N33)
+def _gripper(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> tuple[float, float]:
+    """Return the errors of the gripper's position, cm, and orientation, degrees; one decomposition serves both."""
+    rotation_N33, position_N3 = scenes.gripper_rotation_N33, scenes.gripper_position_N3
+    columns_N6 = rotation_N33.transpose(1, 2)[:, :2].flatten(1)
+    targets_N9 = torch.cat([columns_N6, position_N3], dim=1)
+    split = _labelled(split, targets_N9)
     if not _enough(split):
         return float("nan"), float("nan")
 
     def error_deg(fit: LinearMap, inputs: Tensor, rows: Tensor) -> float:
         return rotation_error_deg(nearest_rotation(fit(inputs)), rotation_N33[rows]).mean().item()
 
-    targets = rotation_N33[split.training].transpose(1, 2)[:, :2].flatten(1)
-    maps = ridge_path(features.pose(split.training), targets) if features else [_guess(targets)]
+    maps = _fits(features, targets_N9[split.training], split)
     inputs = _pose_inputs(features, split.validation)
-    chosen = best_map(maps, lambda fit: error_deg(fit, inputs, split.validation))
+    chosen = best_map([fit.columns(0, 6) for fit in maps], lambda fit: error_deg(fit, inputs, split.validation))
     orientation = error_deg(chosen, _pose_inputs(features, split.test), split.test)
-    return _position(features, scenes.gripper_position_N3, split), orientation
+    return _position_error_cm(features, [fit.columns(6, 9) for fit in maps], position_N3, split), orientation
+
+
+def _fits(features: ProbeFeatures | None, targets_nK: Tensor, split: Split) -> list[LinearMap]:
+    return ridge_path(features.pose(split.training), targets_nK) if features else [_guess(targets_nK)]
+
+
+def _position_error_cm(
+    features: ProbeFeatures | None, maps: list[LinearMap], position_N3: Tensor, split: Split
+) -> float:
+    def error_cm(fit: LinearMap, inputs: Tensor, rows: Tensor) -> float:
+        return 100 * (fit(inputs) - position_N3[rows]).norm(dim=1).mean().item()
+
+    inputs = _pose_inputs(features, split.validation)
+    chosen = best_map(maps, lambda fit: error_cm(fit, inputs, split.validation))
+    return error_cm(chosen, _pose_inputs(features, split.test), split.test)
 
 
 def _to_patches(labels_nRR: Tensor, h: int, w: int) -> Tensor:
