@@ -10,6 +10,8 @@ from pixio_robot.pretraining.distributed import join_processes
 from pixio_robot.pretraining.objectives import Objective
 from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.trainer import train
+from pixio_robot.pretraining.weights import ENCODER_FILE
+from pixio_robot.runs import newest_unfinished
 
 
 def run_job[C: TrainingConfig](
@@ -26,13 +28,15 @@ def run_job[C: TrainingConfig](
         objective: Builds what is minimised.
         open_images: Opens the images; one process of each machine does it before the others.
         runs: Folder in which a new run folder is made, named after the time.
-        resume: An interrupted run's folder instead.
+        resume: An interrupted run's folder instead, or `last` for the newest one in `runs`.
 
     Raises:
-        UserError: `resume` is no folder, or see `train`.
+        UserError: `resume` is no folder, there is no interrupted run, or see `train`.
     """
+    if resume == "last":
+        resume = str(newest_unfinished(runs, ENCODER_FILE))
     if resume and not Path(resume).is_dir():
-        raise UserError(f"There is no run at {resume}: give the folder of an interrupted run as resume=…")
+        raise UserError(f"There is no run at {resume}: give the folder of an interrupted run, or resume=last.")
     with join_processes(config) as processes:
         with processes.first_of_machine():
             source = open_images()

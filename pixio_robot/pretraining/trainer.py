@@ -44,6 +44,7 @@ from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
 from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.surfaces import SurfaceChanges, change_surfaces, draw_surfaces
+from pixio_robot.pretraining.weights import ENCODER_FILE
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8
@@ -106,7 +107,7 @@ def train[C: TrainingConfig](
         trainer.log.board = Board(output_dir / "tensorboard", first)
     trainer.train(first, images_state)
     trainer.objective.save(output_dir, getattr(torch, config.result_dtype), processes.main)
-    return output_dir / "encoder.safetensors"
+    return output_dir / ENCODER_FILE
 
 
 class _Draws(NamedTuple):

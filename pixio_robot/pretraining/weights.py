@@ -18,6 +18,7 @@ from pixio_robot.pretraining.mae import PixioMAE
 
 log = logging.getLogger(__name__)
 
+ENCODER_FILE = "encoder.safetensors"  # in the folder of a finished run
 _DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
 
 
@@ -80,7 +81,7 @@ def save_encoder(
         "num_heads": str(attention[0].num_heads),
         "class_tokens": str(encoder.num_prefix_tokens),
     }
-    _save(encoder, folder / "encoder.safetensors", metadata, dtype, write)
+    _save(encoder, folder / ENCODER_FILE, metadata, dtype, write)
     return metadata
 
 

@@ -4,8 +4,8 @@ import datetime
 import shutil
 from pathlib import Path
 
-from pixio_robot.errors import UserError
 from pixio_robot.json_lines import read_lines
+from pixio_robot.runs import newest_unfinished
 
 
 def new_run_dir(output_root: Path) -> Path:
@@ -39,8 +39,4 @@ def resumed_run_dir(resume: str, output_root: Path) -> Path:
     """
     if resume != "last":
         return Path(resume)
-    runs = sorted(path.parent for path in (output_root / "train_policy").glob("*/config.yaml"))
-    unfinished = [run for run in runs if not (run / "report.html").exists()]
-    if not unfinished:
-        raise UserError(f"No unfinished run in {output_root / 'train_policy'}: start one without resume=last.")
-    return unfinished[-1]
+    return newest_unfinished(output_root / "train_policy", "report.html")

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 from forked_scripts import run_script
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from pixio_robot.entry_points import CONFIG_FOLDER
 from pixio_robot.errors import UserError
@@ -35,9 +37,8 @@ def test_every_image_source_composes_into_settings(images: str, tmp_path: Path) 
             open_source(fields["images"], tmp_path)
 
 
-def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) -> None:
-    done = run_script(
-        SCRIPT,
+def test_the_script_pretrains_on_a_folder_and_goes_on(image_folder: Path, tmp_path: Path) -> None:
+    command = (
         f"images.path={image_folder}",
         "images.side=40",
         "pretraining.image_size=32",
@@ -45,12 +46,20 @@ def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) ->
         "pretraining.batch_size=4",
         "pretraining.accumulation=1",
         "pretraining.epochs=1",
-        cwd=tmp_path,
     )
+    done = run_script(SCRIPT, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "pretrain_encoder").iterdir()
     assert (folder / "encoder.safetensors").exists()
     assert str(folder.relative_to(tmp_path)) in done.stdout
+    whole = load_file(folder / "encoder.safetensors")
+    (folder / "encoder.safetensors").unlink()  # as if it had been killed on its last steps
+    done = run_script(SCRIPT, *command, "resume=last", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(folder.relative_to(tmp_path)) in done.stdout
+    again = load_file(folder / "encoder.safetensors")
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +67,7 @@ def test_the_script_pretrains_on_a_folder(image_folder: Path, tmp_path: Path) ->
     [
         (["images.path=nowhere"], "There is no folder nowhere"),
         (["images.path=.", "resume=nowhere"], "There is no run at nowhere"),
+        (["images.path=.", "resume=last"], "No unfinished run in"),
     ],
 )
 def test_mistakes_end_with_one_sentence(overrides: list[str], message: str, tmp_path: Path) -> None:
