@@ -18,7 +18,14 @@ from lerobot_env_pixio.scenes import (
     render_shards,
     scene_frames,
 )
-from lerobot_env_pixio.scenes.families import FRAMES_PER_SHARD, SIMULATOR_SHARES, family_shares, shard_families
+from lerobot_env_pixio.scenes.families import (
+    FRAMES_PER_SHARD,
+    SIMULATOR_SHARES,
+    family_shares,
+    shard_families,
+)
+from lerobot_env_pixio.scenes.looks import dress
+from lerobot_env_pixio.scenes.model import build_scene
 from lerobot_env_pixio.scenes.sample import metric_depth
 from PIL import Image
 
@@ -158,6 +165,22 @@ def test_a_sample_agrees_with_itself_about_where_things_are() -> None:
         assert np.linalg.det(rotation) > 0.99
     assert found >= 2
     assert {int(value) for s in samples for value in np.unique(s.segmentation)} >= {3, 4, 5, 6}
+
+
+def test_a_look_does_not_leave_its_sky_to_the_next() -> None:
+    scene = build_scene(FAMILIES["procedural_table"])
+    rng = np.random.default_rng(0)
+    start = scene.model.tex_adr[scene.skybox]
+    sides = scene.model.tex_height[scene.skybox] * scene.model.tex_width[scene.skybox]
+    sky = slice(start, start + sides * scene.model.tex_nchannel[scene.skybox])
+    for _ in range(20):  # until a look has painted it
+        assert scene.skybox in dress(scene, rng, plain=False).textures  # uploaded, also where it is the scene's own
+        if not np.array_equal(scene.model.tex_data[sky], scene.nominal.tex_data[sky]):
+            break
+    else:
+        pytest.fail("no look paints the sky")
+    assert dress(scene, rng, plain=True).textures == (scene.skybox,)
+    np.testing.assert_array_equal(scene.model.tex_data[sky], scene.nominal.tex_data[sky])
 
 
 def test_live_frames_depend_on_seed_and_index_alone() -> None:

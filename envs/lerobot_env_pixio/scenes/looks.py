@@ -50,10 +50,16 @@ def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:
     return painted
 
 
-def _repaint_sky(scene: Scene, rng: np.random.Generator) -> int:
+def _repaint_sky(scene: Scene, rng: np.random.Generator) -> None:
     size = int(scene.model.tex_width[scene.skybox])
     paint(scene.model, scene.skybox, random_texture(rng, size))
-    return scene.skybox
+
+
+def _restore_sky(scene: Scene) -> None:
+    model, sky = scene.model, scene.skybox
+    start = model.tex_adr[sky]
+    pixels = slice(start, start + model.tex_height[sky] * model.tex_width[sky] * model.tex_nchannel[sky])
+    model.tex_data[pixels] = scene.nominal.tex_data[pixels]
 
 
 def _dress(scene: Scene, geoms: np.ndarray, material: int, tint: np.ndarray) -> None:
@@ -109,9 +115,10 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     for geoms in (scene.wall_geoms, scene.floor_geoms):
         model.geom_group[geoms] = scene.nominal.geom_group[geoms]
     shadows = bool(rng.random() < 0.06)
+    _restore_sky(scene)  # it shows above walls, too
     if plain:
-        return Look((), True, shadows)
-    painted = _repaint_materials(scene, rng)
+        return Look((scene.skybox,), True, shadows)
+    painted = [scene.skybox, *_repaint_materials(scene, rng)]
     for geoms, share in ((scene.table_geoms, 0.75), (scene.floor_geoms, 0.75), (scene.wall_geoms, 0.75)):
         if rng.random() < share or not scene.is_a_task:
             textured = rng.random() < 0.75
@@ -121,7 +128,7 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     has_walls = rng.random() < 0.6
     model.geom_group[scene.wall_geoms] = VISUAL_GROUP if has_walls else HIDDEN_GROUP
     if not has_walls:
-        painted.append(_repaint_sky(scene, rng))
+        _repaint_sky(scene, rng)
     _colour_robot(scene, rng)
     _dress_objects(scene, rng)
     return Look(tuple(painted), False, shadows)
