@@ -70,6 +70,10 @@ def test_cells_of_other_settings_are_neither_counted_nor_overwritten(tmp_path: P
     write_cell(plan, "ours", 1, "none", [True, True, True, False])
     cell = plan.file("ours", 10, 1, "none")
     before = cell.read_bytes()
+    alone = dataclasses.replace(plan, encoders={"ours": plan.encoders["ours"]}, perturbations=(), seeds=(1,))
+    elsewhere = dataclasses.replace(plan.job, output_root="other", evaluation=EvaluationConfig(episodes=4, workers=7))
+    # Kept: no result depends on folder and workers.
+    benchmark_encoders(dataclasses.replace(alone, job=elsewhere), Console(quiet=True))
     longer = dataclasses.replace(plan.job, trainer=TrainerConfig(steps=5000))
     with pytest.raises(
         UserError, match=r"seed_1 was measured with trainer.steps=2500, and now it is 5000: give another"
