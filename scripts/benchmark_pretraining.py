@@ -14,6 +14,7 @@ def main(cfg: DictConfig) -> None:
     import torch
 
     from pixio_robot.evaluation.record import write_json
+    from pixio_robot.precision import bfloat16_slowdown
     from pixio_robot.pretraining.augment import Photometric
     from pixio_robot.pretraining.config import PretrainConfig
     from pixio_robot.pretraining.speed.ladder import ladder, measure
@@ -31,10 +32,15 @@ def main(cfg: DictConfig) -> None:
         **{str(name): value for name, value in fields.items()},
     )
     console = Console()
-    with phase_progress(console) as progress:
-        measurements = measure(
-            config, ladder(cfg.device), cfg.steps, cfg.rounds, cfg.image_files, cfg.workers, progress
+    slowdown = bfloat16_slowdown() if torch.device(cfg.device).type == "cpu" else 0.0
+    if slowdown > 1:
+        console.print(
+            f"bfloat16 is left out: this processor takes {slowdown:.1f} times as long for it as for float32.",
+            highlight=False,
         )
+    rungs = ladder(cfg.device, None if slowdown > 1 else "bfloat16")
+    with phase_progress(console) as progress:
+        measurements = measure(config, rungs, cfg.steps, cfg.rounds, cfg.image_files, cfg.workers, progress)
     record = ladder_record(config, measurements, cfg.threads, cfg.workers)
     print_ladder(record, console)
     if cfg.output:

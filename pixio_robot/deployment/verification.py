@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pixio_robot.deployment.artifact import load_artifact
 from pixio_robot.errors import UserError
+from pixio_robot.precision import bfloat16_slowdown
 
 PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.01, "bfloat16": 0.05, "int8": 0.2}
 """Most that an artifact may differ from the eager path by precision, as `difference_between` measures it.
@@ -108,7 +109,8 @@ def verify_artifact(
     period = 1000 / rate if rate else None
     chunk = period * executed if period is not None and executed else period
     if chunk is not None:
-        checks.append(_speed_check(latencies, chunk))
+        slowdown = bfloat16_slowdown() if precision == "bfloat16" else 0.0
+        checks.append(speed_check(latencies, chunk, slowdown))
     return Verification(metadata, checks, latencies, period, chunk, memory)
 
 
@@ -154,9 +156,21 @@ def _parity(name: str, difference: float, precision: str, where: str = "") -> Ch
     return Check(name, difference <= tolerance, f"difference {difference:.1e}{where} (allowed {tolerance:.0e})")
 
 
-def _speed_check(latencies: Sequence[Latency], chunk_ms: float) -> Check:
+def speed_check(latencies: Sequence[Latency], chunk_ms: float, slowdown: float = 0.0) -> Check:
+    """Is the 99th percentile of the fastest device and number of threads below the time that a chunk lasts?
+
+    Args:
+        latencies: At least one.
+        chunk_ms: In milliseconds.
+        slowdown: Of an artifact in bfloat16: how much longer than float32 it takes on this machine's CPU; above 1, the
+            answer says so.
+    """
     best = min(latencies, key=lambda latency: latency.p99)
     detail = f"p99 {best.p99:.1f} ms on {best.device}, {best.threads} thread(s); a chunk lasts {chunk_ms:.0f} ms"
+    if slowdown > 1 and torch.device(best.device).type == "cpu":
+        detail += (
+            f"; this processor is {slowdown:.1f} times slower in bfloat16 than in float32: export another precision"
+        )
     return Check("fast enough at its best", best.p99 < chunk_ms, detail)
 
 

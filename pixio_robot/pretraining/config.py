@@ -45,9 +45,9 @@ class TrainingConfig:
         photometric: Light and colour changes, or None (the paper's recipe).
         disguise: Other surfaces on what the encoder sees, or None (the paper's recipe). With it the encoder is asked for
             the image as it was, before `photometric` changed it, too: for features that do not depend on looks.
-        precision: Type of the matrix products; bfloat16 is 1.8 times as fast on CPUs that have it in hardware
-            (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and slower on those that have not. float16 is for GPUs
-            without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
+        precision: Type of the matrix products, Muon's own among them; bfloat16 is 1.8 times as fast on CPUs that have it
+            in hardware (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and far slower on those that have not. float16 is
+            for GPUs without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
         distribution: How several processes share the work (`torchrun`, `accelerate launch`): `ddp` copies the model to
             each, `fsdp` (FSDP2) shares it out, `auto` is `ddp` for several processes and `none` for one.
         activation_checkpointing: Keep only the input of every block and compute the rest again for the gradients.

@@ -157,7 +157,7 @@ class _Trainer[C: TrainingConfig]:
             raise UserError("Muon needs whole matrices: with distribution=fsdp choose optimizer=adamw.")
         if config.precision == "bfloat16" and processes.device.type == "cpu" and processes.main:
             warn_of_slow_bfloat16(f"{self.objective.phase}.precision")
-        self.optimizer = build_optimizer(config.optimizer, self.objective.module, config.weight_decay)
+        self.optimizer = build_optimizer(config.optimizer, self.objective.module, config.weight_decay, config.precision)
         device_type = processes.device.type
         self.scaler = GradScaler(device_type, enabled=config.precision == "float16")
 

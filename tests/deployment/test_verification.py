@@ -10,7 +10,7 @@ from forked_scripts import run_script
 from pixio_robot.deployment.artifact import load_artifact, seal_archive
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
-from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
+from pixio_robot.deployment.verification import PARITY_TOLERANCE, Latency, difference_between, speed_check
 from pixio_robot.errors import UserError
 
 
@@ -74,6 +74,15 @@ def test_a_switch_a_step_early_is_no_broken_conversion() -> None:
             assert not difference_between(got, gripper, precision) <= tolerance
         assert difference_between(gripper * (1 + tolerance / 2), gripper, precision) == pytest.approx(tolerance / 2)
     assert difference_between(early, gripper, "int8") <= PARITY_TOLERANCE["int8"]
+
+
+def test_a_precision_that_the_processor_is_slow_in_is_named() -> None:
+    slow, fast = Latency("cpu", 1, 40.0, 50.0, 60.0), Latency("cpu", 2, 20.0, 30.0, 40.0)
+    assert not speed_check([slow], 50).passed
+    assert speed_check([slow, fast], 50).passed
+    assert "bfloat16" not in speed_check([slow], 50).detail + speed_check([slow], 50, 0.4).detail
+    assert "52.3 times slower in bfloat16" in speed_check([slow], 50, 52.3).detail
+    assert "bfloat16" not in speed_check([Latency("cuda", 1, 1.0, 1.0, 1.0)], 50, 52.3).detail
 
 
 def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(folder: Path) -> None:

@@ -22,4 +22,6 @@ def test_the_ladder_is_printed_and_written(tmp_path: Path) -> None:
     assert "Matmul ceiling" in done.stdout
     record = json.loads((tmp_path / "ladder.json").read_text())
     assert all(row["loss_deviation"] <= row["tolerance"] for row in record["rows"])
-    assert record["rows"][-2]["rung"] == "bfloat16"
+    # A processor without instructions for bfloat16 takes fifty times as long for it.
+    assert ("bfloat16" in [row["rung"] for row in record["rows"]]) != ("bfloat16 is left out" in done.stdout)
+    assert ("both in bfloat16" in record["ratios"]) != ("bfloat16 is left out" in done.stdout)

@@ -73,6 +73,13 @@ def test_the_record_says_what_was_gained(rungs: list[Measurement]) -> None:
     assert all(0 < row["ceiling_share"] < 1 for row in rows)
 
 
+def test_without_low_precision_the_top_is_the_last(rungs: list[Measurement]) -> None:
+    assert [rung.name for rung in ladder("cpu", None)] == [rung.name for rung in ladder("cpu")][:-2]
+    record = ladder_record(TINY, rungs[:-2], threads=1, workers=0)
+    assert record["ratios"].keys() == {"end to end", "both in float32"}
+    assert record["ratios"]["end to end"] == record["ratios"]["both in float32"] == record["rows"][-1]["speedup"]
+
+
 class _Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -64,8 +64,13 @@ class Rung:
     compiled: bool = False
 
 
-def ladder(device: str, low_precision: Precision = "bfloat16") -> list[Rung]:
-    """Return the rungs for a device, each with everything of those before, and last the reference in low precision."""
+def ladder(device: str, low_precision: Precision | None = "bfloat16") -> list[Rung]:
+    """Return the rungs for a device, each with everything of those before, and last the reference in low precision.
+
+    Args:
+        device: Where to train, `cpu` or `cuda`.
+        low_precision: Of the two last rungs; None leaves them out.
+    """
     reference = Rung("plain trainer")
     rungs = [reference]
     additions = [
@@ -77,15 +82,14 @@ def ladder(device: str, low_precision: Precision = "bfloat16") -> list[Rung]:
         {"name": "visible patches embedded by a linear layer", "linear_patches": True},
         *([{"name": "small parts, plain attention", "small_parts": True}] if device == "cpu" else []),
         {"name": "compiled blocks", "compiled": True},
-        # Eight bits of mantissa: not exact, and stated as a rung of its own.
-        {"name": low_precision, "precision": low_precision, "tolerance": 2e-2},
     ]
     for addition in additions:
         rungs.append(replace(rungs[-1], **addition))
-    return [
-        *rungs,
-        replace(reference, name=f"plain trainer in {low_precision}", precision=low_precision, tolerance=2e-2),
-    ]
+    if low_precision:  # eight bits of mantissa: not exact, and stated as a rung of its own
+        low = {"precision": low_precision, "tolerance": 2e-2}
+        rungs.append(replace(rungs[-1], name=low_precision, **low))
+        rungs.append(replace(reference, name=f"plain trainer in {low_precision}", **low))
+    return rungs
 
 
 @dataclass

@@ -20,14 +20,14 @@ def ladder_record(
 
     Args:
         config: Settings of the run.
-        measurements: The rungs from the plain trainer up, and last the plain trainer in low precision.
+        measurements: The rungs from the plain trainer up; where low precision was tried, last the plain trainer in it.
         threads: torch's threads in the training process.
         workers: Worker processes of the plain trainer.
     """
     flops = flops_per_image(config)
     precisions: set[Precision] = {measurement.rung.precision for measurement in measurements}
     ceilings = {precision: matmul_ceiling(config, precision) for precision in precisions}
-    reference, low_reference = measurements[0], measurements[-1]
+    reference = measurements[0]
     rows = [
         {
             "rung": measurement.rung.name,
@@ -43,13 +43,14 @@ def ladder_record(
         }
         for measurement in measurements
     ]
-    top = measurements[-2]
-    same = [measurement for measurement in measurements[:-1] if measurement.rung.precision == "float32"]
+    same = [measurement for measurement in measurements if measurement.rung.precision == "float32"]
+    top = measurements[-2] if len(precisions) > 1 else measurements[-1]
     ratios = {
         "end to end": top.images_per_second / reference.images_per_second,
         "both in float32": same[-1].images_per_second / reference.images_per_second,
-        f"both in {top.rung.precision}": top.images_per_second / low_reference.images_per_second,
     }
+    if len(precisions) > 1:
+        ratios[f"both in {top.rung.precision}"] = top.images_per_second / measurements[-1].images_per_second
     return {
         "variant": config.variant,
         "image_size": config.image_size,
@@ -73,7 +74,7 @@ def print_ladder(record: dict[str, Any], console: Console) -> None:
     for heading in ("images/s", "speedup", "CPU ms/image", "CPU ratio", "of matmul ceiling", "loss off by (allowed)"):
         table.add_column(heading, justify="right")
     for index, row in enumerate(record["rows"]):
-        if index == len(record["rows"]) - 1:
+        if index and row["rung"].startswith(record["rows"][0]["rung"]):
             table.add_section()
         table.add_row(
             row["rung"],
