@@ -26,7 +26,10 @@ class _Float32Muon(torch.optim.Muon):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                buffer = initial_state(self, parameter)["momentum_buffer"]
+                state = self.state[parameter]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                buffer = state["momentum_buffer"]
                 buffer.lerp_(parameter.grad, 1 - momentum)
                 update = zeropower_via_newtonschulz(
                     parameter.grad.lerp(buffer, momentum),
@@ -83,8 +86,7 @@ def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[s
     state = optimizer.state[parameter]
     if state:
         return state
-    is_muon = isinstance(optimizer, MuonWithAdamW) and optimizer.is_for_muon(parameter)
-    if is_muon or isinstance(optimizer, torch.optim.Muon):
+    if isinstance(optimizer, MuonWithAdamW) and optimizer.is_for_muon(parameter):
         state["momentum_buffer"] = torch.zeros_like(parameter.detach())
     else:
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
