@@ -1,5 +1,7 @@
 """One call of a training script: processes join, images are opened, a run folder is chosen, training runs."""
 
+import signal
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from pixio_robot.errors import UserError
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.distributed import join_processes
+from pixio_robot.pretraining.interruption import StoppedError
 from pixio_robot.pretraining.objectives import Objective
 from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.trainer import train
@@ -44,6 +47,14 @@ def run_job[C: TrainingConfig](
         if processes.main:
             count = "a stream of" if source.images is None else source.images
             print(f"{count} images, output in {folder}", flush=True)
-        encoder = train(config, objective, source, folder, resume=bool(resume), processes=processes)
+        try:
+            encoder = train(config, objective, source, folder, resume=bool(resume), processes=processes)
+        except KeyboardInterrupt as stopped:
+            if processes.main:
+                print(f"stopped; continue with the same command and resume={folder}", file=sys.stderr, flush=True)
+            if isinstance(stopped, StoppedError) and stopped.request == signal.SIGTERM:
+                processes.wait()  # until every one has written what is its own
+                signal.raise_signal(signal.SIGTERM)
+            raise
         if processes.main:
             print(f"encoder: {encoder}")

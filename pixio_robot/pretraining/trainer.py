@@ -4,6 +4,7 @@ Shape letters: B images, C channels, H and W pixels, N patches, L residual branc
 """
 
 import dataclasses
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from pixio_robot.pretraining.distributed import (
 )
 from pixio_robot.pretraining.execution import compile_blocks, use_plain_attention
 from pixio_robot.pretraining.feature_pictures import feature_picture
+from pixio_robot.pretraining.interruption import StoppedError, StopRequest
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
 from pixio_robot.pretraining.optimizers import build_optimizer
@@ -94,6 +96,7 @@ def train[C: TrainingConfig](
     Raises:
         UserError: The folder holds another run, the checkpoint belongs to another variant, settings or images,
             sizes do not fit each other, or the loss stops being a number.
+        StoppedError: SIGINT or SIGTERM came; the step is finished and saved.
     """
     if processes is None:
         with join_processes(config) as processes:
@@ -215,14 +218,14 @@ class _Trainer[C: TrainingConfig]:
         )
 
     def train(self, first: int, images_state: dict[str, Any]) -> None:
-        """Do steps first…total-1, with a checkpoint every few minutes and at the end."""
+        """Do steps first…total-1, with a checkpoint every few minutes, where a signal asks to stop, and at the end."""
         started = saved = time.monotonic()
         due = False
         self.objective.module.train()
         batches = training_batches(
             self.config, self.source, first, self.total, self.processes.rank, self.processes.count, images_state
         )
-        with StepBar(self.objective.phase, first, self.total, self.processes.main) as bar:
+        with StepBar(self.objective.phase, first, self.total, self.processes.main) as bar, StopRequest() as request:
             for batch in batches:
                 images_state = batch.state
                 learning_rate = self.config.learning_rate(batch.step, self.total)
@@ -230,13 +233,17 @@ class _Trainer[C: TrainingConfig]:
                 self.log.add(loss, learning_rate, batch.names)
                 if batch.skipped:
                     self.skipped.append((batch.step + 1, batch.skipped))
-                due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
-                due, flush = self.processes.decide(due, due or self.log.seconds_since_flush > LOG_SECONDS)
+                stop = request.signal is not None and batch.step + 1 < self.total
+                due = stop or time.monotonic() - saved > 60 * self.config.checkpoint_minutes
+                flush = due or self.log.seconds_since_flush > LOG_SECONDS
+                stop, due, flush = self.processes.decide(stop, due, flush)
                 if flush:
                     self.flush(bar)
                 if due:
                     self.checkpoint(batch.step + 1, images_state)
                     saved = time.monotonic()
+                if stop:
+                    raise StoppedError(request.signal or signal.SIGTERM)
             if first < self.total and not due:
                 self.flush(bar)
                 self.checkpoint(self.total, images_state)
