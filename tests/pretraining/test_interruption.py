@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 SMALL = ("pretraining.image_size=32", "pretraining.decoder_dim=16", "pretraining.decoder_depth=1")
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Tests that run in the background have Ctrl-C ignored, and the processes they start inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize(("launcher", "request_"), [((), signal.SIGINT), (TORCHRUN, signal.SIGTERM)])
 def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     launcher: tuple[str, ...], request_: signal.Signals, image_folder: Path, tmp_path: Path
@@ -29,11 +40,15 @@ def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     arguments = [*command, "pretraining.steps=100000"]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(arguments, env=environment, stdout=said, stderr=said, start_new_session=True)
-    while '"loss"' not in "".join(log.read_text() for log in tmp_path.glob("pretrain_encoder/*/log.jsonl")):
-        assert process.poll() is None, (tmp_path / "said").read_text()
-        time.sleep(0.1)
-    os.killpg(process.pid, request_)  # a terminal, too, asks all processes of a command, and torchrun asks once more
-    assert process.wait() != 0
+    try:
+        while '"loss"' not in "".join(log.read_text() for log in tmp_path.glob("pretrain_encoder/*/log.jsonl")):
+            assert process.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.1)
+        os.killpg(process.pid, request_)  # as a terminal does to all processes of a command; torchrun asks once more
+        assert process.wait(timeout=100) != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     (run,) = (tmp_path / "pretrain_encoder").iterdir()
     assert (tmp_path / "said").read_text().count(f"stopped; continue with the same command and resume={run}\n") == 1
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -44,6 +59,7 @@ def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     assert int(checkpoint.name) == len(steps) < 100000
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_second_request_has_its_usual_effect_unless_it_is_the_first_one_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
