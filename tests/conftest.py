@@ -1,7 +1,9 @@
 """Settings for all tests, made before torch is imported anywhere."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest file first, so that the two processes end together."""
     items.sort(key=lambda item: item.path.name != "test_whole_way.py")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A test run in a shell's background inherits an ignored SIGINT; a terminal's programs do not."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)

@@ -145,14 +145,6 @@ def test_episodes_are_kept_on_success_or_by_key_and_the_store_is_as_a_scripted_o
         collect(HandEnvConfig(), path, 4, first_seed=5, workers=1)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A test run in a shell's background inherits an ignored SIGINT; a terminal's programs do not."""
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, inherited)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_and_escape_keep_what_is_finished(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,15 +20,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 SMALL = ("pretraining.image_size=32", "pretraining.decoder_dim=16", "pretraining.decoder_depth=1")
 
 
-@pytest.fixture
-def heeds_ctrl_c() -> Iterator[None]:
-    """Tests that run in the background have Ctrl-C ignored, and the processes they start inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeds_ctrl_c")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("launcher", "request_"), [((), signal.SIGINT), (TORCHRUN, signal.SIGTERM)])
 def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     launcher: tuple[str, ...], request_: signal.Signals, image_folder: Path, tmp_path: Path
@@ -59,7 +50,7 @@ def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     assert int(checkpoint.name) == len(steps) < 100000
 
 
-@pytest.mark.usefixtures("heeds_ctrl_c")
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_request_has_its_usual_effect_unless_it_is_the_first_one_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,7 +69,7 @@ def test_a_second_request_has_its_usual_effect_unless_it_is_the_first_one_again(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_signal_that_was_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
     """As nohup and the shell have it for what runs in the background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
