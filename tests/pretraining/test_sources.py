@@ -1,17 +1,22 @@
 """Decoded images: what is read, what is skipped, and when a cache is made anew."""
 
+import io
 import logging
+import os
 import shutil
+import tarfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tar_shards import jpeg, write_shard, write_shards
 
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.errors import UserError
-from pixio_robot.pretraining.sources import cache, demo_images, folder_images
+from pixio_robot.pretraining.sources import ImageCache, Lane, cache, demo_images, folder_images, open_source
 
 
 def test_folders_are_read_recursively_and_damaged_files_are_named(
@@ -87,6 +92,45 @@ def test_folders_without_readable_images_are_refused(tmp_path: Path) -> None:
 def test_too_little_disk_space_is_refused_before_decoding(image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="free some space"):
         folder_images(image_folder, tmp_path / "cache", 10_000_000)
+
+
+def test_shards_are_decoded_once_on_demand(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards = write_shards(tmp_path / "shards", 2, 3)
+    write_shard(shards / "shard-002.tar", {"a.jpg": b"damaged", "b.jpg": jpeg(7)})
+    write_shard(shards / "shard-003.tar", {"a.jpg": jpeg(8), "b.jpg": jpeg(9)})
+    with tarfile.open(shards / "shard-003.tar") as archive:
+        second = archive.getmembers()[1].offset_data
+    os.truncate(shards / "shard-003.tar", second + 100)
+    settings = {"kind": "shards", "path": str(shards), "side": 16, "decode_once": True}
+    with caplog.at_level(logging.WARNING):
+        decoded = open_source(settings, tmp_path / "cache")
+    assert isinstance(decoded, ImageCache)
+    streamed = open_source(settings | {"decode_once": False, "shards_in_memory": 4}, tmp_path / "cache")
+    assert not isinstance(streamed, ImageCache)
+    samples = list(islice(streamed.samples(Lane(seed=0, lane=0, lanes=1)), len(decoded)))
+    assert sorted(decoded.names(range(len(decoded)))) == sorted(sample.name for sample in samples)
+    assert decoded.names([0, 6]) == ["shard-000.tar/00000.jpg", "shard-002.tar/b.jpg"]
+    assert decoded.aspect_N.tolist() == pytest.approx([20 / 16] * len(decoded))
+    with Image.open(io.BytesIO(jpeg(0))) as image:
+        expected = np.array(image.resize((16, 16), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    assert torch.equal(decoded[0], torch.from_numpy(expected))
+    assert decoded.skipped[0] == "shard-002.tar/a.jpg"
+    assert "rest of" in decoded.skipped[-1]
+    again = open_source(settings, tmp_path / "cache")
+    assert isinstance(again, ImageCache) and again.fingerprint == decoded.fingerprint
+    assert [folder.name for folder in (tmp_path / "cache").iterdir()] == [decoded.fingerprint]
+
+
+def test_what_cannot_be_decoded_once_is_refused(tmp_path: Path) -> None:
+    settings = {"kind": "shards", "path": "https://example.org/s-{000..001}.tar", "side": 16, "decode_once": True}
+    with pytest.raises(UserError, match=r"not https://example\.org/s-000\.tar: leave images\.decode_once out"):
+        open_source(settings, tmp_path)
+    shards = write_shards(tmp_path / "shards", 1, 2)
+    with pytest.raises(UserError, match="draws images anew in every epoch"):
+        open_source(settings | {"path": str(shards), "curation": {"min_side": 8}}, tmp_path)
+    write_shard(tmp_path / "empty" / "a.tar", {"a.txt": b"no image"})
+    with pytest.raises(UserError, match="empty holds no images"):
+        open_source(settings | {"path": str(tmp_path / "empty")}, tmp_path)
 
 
 @pytest.fixture

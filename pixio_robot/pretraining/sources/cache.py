@@ -1,7 +1,7 @@
 """Images to pretrain on, decoded once into one memory-mapped uint8 file.
 
-A folder of images or the camera frames of a DemoStore become an `ImageCache`: squares of equal side, so that
-a training step reads rows instead of decoding files. Images that are not square are squashed and remember
+A folder of images, tar shards or the camera frames of a DemoStore become an `ImageCache`: squares of equal side, so
+that a training step reads rows instead of decoding files. Images that are not square are squashed and remember
 their aspect ratio, so that crops keep the geometry of the original.
 """
 
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,12 @@ from torch.utils.data import Dataset
 from pixio_robot.demos.store import DemoStore
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.sources.decoding import SUFFIXES, decode
+from pixio_robot.pretraining.sources.grouped import Item
+from pixio_robot.pretraining.sources.shards import find_shards, is_local, read_shard
 
 log = logging.getLogger(__name__)
 
+DECODED_TOGETHER = 256  # bounds the number of decoded images in flight
 Frame = tuple[np.ndarray, float]  # uint8 (side, side, 3) and width / height before squashing
 
 
@@ -43,7 +47,7 @@ class ImageCache(Dataset[Tensor]):
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a cache that `folder_images` or `demo_images` wrote."""
+        """Open a cache that `folder_images`, `shard_images` or `demo_images` wrote."""
         record = json.loads((folder / "cache.json").read_text())
         self.aspect_N = torch.from_numpy(np.load(folder / "aspect.npy"))
         self._names_N = np.load(folder / "names.npy", mmap_mode="r")
@@ -104,11 +108,42 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
 
     def decoded() -> Iterator[tuple[str, Frame | None]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for some in batched(files, 256):  # a bounded number of decoded images in flight
+            for some in batched(files, DECODED_TOGETHER):
                 frames = pool.map(lambda file: _decode(file, side), some)
                 yield from zip((str(file.relative_to(path)) for file in some), frames, strict=True)
 
     return _cached(cache_dir, f"named folder {side}\n{listing}", side, len(files), decoded)
+
+
+def shard_images(path: str | Sequence[str], cache_dir: Path, side: int) -> ImageCache:
+    """Decode all images of tar shards on disk, or reuse the cache of an earlier call.
+
+    Args:
+        path: See `find_shards`; not a URL.
+        cache_dir: Where decoded images are kept, `side`² · 3 bytes each.
+        side: Pixels along each side of a decoded image.
+
+    Raises:
+        UserError: There are no shards or no readable image, a shard is not on disk, or the disk is too full.
+    """
+    urls = find_shards(path)
+    for url in urls:
+        if not is_local(url):
+            raise UserError(f"Only shards on disk can be decoded once, not {url}: leave images.decode_once out.")
+    files = [Path(url) for url in urls]
+    listing = "".join(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n" for file in files for stat in [file.stat()])
+
+    def decoded() -> Iterator[tuple[str, Frame | None]]:
+        items = (item._replace(name=f"{Path(url).name}/{item.name}") for url in urls for item in read_shard(url))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for some in batched(items, DECODED_TOGETHER):
+                frames = pool.map(lambda item: _decode_item(item, side), some)
+                yield from zip((item.name for item in some), frames, strict=True)
+
+    count = sum(_images_in(file) for file in files)
+    if not count:
+        raise UserError(f"{path} holds no images: check images.path.")
+    return _cached(cache_dir, f"named shards {side}\n{listing}", side, count, decoded)
 
 
 def demo_images(path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None) -> ImageCache:
@@ -150,11 +185,32 @@ def _squash(image: Image.Image, side: int) -> Frame:
 
 
 def _decode(file: Path, side: int) -> Frame | None:
-    image = decode(file)
+    return _squash_or_skip(str(file), decode(file), side)
+
+
+def _decode_item(item: Item, side: int) -> Frame | None:
+    image = decode(item.content) if isinstance(item.content, bytes) else item.content
+    assert not isinstance(image, np.ndarray)  # a shard holds files
+    return _squash_or_skip(item.name, image, side)
+
+
+def _squash_or_skip(name: str, image: Image.Image | Exception, side: int) -> Frame | None:
     if isinstance(image, Exception):
-        log.warning("skipped %s: %s", file, image)
+        log.warning("skipped %s: %s", name, image)
         return None
     return _squash(image, side)
+
+
+def _images_in(shard: Path) -> int:
+    """Count the images of a shard, those before the place where it is cut off."""
+    count = 0
+    try:
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                count += member.name.lower().endswith(SUFFIXES)
+    except (tarfile.TarError, EOFError):
+        pass  # reading the shard names it and says what is wrong
+    return count
 
 
 def _cached(

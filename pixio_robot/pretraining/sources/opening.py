@@ -7,8 +7,9 @@ from typing import Any
 
 from pixio_robot.errors import UserError, nearest_name
 from pixio_robot.pretraining.curation import Curation
-from pixio_robot.pretraining.sources.cache import ImageCache, demo_images, folder_images
+from pixio_robot.pretraining.sources.cache import ImageCache, demo_images, folder_images, shard_images
 from pixio_robot.pretraining.sources.mixture import Mixture
+from pixio_robot.pretraining.sources.shards import ShardStream
 from pixio_robot.pretraining.sources.stream import ImageStream
 
 
@@ -51,10 +52,13 @@ def _shards(
     side: int = 512,
     shards_in_memory: int = 2,
     curation: dict[str, Any] | None = None,
-) -> ImageStream:
-    from pixio_robot.pretraining.sources.shards import ShardStream
-
-    return ShardStream(path, side, shards_in_memory, _curation(curation))
+    decode_once: bool = False,
+) -> ImageCache | ImageStream:
+    if not decode_once:
+        return ShardStream(path, side, shards_in_memory, _curation(curation))
+    if curation:
+        raise UserError("Curation draws images anew in every epoch: leave images.decode_once or images.curation out.")
+    return shard_images(path, cache_dir, side)
 
 
 def _lerobot(
