@@ -12,6 +12,9 @@ sys.path.append(str(Path(__file__).parent))  # forked_scripts, here and in the p
 
 # Two test processes, each with subprocesses of its own, share two cores; more threads only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests run scripts in forks of a process that has imported LeRobot, which asks for GPUs; with this, torch answers without
+# starting CUDA's driver, which could not be used in the forks then.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -23,6 +23,7 @@ from pixio_robot.errors import UserError
 
 # Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
 _SET_UP_LIMIT = 1800.0
+_COUNT_WITHOUT_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch's own switch
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,27 @@ def start_server(preload: list[str]) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*preload, "pixio_robot.evaluation.preloaded"])
-    forkserver.ensure_running()
+    with _without_waking_cuda():
+        forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _without_waking_cuda() -> Iterator[None]:
+    """Let what is started meanwhile count GPUs without CUDA's driver.
+
+    Libraries ask on import whether there is a GPU. Where torch answers by starting the driver, no process forked from
+    that one can ever use it.
+    """
+    before = os.environ.get(_COUNT_WITHOUT_DRIVER)
+    os.environ[_COUNT_WITHOUT_DRIVER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_COUNT_WITHOUT_DRIVER]
+        else:
+            os.environ[_COUNT_WITHOUT_DRIVER] = before
 
 
 @dataclass(frozen=True)
