@@ -23,6 +23,11 @@ PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.01, "bfloat16": 0.05, "int8": 
 Float32 differs by rounding alone; the others are bounds against a broken conversion, and what an export really lost
 stands in its metadata.
 """
+GPU_TOLERANCE = 0.01
+"""Most that a float32 artifact may differ on a GPU: there torch convolves in TF32, which has float16's 10 bits of mantissa.
+
+On an H100, ACT on a ViT, without convolutions, differed by 5e-7, diffusion's U-Net by 3e-4 to 3e-3.
+"""
 _LEAST_SQUARE = 1e-12  # of an output that is all zero
 _WARM_UP_CALLS = 5
 
@@ -96,7 +101,7 @@ def verify_artifact(
     checks = [Check("metadata", True, f"schema {metadata['schema']}, digest matches the file")]
     latencies = []
     for device in devices:
-        checks.append(_golden_check(load_artifact(path, device)[0], device, precision))
+        checks.append(golden_check(load_artifact(path, device)[0], device, precision))
         for number in threads if torch.device(device).type == "cpu" else threads[:1]:
             latencies.append(_latency(path, device, number, calls))
     memory = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
@@ -129,10 +134,13 @@ def difference_between(got: Tensor, expected: Tensor, precision: str) -> float:
     return ((got - expected).square().mean() / expected.square().mean().clamp_min(_LEAST_SQUARE)).sqrt().item()
 
 
-def _golden_check(module: Any, device: str, precision: str) -> Check:  # noqa: ANN401 (whatever load_artifact gives)
+def golden_check(module: Any, device: str, precision: str) -> Check:  # noqa: ANN401 (whatever load_artifact gives)
+    """Does the artifact, loaded on a device, still turn its golden observation into its golden output?"""
     with torch.inference_mode():
         difference = difference_between(module(module.golden_observation), module.golden_output, precision)
-    return _parity(f"golden pair on {device}", difference, precision)
+    on_gpu = precision == "float32" and torch.device(device).type == "cuda"
+    tolerance = GPU_TOLERANCE if on_gpu else PARITY_TOLERANCE[precision]
+    return _parity(f"golden pair on {device}", difference, tolerance, " in TF32" if on_gpu else "")
 
 
 def _rows_check(module: Any, precision: str) -> Check:  # noqa: ANN401
@@ -140,7 +148,7 @@ def _rows_check(module: Any, precision: str) -> Check:  # noqa: ANN401
     with torch.inference_mode():
         three = {key: torch.cat([value] * 3) for key, value in module.golden_observation.items()}
         difference = difference_between(module(three), torch.cat([module.golden_output] * 3), precision)
-    return _parity("three observations at once", difference, precision)
+    return _parity("three observations at once", difference, PARITY_TOLERANCE[precision])
 
 
 def _parity_check(module: Any, observations: Mapping[str, Tensor], expected: Tensor, precision: str) -> Check:  # noqa: ANN401
@@ -148,11 +156,11 @@ def _parity_check(module: Any, observations: Mapping[str, Tensor], expected: Ten
     with torch.inference_mode():
         got = [module({key: value[row : row + 1] for key, value in observations.items()}) for row in rows]
     difference = difference_between(torch.cat(got), expected, precision)
-    return _parity("parity with the checkpoint", difference, precision, f" on {len(rows)} fresh observations")
+    where = f" on {len(rows)} fresh observations"
+    return _parity("parity with the checkpoint", difference, PARITY_TOLERANCE[precision], where)
 
 
-def _parity(name: str, difference: float, precision: str, where: str = "") -> Check:
-    tolerance = PARITY_TOLERANCE[precision]
+def _parity(name: str, difference: float, tolerance: float, where: str = "") -> Check:
     return Check(name, difference <= tolerance, f"difference {difference:.1e}{where} (allowed {tolerance:.0e})")
 
 

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from pixio_robot.errors import UserError
+from pixio_robot.gpus import check_one_gpu_each
 from pixio_robot.pretraining.config import TrainingConfig
 
 # One process may decode images for hours while the others wait.
@@ -114,7 +115,7 @@ def join_processes(config: TrainingConfig) -> Iterator[Processes]:
     """Find the other processes of this run, and part from them at the end.
 
     Raises:
-        UserError: Distribution and number of processes, or batch and number of processes, do not fit.
+        UserError: Distribution and number of processes, batch and number of processes, or processes and GPUs do not fit.
     """
     count, launched = int(os.environ.get("WORLD_SIZE", "1")), "RANK" in os.environ
     distribution = config.distribution
@@ -137,6 +138,7 @@ def join_processes(config: TrainingConfig) -> Iterator[Processes]:
         raise UserError("float16 is not made for fsdp: choose precision=bfloat16 or distribution=ddp.")
     device = torch.device(config.device)
     if device.type == "cuda" and distribution != "none":
+        check_one_gpu_each()
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     if distribution == "none":

@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor
 
 from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.gpus import check_one_gpu_each
 from pixio_robot.precision import warn_of_slow_bfloat16
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -33,7 +34,7 @@ def open_accelerator(precision: str = "float32", *, weights_rest: bool = False) 
 
     Raises:
         UserError: The precision is unknown, or needs a GPU that is not there, or contradicts `accelerate launch`;
-            or the processes were launched to share the weights out among them.
+            or there are more processes than GPUs, or they were launched to share the weights out among them.
     """
     if precision not in PRECISIONS:
         raise UserError(f"Unknown trainer.precision {precision!r}. {nearest_name(precision, PRECISIONS)}")
@@ -44,6 +45,7 @@ def open_accelerator(precision: str = "float32", *, weights_rest: bool = False) 
             f"accelerate was launched with --mixed_precision={launched_with}, but trainer.precision={precision}: "
             f"leave the former out and set trainer.precision={wanted}."
         )
+    check_one_gpu_each()
     # accelerate refuses to change the precision within a process, where a sweep runs one job after another.
     AcceleratorState._reset_state()
     accelerator = Accelerator(

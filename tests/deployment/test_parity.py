@@ -12,6 +12,7 @@ from pixio_robot.deployment.artifact import load_artifact, open_torchscript
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
 from pixio_robot.deployment.lerobot_policy import open_policy
+from pixio_robot.deployment.verification import GPU_TOLERANCE, PARITY_TOLERANCE, difference_between
 from pixio_robot.errors import UserError
 
 SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
@@ -63,7 +64,7 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
     if torch.cuda.is_available() and form != "onnx":  # where there is no GPU, the fake one below
         on_gpu = load_artifact(exported.path, "cuda")[0](observed)
         assert on_gpu.device.type == "cuda"
-        torch.testing.assert_close(on_gpu.cpu(), expected, rtol=1e-3, atol=1e-3)  # TF32 of convolutions
+        torch.testing.assert_close(on_gpu.cpu(), expected, rtol=GPU_TOLERANCE, atol=GPU_TOLERANCE)
     if form == "torchscript":
         code = module.core.code
         # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.
@@ -103,6 +104,9 @@ def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
     export_policy(checkpoint, observed, tmp_path / "policy.pt", ExportOptions(precision="float16"))
     module, _ = load_artifact(tmp_path / "policy.pt")
     assert FakeGpu().run_artifact(module, observed).device.type == "cuda"
+    if torch.cuda.is_available():
+        on_gpu, expected = load_artifact(tmp_path / "policy.pt", "cuda")[0](observed), module(observed)
+        assert difference_between(on_gpu, expected, "float16") <= PARITY_TOLERANCE["float16"]
 
 
 def test_an_artifact_brings_observations_to_its_own_device(store: DemoStore, tmp_path: Path) -> None:

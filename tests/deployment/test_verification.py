@@ -10,7 +10,13 @@ from forked_scripts import run_script
 from pixio_robot.deployment.artifact import load_artifact, seal_archive
 from pixio_robot.deployment.export import ExportOptions, export_policy
 from pixio_robot.deployment.frames import check_observations
-from pixio_robot.deployment.verification import PARITY_TOLERANCE, Latency, difference_between, speed_check
+from pixio_robot.deployment.verification import (
+    PARITY_TOLERANCE,
+    Latency,
+    difference_between,
+    golden_check,
+    speed_check,
+)
 from pixio_robot.errors import UserError
 
 
@@ -51,6 +57,19 @@ def test_another_output_fails(folder: Path) -> None:
     code, said = verify(folder, "other.pt")
     assert code == 1, said
     assert "FAIL" in said and "golden pair on cpu" in said
+
+
+def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(folder: Path) -> None:
+    """The module stays on the CPU: what is tested is what is allowed where."""
+    module, _ = load_artifact(folder / "policy.pt")
+    with torch.no_grad():
+        module.action_offset.add_(1e-3)
+    assert not golden_check(module, "cpu", "float32").passed
+    check = golden_check(module, "cuda:0", "float32")
+    assert check.passed and "in TF32 (allowed 1e-02)" in check.detail
+    with torch.no_grad():
+        module.action_offset.add_(1.0)
+    assert not golden_check(module, "cuda:0", "float32").passed
 
 
 def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:

@@ -182,6 +182,19 @@ def test_distributions_that_cannot_be(
         pretrain(dataclasses.replace(CONFIG, distribution=distribution, precision=precision), source, tmp_path / "run")
 
 
+def test_more_processes_than_gpus_are_refused(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    source = folder_images(image_folder, tmp_path / "cache", 40)
+    with pytest.raises(UserError, match="2 processes were started on a machine with 1 GPU, and each needs its own"):
+        pretrain(dataclasses.replace(CONFIG, device="cuda"), source, tmp_path / "run")
+
+
 def test_no_process_of_64_ever_holds_more_than_its_share_of_5b() -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("meta_5b.py"))], capture_output=True, text=True, check=True

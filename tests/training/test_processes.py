@@ -85,7 +85,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*launcher, __file__, str(store.path), str(folder / "two")],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # by gloo, however many GPUs there are
     )
     assert done.returncode == 0, done.stderr
     run_training(store.path, folder / "two" / "stopped", config=TOGETHER, dropout=0.0)
@@ -160,6 +160,13 @@ def test_precisions_that_cannot_be(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched_with)
     with pytest.raises(UserError, match=message):
         open_accelerator(precision)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"3 processes .* with 2 GPUs.*start at most 2 \(--nproc-per-node 2\)"):
+        open_accelerator()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def actions(policy: PreTrainedPolicy, store: DemoStore) -> torch.Tensor:
     }
     batch["observation.state"] = torch.from_numpy(store.read("observation.state", steps.start, steps.stop))
     with torch.no_grad():
-        return policy.predict_action_chunk(batch)
+        return policy.cpu().predict_action_chunk(batch)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
