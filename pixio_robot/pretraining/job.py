@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from pixio_robot.errors import UserError
+from pixio_robot.interruption import StoppedError
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.distributed import join_processes
-from pixio_robot.pretraining.interruption import StoppedError
 from pixio_robot.pretraining.objectives import Objective
 from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.trainer import train

@@ -22,6 +22,7 @@ from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import software_versions, write_json
 from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
 from pixio_robot.figures import save_picture
+from pixio_robot.interruption import StoppedError, StopRequest
 from pixio_robot.precision import warn_of_slow_bfloat16
 from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
@@ -37,7 +38,6 @@ from pixio_robot.pretraining.distributed import (
 )
 from pixio_robot.pretraining.execution import compile_blocks, use_plain_attention
 from pixio_robot.pretraining.feature_pictures import feature_picture
-from pixio_robot.pretraining.interruption import StoppedError, StopRequest
 from pixio_robot.pretraining.masking import block_mask
 from pixio_robot.pretraining.objectives import Objective, Reconstruction
 from pixio_robot.pretraining.optimizers import build_optimizer

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pixio_robot.evaluation.environments import describe_env, env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
 from pixio_robot.evaluation.report import write_report
 from pixio_robot.evaluation.rollouts import evaluate_policy
+from pixio_robot.interruption import StoppedError
 from pixio_robot.progress import phase_progress
 from pixio_robot.training.batches import TrainingBatches, window_starts
 from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
@@ -112,8 +114,10 @@ def run_policy_job(
         if resume is None and accelerator.is_main_process:
             discard_refused(run_dir)
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         console.print(f"[yellow]stopped; continue with resume={run_dir}")
+        if isinstance(stopped, StoppedError) and stopped.request == signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)
         raise
 
 

@@ -1,6 +1,7 @@
 """The policy training loop."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import EvaluationRecord
+from pixio_robot.interruption import StoppedError, StopRequest
 from pixio_robot.training.average import WeightAverage
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.checkpoints import load_checkpoint, save_checkpoint
@@ -62,6 +64,7 @@ def train(
 
     Raises:
         UserError: The loss is no longer finite (the last good checkpoint stays); see `load_checkpoint`, `own_part`.
+        StoppedError: SIGINT or SIGTERM came during a step, which is finished and saved.
     """
     encoder = find_encoder(policy)
     trains_encoder = encoder is not None and not encoder.frozen
@@ -83,20 +86,25 @@ def train(
     on_step(start, math.nan)
     losses: list[torch.Tensor] = []
     clock = time.perf_counter()
+    asked: signal.Signals | None = None
     for step in range(start + 1, config.steps + 1):
-        if encoder is not None:
-            encoder.hold(step <= config.encoder_frozen_steps)
-        seed_step(seed, step, accelerator)
-        batch, weight = own_part(batches.batch(step - 1), accelerator)
-        loss = model(processors[0](batch))[0] * weight
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(policy.parameters(), config.gradient_clip)
-        stepper.step()
-        stepper.zero_grad()
-        scheduler.step()
-        average.update()
-        losses.append(loss.detach())
-        if step % config.log_every == 0 or step == config.steps:
+        with StopRequest() as request:
+            if encoder is not None:
+                encoder.hold(step <= config.encoder_frozen_steps)
+            seed_step(seed, step, accelerator)
+            batch, weight = own_part(batches.batch(step - 1), accelerator)
+            loss = model(processors[0](batch))[0] * weight
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(policy.parameters(), config.gradient_clip)
+            stepper.step()
+            stepper.zero_grad()
+            scheduler.step()
+            average.update()
+            losses.append(loss.detach())
+        asked = asked or request.signal
+        logs = step % config.log_every == 0 or step == config.steps
+        stops = _stop_together(asked is not None, logs, accelerator)
+        if logs or stops:
             mean_loss = mean_over_processes(torch.stack(losses).mean(), accelerator)
             if not math.isfinite(mean_loss):
                 raise UserError(
@@ -114,15 +122,24 @@ def train(
             )
             losses.clear()
             on_step(step, mean_loss)
-        if not accelerator.is_main_process:
-            continue
-        evaluates = selection is not None and selection.due(step)
-        if evaluates or step % config.checkpoint_every == 0 or step == config.steps:
-            checkpoint = save_checkpoint(
-                run_dir, step, config.steps, policy, average, optimizer, scheduler, processors, information, scaler
-            )
-        if selection is not None and evaluates:
-            before = time.perf_counter()
-            selection.consider(step, checkpoint)
-            clock += time.perf_counter() - before
+        if accelerator.is_main_process:
+            evaluates = selection is not None and selection.due(step)
+            if evaluates or stops or step % config.checkpoint_every == 0 or step == config.steps:
+                checkpoint = save_checkpoint(
+                    run_dir, step, config.steps, policy, average, optimizer, scheduler, processors, information, scaler
+                )
+            if selection is not None and evaluates and not stops:
+                before = time.perf_counter()
+                selection.consider(step, checkpoint)
+                clock += time.perf_counter() - before
+        if stops:
+            accelerator.wait_for_everyone()  # until it is saved
+            raise StoppedError(asked or signal.SIGTERM)
     return checkpoint
+
+
+def _stop_together(asked: bool, meet: bool, accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop; several find out where they meet to log anyway."""
+    if accelerator.num_processes == 1:
+        return asked
+    return meet and mean_over_processes(torch.tensor(float(asked), device=accelerator.device), accelerator) > 0

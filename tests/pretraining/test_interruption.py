@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.entry_points import CONFIG_FOLDER
+from pixio_robot.interruption import StopRequest
 from pixio_robot.pretraining.checkpoints import latest_checkpoint
-from pixio_robot.pretraining.interruption import StopRequest
 
 SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.interruption import StoppedError
 from pixio_robot.training import job as job_module
+from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.processes import open_accelerator
 
@@ -55,11 +58,31 @@ def stand_in(evaluated: list[str], checkpoint: Path, env: object, seeds: range, 
     return EvaluationRecord(episodes, {"type": "toy"}, None, {}, str(checkpoint), 1.0, 1)
 
 
+def stop_one_of_two(store: Path, run_dir: Path) -> None:
+    """Ask one process alone to stop, in step 3; both find out when they log."""
+    batch = TrainingBatches.batch
+
+    def ask(self: TrainingBatches, index: int) -> dict[str, torch.Tensor]:
+        if index == 2 and os.environ["RANK"] == "1":
+            signal.raise_signal(signal.SIGTERM)
+        return batch(self, index)
+
+    TrainingBatches.batch = ask
+    try:
+        run_training(store, run_dir, config=dataclasses.replace(TOGETHER, log_every=2, checkpoint_every=6))
+        (run_dir / f"not_stopped-{os.environ['RANK']}").touch()
+    except StoppedError:
+        pass
+    finally:
+        TrainingBatches.batch = batch
+
+
 def two_processes(store: Path, folder: Path) -> None:
     """Run in one of two processes."""
     run_all(store, folder, interrupt_at=4)
     run_training(store, folder / "dropout", config=TOGETHER)
     rank = os.environ["RANK"]
+    stop_one_of_two(store, folder / "asked")
     evaluated: list[str] = []
     job_module.evaluate_policy = functools.partial(stand_in, evaluated)
     record = run_policy_job(toy_job(folder.parent / "toy.zarr", folder / "job"), console=Console(quiet=True))
@@ -97,6 +120,13 @@ def test_two_processes_train_as_one(runs: Path, run: str) -> None:
     one, two = losses(runs / "one" / run), losses(runs / "two" / run)
     assert list(two) == list(one)
     assert list(two.values()) == pytest.approx(list(one.values()), rel=TOLERANCE)
+
+
+def test_both_stop_where_one_is_asked_to(runs: Path) -> None:
+    asked = runs / "two" / "asked"
+    assert list(losses(asked)) == [2, 4]
+    assert (asked / "checkpoints" / "last").readlink().name == "000004"
+    assert not list(asked.glob("not_stopped-*"))
 
 
 def test_the_main_process_alone_writes(runs: Path) -> None:

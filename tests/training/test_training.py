@@ -1,19 +1,22 @@
 """Training: exact resume after SIGKILL, cached tokens equal images, checkpoints complete, caches never stale."""
 
+import dataclasses
 import json
 import multiprocessing
+import signal
 import threading
 from pathlib import Path
 
 import numpy as np
 import torch
-from pytest import approx, fixture, mark, raises
+from pytest import MonkeyPatch, approx, fixture, mark, raises
 from safetensors.torch import load_file
-from toy_run import CAMERAS, ENCODER, POLICY, losses, make_store, run_training
+from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
 from pixio_robot.errors import UserError
+from pixio_robot.interruption import StoppedError
 from pixio_robot.training.average import WeightAverage
 from pixio_robot.training.batches import TrainingBatches
 from pixio_robot.training.config import TrainerConfig
@@ -42,6 +45,36 @@ def test_a_killed_run_resumes_exactly(store: DemoStore, tmp_path: Path, kill_at:
     assert len(losses(tmp_path / "whole")) == 12
     first, second = (load_file(path / "model.safetensors") for path in (whole, resumed))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@mark.usefixtures("interruptible")
+@mark.parametrize(("request_", "asked_at"), [(signal.SIGINT, 3), (signal.SIGTERM, 12)])
+def test_a_run_asked_to_stop_saves_its_step_and_goes_on_from_there(
+    store: DemoStore, tmp_path: Path, monkeypatch: MonkeyPatch, request_: signal.Signals, asked_at: int
+) -> None:
+    """Long before a checkpoint is due, and in the very last step, after which a run still evaluates."""
+    config = dataclasses.replace(CONFIG, log_every=4, checkpoint_every=12)
+    finished = run_training(store.path, tmp_path / "whole", config=config)
+    batch = TrainingBatches.batch
+
+    def ask(self: TrainingBatches, index: int) -> dict[str, torch.Tensor]:
+        if index == asked_at - 1:
+            signal.raise_signal(request_)
+        return batch(self, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingBatches, "batch", ask)
+        with raises(StoppedError) as stopped:
+            run_training(store.path, tmp_path / "parts", config=config)
+    assert stopped.value.request == request_
+    assert (tmp_path / "parts" / "checkpoints" / "last").readlink().name == f"{asked_at:06d}"
+    resumed = run_training(store.path, tmp_path / "parts", config=config)
+    whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
+    if asked_at == 3:  # the mean of steps 1 to 4 in two parts
+        parts[4] = approx((3 * parts.pop(3) + parts[4]) / 4)
+    assert parts == whole
+    weights, again = (load_file(path / "model.safetensors") for path in (finished, resumed))
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
 
 
 def test_cached_features_train_like_images(store: DemoStore, tmp_path: Path) -> None:
