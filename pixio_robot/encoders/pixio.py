@@ -103,7 +103,7 @@ def _official(hub_id: str) -> dict[str, Any]:
 
 _PIXIO_CFGS = {
     "pixio_tiny16": _pretrained_cfg(128, file=str(WEIGHTS_FOLDER / "pixio_tiny16.safetensors"), license="apache-2.0"),
-    "pixio_small16": _pretrained_cfg(128),
+    "pixio_small16": _pretrained_cfg(128, file=str(WEIGHTS_FOLDER / "pixio_small16.safetensors"), license="apache-2.0"),
     "pixio_vitb16": _official("facebook/pixio-vitb16"),
     "pixio_vitl16": _official("facebook/pixio-vitl16"),
     "pixio_vith16": _official("facebook/pixio-vith16"),
@@ -151,7 +151,7 @@ def mae_tiny16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransforme
 
 @register_model
 def pixio_small16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
-    """Ours, 21.7 M parameters, native size 128 px; no weights ship yet."""
+    """Ours, 21.7 M parameters, native size 128 px; its weights ship in this package."""
     arguments = {"img_size": 128, "embed_dim": 384, "depth": 12, "num_heads": 6, **kwargs}
     return _create_pixio("pixio_small16", pretrained, **arguments)
 

@@ -101,6 +101,7 @@ def test_shards_are_decoded_once_on_demand(tmp_path: Path, caplog: pytest.LogCap
     with tarfile.open(shards / "shard-003.tar") as archive:
         second = archive.getmembers()[1].offset_data
     os.truncate(shards / "shard-003.tar", second + 100)
+    write_shard(shards / ".partial-shard-004.tar", {"a.jpg": jpeg(10)})  # as render_scenes.py has it while it renders
     settings = {"kind": "shards", "path": str(shards), "side": 16, "decode_once": True}
     with caplog.at_level(logging.WARNING):
         decoded = open_source(settings, tmp_path / "cache")

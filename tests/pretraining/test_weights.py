@@ -1,4 +1,4 @@
-"""Pretraining that goes on from weights takes the decoder beside them, too."""
+"""Weights files of encoders with their decoders: going on from them, and those that ship."""
 
 import dataclasses
 import logging
@@ -7,7 +7,9 @@ import pytest
 import torch
 from tiny_run import TINY
 
+from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
 from pixio_robot.errors import UserError
+from pixio_robot.pretraining.augment import normalise
 from pixio_robot.pretraining.objectives import Reconstruction
 from pixio_robot.pretraining.trainer import pretrain
 from pixio_robot.pretraining.weights import load_mae, save_mae
@@ -70,3 +72,15 @@ def test_a_decoder_of_another_variant_is_refused(earlier):
     (folder / ".." / "decoder.safetensors").rename(folder / "decoder.safetensors")
     with pytest.raises(UserError, match="is a decoder of mae_tiny16, not of pixio_tiny16"):
         Reconstruction(dataclasses.replace(TINY, start_from=str(folder)))
+
+
+@pytest.mark.parametrize("variant", ["pixio_tiny16", "pixio_small16"])
+def test_shipped_weights_are_small_and_reconstruct_what_they_never_saw(variant: str) -> None:
+    encoder, decoder = (WEIGHTS_FOLDER / f"{variant}{part}.safetensors" for part in ("", "_decoder"))
+    assert encoder.stat().st_size + decoder.stat().st_size < 50e6
+    mae = load_mae(variant, encoder, decoder).eval()
+    down, right = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 128), indexing="ij")
+    gradients = torch.stack([torch.stack([right, down, 1 - right]), torch.stack([down] * 3)])
+    with torch.no_grad():
+        loss = mae(normalise(gradients), torch.Generator().manual_seed(0)).loss
+    assert loss < 0.4  # 1.3 with random weights, 1 for a patch's mean

@@ -21,7 +21,8 @@ def find_shards(path: str | Sequence[str]) -> list[str]:
     """List shards in a fixed order.
 
     Args:
-        path: A folder of `.tar` files, a URL or file in brace notation (`shard-{0000..0099}.tar`), or several.
+        path: A folder of `.tar` files (hidden ones, `.name`, are left out), a URL or file in brace notation
+            (`shard-{0000..0099}.tar`), or several.
 
     Raises:
         UserError: There are no shards.
@@ -29,7 +30,8 @@ def find_shards(path: str | Sequence[str]) -> list[str]:
     urls = []
     for one in [path] if isinstance(path, str) else path:
         if Path(one).is_dir():
-            urls += sorted(str(file) for file in Path(one).glob("*.tar"))
+            found = Path(one).glob("*.tar")  # what is hidden is being written
+            urls += sorted(str(file) for file in found if not file.name.startswith("."))
         else:
             urls += _webdataset("shardlists").expand_urls(one)
     if not urls:
