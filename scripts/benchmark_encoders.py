@@ -5,17 +5,22 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.evaluation.workers import start_server
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.workers import start_server
 
 
 @entry_point("benchmark_encoders")
 def main(cfg: DictConfig) -> None:
     """Train and roll out every cell; see configs/benchmark_encoders.yaml."""
-    start_server(["pixio_robot.evaluation.rollouts"])
+    start_server(["pixio_robot.evaluation.rollouts.evaluate"])
+    from pixio_robot.downstream.robot_learning.encoder_benchmark import (
+        BenchmarkPlan,
+        as_table,
+        benchmark_encoders,
+        encoders_from,
+    )
     from pixio_robot.encoders import EncoderConfig
     from pixio_robot.training import DemosConfig, EvaluationConfig, PolicyJob, TrainerConfig
-    from pixio_robot.training.encoder_benchmark import BenchmarkPlan, as_table, benchmark_encoders, encoders_from
 
     fields = OmegaConf.to_container(cfg)
     job = PolicyJob(

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.evaluation.workers import start_server
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.workers import start_server
 
 
 @entry_point("collect_demos")
 def main(cfg: DictConfig) -> None:
     """See configs/collect_demos.yaml for every choice."""
     if cfg.expert == "scripted":
-        start_server(["pixio_robot.demos.collection"])
-    from pixio_robot.demos.collection import collect, store_path_for
-    from pixio_robot.evaluation.environments import env_config_from
+        start_server(["pixio_robot.demos.collection.collection"])
+    from pixio_robot.demos.collection.collection import collect, store_path_for
+    from pixio_robot.environments import env_config_from
 
     fields = OmegaConf.to_container(cfg)
     env_config = env_config_from(fields["env"])
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
             env_config, store_path, n_episodes, first_seed=first_seed, workers=fields["workers"], codec=fields["codec"]
         )
     else:
-        from pixio_robot.demos.teleoperation import record_by_hand
+        from pixio_robot.demos.collection.by_hand.teleoperation import record_by_hand
 
         record_by_hand(env_config, store_path, n_episodes, expert, first_seed=first_seed, codec=fields["codec"])
 

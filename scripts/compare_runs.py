@@ -5,14 +5,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("compare_runs")
 def main(cfg: DictConfig) -> None:
     """Compare; see configs/compare_runs.yaml."""
-    from pixio_robot.evaluation.record import write_json
-    from pixio_robot.training.run_comparison import (
+    from pixio_robot.common.files import write_json
+    from pixio_robot.evaluation.comparison.runs import (
         as_json,
         as_markdown,
         as_table,

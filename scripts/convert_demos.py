@@ -10,13 +10,13 @@ uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift.demos.zip
 
 from omegaconf import DictConfig
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("convert_demos", positional=("source", "destination"))
 def main(cfg: DictConfig) -> None:
     """See configs/convert_demos.yaml for every choice."""
-    from pixio_robot.demos.conversion import convert
+    from pixio_robot.demos.formats.conversion import convert
 
     convert(
         cfg.source,

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("distill_encoder")
 def main(cfg: DictConfig) -> None:
     """Open the images, distil, and say where the encoder is; see configs/distill_encoder.yaml."""
     from pixio_robot.pretraining.config import config_from
-    from pixio_robot.pretraining.distillation import Distillation, DistillConfig
     from pixio_robot.pretraining.job import run_job
+    from pixio_robot.pretraining.objectives.distillation import Distillation, DistillConfig
     from pixio_robot.pretraining.sources import open_source
 
     fields = OmegaConf.to_container(cfg)

@@ -11,13 +11,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("doctor")
 def main(cfg: DictConfig) -> None:
     """See configs/doctor.yaml."""
-    from pixio_robot.doctor import examine, print_examination
+    from pixio_robot.cli.doctor import examine, print_examination
 
     sys.exit(0 if print_examination(examine(Path(cfg.output_root)), Console()) else 1)
 

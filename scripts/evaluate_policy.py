@@ -12,18 +12,18 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.evaluation.workers import start_server
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.workers import start_server
 
 
 @entry_point("evaluate_policy")
 def main(cfg: DictConfig) -> None:
     """Roll the policy out; see configs/evaluate_policy.yaml."""
-    start_server(["pixio_robot.evaluation.rollouts"])
-    from pixio_robot.evaluation.environments import env_config_from
-    from pixio_robot.evaluation.record import write_json
-    from pixio_robot.evaluation.report import write_report
-    from pixio_robot.evaluation.robustness import (
+    start_server(["pixio_robot.evaluation.rollouts.evaluate"])
+    from pixio_robot.common.files import write_json
+    from pixio_robot.engine.run_log import RunLog
+    from pixio_robot.environments import env_config_from
+    from pixio_robot.evaluation.robustness.evaluate import (
         NOMINAL,
         as_json,
         as_table,
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
         perturbed_configs,
         save_picture,
     )
-    from pixio_robot.training.run_log import RunLog
+    from pixio_robot.reports.page import write_report
 
     console = Console()
     run_dir = Path(cfg.output_root) / "evaluate_policy" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"

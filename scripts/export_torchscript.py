@@ -8,8 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.encoders import EncoderConfig
-from pixio_robot.entry_points import entry_point
 
 _SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
 
@@ -17,8 +17,8 @@ _SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
 @entry_point("export_torchscript")
 def main(cfg: DictConfig) -> None:
     """Export; see configs/export_torchscript.yaml."""
-    from pixio_robot.deployment.export import ExportOptions, export_encoder, export_policy
-    from pixio_robot.deployment.frames import check_frames, check_observations, control_rate
+    from pixio_robot.deployment.export.exporting import ExportOptions, export_encoder, export_policy
+    from pixio_robot.deployment.export.frames import check_frames, check_observations, control_rate
 
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
     options = ExportOptions(

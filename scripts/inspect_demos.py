@@ -7,13 +7,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("inspect_demos")
 def main(cfg: DictConfig) -> None:
     """See configs/inspect_demos.yaml for every choice."""
-    from pixio_robot.demos.inspection_report import run_inspection
+    from pixio_robot.demos.inspection.report import run_inspection
 
     run_inspection(
         cfg.path,

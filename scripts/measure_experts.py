@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 
 
 @entry_point("measure_experts")
@@ -20,11 +20,12 @@ def main(cfg: DictConfig) -> None:
     """See configs/measure_experts.yaml for every choice."""
     import dataclasses
 
-    from pixio_robot.demos.expert_success import try_expert
-    from pixio_robot.evaluation.environments import env_config_from
-    from pixio_robot.evaluation.record import software_versions, write_json
-    from pixio_robot.evaluation.statistics import wilson_interval
-    from pixio_robot.progress import progress_bar
+    from pixio_robot.common.files import write_json
+    from pixio_robot.common.progress import progress_bar
+    from pixio_robot.common.statistics import wilson_interval
+    from pixio_robot.common.versions import software_versions
+    from pixio_robot.demos.collection.expert_success import try_expert
+    from pixio_robot.environments import env_config_from
 
     fields = OmegaConf.to_container(cfg)
     tasks = _tasks(fields["env"]["type"], fields["tasks"]) or [fields["env"]["task"]]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("pretrain_encoder")
@@ -12,7 +12,7 @@ def main(cfg: DictConfig) -> None:
     """Open the images, pretrain, and say where the encoder is; see configs/pretrain_encoder.yaml."""
     from pixio_robot.pretraining.config import pretrain_config
     from pixio_robot.pretraining.job import run_job
-    from pixio_robot.pretraining.objectives import Reconstruction
+    from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
     from pixio_robot.pretraining.sources import open_source
 
     fields = OmegaConf.to_container(cfg)

@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 
 
 @entry_point("probe_encoder")
@@ -16,12 +16,12 @@ def main(cfg: DictConfig) -> None:
     from lerobot_env_pixio.scenes import FAMILIES, SceneClass, SceneRenderer
     from lerobot_env_pixio.scenes.renderer import FRAMES_PER_LOOK
 
+    from pixio_robot.common.progress import progress_bar
+    from pixio_robot.downstream.probes.comparison import compare_encoders, print_comparison, save_comparison
+    from pixio_robot.downstream.probes.features import check_probed
+    from pixio_robot.downstream.probes.scenes import labelled_scenes
+    from pixio_robot.downstream.robot_learning.encoder_benchmark import encoders_from
     from pixio_robot.encoders import readout
-    from pixio_robot.evaluation.probes.comparison import compare_encoders, print_comparison, save_comparison
-    from pixio_robot.evaluation.probes.features import check_probed
-    from pixio_robot.evaluation.probes.scenes import labelled_scenes
-    from pixio_robot.progress import progress_bar
-    from pixio_robot.training.encoder_benchmark import encoders_from
 
     if cfg.scene_seed == 0:
         raise UserError("Scenes of seed 0 are what encoders are pretrained on: give another scene_seed.")

@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 
 
 @entry_point("render_scenes")
@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     """Compose the description of the shards and render what is missing."""
     from lerobot_env_pixio.scenes import FAMILIES, FrameShards, render_shards
 
-    from pixio_robot.progress import phase_progress
+    from pixio_robot.common.progress import phase_progress
 
     output = Path(cfg.output)
     with phase_progress(Console()) as progress:

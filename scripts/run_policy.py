@@ -13,15 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 
 
 @entry_point("run_policy")
 def main(cfg: DictConfig) -> None:
     """Drive; see configs/run_policy.yaml."""
     from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation, open_policy
-    from pixio_robot.evaluation.environments import env_config_from
+    from pixio_robot.environments import env_config_from
 
     console = Console()
     logging.basicConfig(

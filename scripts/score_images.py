@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pixio_robot.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point
 
 
 @entry_point("score_images")
@@ -11,12 +11,12 @@ def main(cfg: DictConfig) -> None:
     """Load the judge, score every shard that has no table yet, and say what could not be decoded."""
     import importlib.util
 
-    from pixio_robot.errors import UserError
+    from pixio_robot.common.errors import UserError
 
     if not all(importlib.util.find_spec(name) for name in ("webdataset", "pyarrow")):
         raise UserError("Scoring needs webdataset and pyarrow: pip install 'pixio-robot[pretraining]'.")
-    from pixio_robot.pretraining.scoring import load_judge, score_shards
-    from pixio_robot.progress import phase_progress
+    from pixio_robot.common.progress import phase_progress
+    from pixio_robot.pretraining.curation.scoring import load_judge, score_shards
 
     judge = load_judge(cfg.variant, cfg.encoder, cfg.decoder, cfg.device)
     with phase_progress(Console()) as progress:

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pixio_robot.entry_points import entry_point
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 
 
 @entry_point("serve_policy")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from pixio_robot.cli.entry_points import entry_point, given_fields
 from pixio_robot.encoders import EncoderConfig
-from pixio_robot.entry_points import entry_point, given_fields
 
 
 @entry_point("train_policy")
 def main(cfg: DictConfig) -> None:
     """Run the whole way; see configs/train_policy.yaml for every choice."""
     from pixio_robot.training import DemosConfig, EvaluationConfig, PolicyJob, TrainerConfig, run_policy_job
-    from pixio_robot.training.starting_point import described_by
+    from pixio_robot.training.policy.starting_point import described_by
 
     fields = OmegaConf.to_container(cfg)
     policy, encoder = fields["policy"], EncoderConfig(**fields["encoder"])

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))  # forked_scripts, here and in the processes it starts
+TESTS = Path(__file__).parent
+# What tests share, and the modules of benchmarks: here and in worker processes, which inherit this path.
+sys.path.extend([str(TESTS / "helpers"), str(TESTS.parent / "scripts" / "benchmarks")])
 
 # Two test processes, each with subprocesses of its own, share two cores; more threads only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -23,14 +23,14 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["pixio_robot.pretraining.job", "pixio_robot.pretraining.sources.live"],
             ["lerobot", "lerobot_env_pixio", "webdataset", "pyarrow", "av", *SIMULATORS],
         ),
-        (["pixio_robot.demos.store", "pixio_robot.demos.windows"], ["lerobot", *SIMULATORS]),
+        (["pixio_robot.demos.store.store", "pixio_robot.demos.windows.windows"], ["lerobot", *SIMULATORS]),
         (
-            ["lerobot_env_pixio.robosuite_env", "lerobot_env_pixio.scenes", "lerobot_env_pixio.simulated_robot"],
+            ["lerobot_env_pixio.simulators.robosuite", "lerobot_env_pixio.scenes", "lerobot_env_pixio.simulated_robot"],
             ["pixio_robot", "lerobot_policy_pixio"],
         ),
         (["lerobot_policy_pixio.modeling_pixio_act"], ["lerobot_env_pixio", "mujoco", "robosuite"]),
         (
-            ["pixio_robot.training.job", "pixio_robot.evaluation.rollouts"],
+            ["pixio_robot.training.job", "pixio_robot.evaluation.rollouts.evaluate"],
             ["lerobot_env_pixio", "lerobot_policy_pixio", "mujoco", "robosuite"],
         ),
         (

@@ -12,8 +12,8 @@ import torch
 from pytest import approx, fixture, mark, param
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.deployment.artifact import load_artifact
-from pixio_robot.deployment.lerobot_policy import open_policy
+from pixio_robot.deployment.artifact.artifact import load_artifact
+from pixio_robot.deployment.export.lerobot_policy import open_policy
 
 ROOT = Path(__file__).parents[1]
 EPISODE_LENGTH = 12
@@ -216,7 +216,7 @@ def test_a_robot_runs_a_policy_trained_by_lerobot(workplace: Path, lerobots_chec
         "--fps=20",
         "--duration=2",
         "--play_sounds=false",
-        path=ROOT / "tests" / "robot_plugin",
+        path=ROOT / "tests" / "helpers" / "robot_plugin",
     )
     noted = np.array([json.loads(line) for line in actions.read_text().splitlines()])
     assert len(noted) > 10

@@ -7,7 +7,7 @@ and loads no simulator.
 
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
 from lerobot_env_pixio.configuration import AlohaEnvConfig, MetaworldEnvConfig, PushTEnvConfig, RobosuiteEnvConfig
-from lerobot_env_pixio.rendering import choose_gl
+from lerobot_env_pixio.rendering.frames import choose_gl
 
 choose_gl()  # now, because MuJoCo reads MUJOCO_GL when it is first imported, wherever that happens
 

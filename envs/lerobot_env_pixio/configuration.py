@@ -13,16 +13,16 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-from lerobot_env_pixio.aloha_env import TASKS as ALOHA_TASKS
-from lerobot_env_pixio.aloha_env import AlohaEnv
-from lerobot_env_pixio.camera_env import CameraEnv
 from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
-from lerobot_env_pixio.metaworld_env import MetaworldEnv, task_descriptions
-from lerobot_env_pixio.pusht_env import PushTEnv
-from lerobot_env_pixio.robosuite_env import RobosuiteEnv
-from lerobot_env_pixio.tasks import TASKS as ROBOSUITE_TASKS
+from lerobot_env_pixio.simulators.aloha import TASKS as ALOHA_TASKS
+from lerobot_env_pixio.simulators.aloha import AlohaEnv
+from lerobot_env_pixio.simulators.camera_env import CameraEnv
+from lerobot_env_pixio.simulators.metaworld import MetaworldEnv, task_descriptions
+from lerobot_env_pixio.simulators.pusht import PushTEnv
+from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
+from lerobot_env_pixio.simulators.tasks import TASKS as ROBOSUITE_TASKS
 
 # LeRobot's own fields that say nothing about the environment itself.
 _LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_env_checker")

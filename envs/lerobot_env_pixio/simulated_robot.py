@@ -7,8 +7,8 @@ import numpy as np
 from lerobot.robots import Robot
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 
-from lerobot_env_pixio.camera_env import CameraEnv
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
+from lerobot_env_pixio.simulators.camera_env import CameraEnv
 
 logger = logging.getLogger(__name__)
 

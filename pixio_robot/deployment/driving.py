@@ -8,6 +8,8 @@ from typing import Any
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.versions import software_versions
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.robots.simulated import SimulatedRobot, run_episodes
 from pixio_robot.deployment.runtime import (
@@ -22,9 +24,8 @@ from pixio_robot.deployment.runtime import (
     check_robot,
     run_episode,
 )
-from pixio_robot.errors import UserError
-from pixio_robot.evaluation.environments import describe_env
-from pixio_robot.evaluation.record import Episode, EvaluationRecord, software_versions
+from pixio_robot.environments import describe_env
+from pixio_robot.evaluation.record import Episode, EvaluationRecord
 
 
 def open_policy(

@@ -20,9 +20,9 @@ from pixio_robot.encoders.pixio import (
     PRETRAINABLE,
     PixioVisionTransformer,
 )
-from pixio_robot.encoders.preprocessing import ImagePreprocessor, frames_to_images
 from pixio_robot.encoders.readouts import READOUTS, readout
 from pixio_robot.encoders.vision_encoder import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.images.preprocessing import ImagePreprocessor, frames_to_images
 
 __all__ = [
     "IMAGENET_MEAN",

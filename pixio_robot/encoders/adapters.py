@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 _ADAPTER_KEY = re.compile(r"(^|\.)lora_")
 _WRAPPED = ".base_layer."

@@ -16,7 +16,7 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 if TYPE_CHECKING:
     from pixio_robot.encoders.pixio import PixioVisionTransformer

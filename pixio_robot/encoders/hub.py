@@ -6,7 +6,7 @@ import huggingface_hub
 import timm
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 # Formats in the order we prefer them; a repository may hold several of the same weights.
 _FORMATS = ("*.safetensors", "*.pth", "*.bin")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders.vision_encoder import EncoderTokens
-from pixio_robot.errors import UserError, nearest_name
 
 
 def cls_mean(tokens: EncoderTokens) -> Tensor:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.torchscript import TORCHSCRIPT
-from pixio_robot.errors import UserError
 
 REFERENCE_KEY = "weights_reference"
 """The tensor of a `VisionEncoder`'s state that stands in for its backbone's weights."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 TORCHSCRIPT = "torchscript"
 """The encoder name that stands for a TorchScript file."""

@@ -13,14 +13,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import pixio
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.hub import pretrained_weights
-from pixio_robot.encoders.preprocessing import ImagePreprocessor
 from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
 from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
-from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.images.preprocessing import ImagePreprocessor
 
 Mode = Literal["frozen", "finetune", "lora"]
 

@@ -12,9 +12,9 @@ from lerobot.envs.utils import env_to_policy_features
 from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file
 
-from pixio_robot.errors import UserError, nearest_name
-from pixio_robot.evaluation.environments import describe_env
-from pixio_robot.evaluation.record import PHYSICS_PACKAGES, TASK_PACKAGES
+from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.versions import PHYSICS_PACKAGES, TASK_PACKAGES
+from pixio_robot.environments import describe_env
 
 logger = logging.getLogger(__name__)
 

@@ -1,35 +1,14 @@
-"""What an evaluation found, and on which software: `evaluation.json` and `environment.json`."""
+"""What an evaluation found: `evaluation.json`."""
 
 import dataclasses
 import json
-import os
-import platform
-import subprocess
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-import pixio_robot
-from pixio_robot.errors import UserError
-from pixio_robot.evaluation.statistics import wilson_interval
-
-# Engines, and collections of tasks.
-PHYSICS_PACKAGES = ("mujoco", "dm-control", "pymunk")
-TASK_PACKAGES = ("robosuite", "metaworld", "gym-aloha", "gym-pusht")
-
-_PACKAGES = (
-    "pixio-robot",
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "lerobot",
-    "gymnasium",
-    *PHYSICS_PACKAGES,
-    *TASK_PACKAGES,
-    "zarr",
-)
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_json
+from pixio_robot.common.statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -168,35 +147,6 @@ class EvaluationRecord:
             ) from error
 
 
-def software_versions() -> dict[str, str]:
-    """Return the versions that a result depends on.
-
-    Python, the packages that shape training, simulation and images (those that are installed), the platform,
-    the processor, and, in a clone of the repository, the git commit with `-dirty` after it when files were
-    changed.
-    """
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    versions["platform"] = platform.platform()
-    versions["cpu"] = f"{_processor_name()}, {os.cpu_count()} cores"
-    commit = _git_commit()
-    if commit is not None:
-        versions["git_commit"] = commit
-    return versions
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON so that the file at `path` is complete or as before, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _episode_to_json(episode: Episode) -> dict[str, Any]:
     content = dataclasses.asdict(episode)
     content["return"] = content.pop("total_reward")
@@ -206,31 +156,3 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
 def _episode_from_json(content: dict[str, Any]) -> Episode:
     fields = dict(content)
     return Episode(total_reward=fields.pop("return"), **fields)
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the clone that this package runs from; None when it runs from somewhere else."""
-    root = Path(pixio_robot.__file__).resolve().parents[1]
-    # Installed inside somebody's repository (a virtual environment, say), its commit would not be ours.
-    toplevel = _git(root, "rev-parse", "--show-toplevel")
-    if toplevel is None or Path(toplevel) != root:
-        return None
-    return _git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixio_robot.errors import UserError
-from pixio_robot.pretraining.augment import crop_and_resize, random_crops
+from pixio_robot.common.errors import UserError
+from pixio_robot.images.augment import crop_and_resize, random_crops
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
 from pixio_robot.pretraining.sources.mixture import CacheStream

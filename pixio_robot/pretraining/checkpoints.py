@@ -23,10 +23,10 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
+from pixio_robot.engine.optimizers import initial_state
 from pixio_robot.pretraining.batches import merge_states
 from pixio_robot.pretraining.distributed import Processes
-from pixio_robot.pretraining.optimizers import initial_state
 
 _STATE_FILE = "state.json"
 

@@ -4,9 +4,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from pixio_robot.errors import UserError, nearest_name
-from pixio_robot.pretraining.augment import Photometric, Range
-from pixio_robot.pretraining.surfaces import Disguise
+from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.images.augment import Photometric, Range
+from pixio_robot.images.surfaces import Disguise
 
 Precision = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "muon"]

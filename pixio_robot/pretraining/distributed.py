@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from pixio_robot.errors import UserError
-from pixio_robot.gpus import check_one_gpu_each
+from pixio_robot.common.errors import UserError
+from pixio_robot.engine.gpus import check_one_gpu_each
 from pixio_robot.pretraining.config import TrainingConfig
 
 # One process may decode images for hours while the others wait.

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pixio_robot.errors import UserError
-from pixio_robot.interruption import StoppedError
+from pixio_robot.common.errors import UserError
+from pixio_robot.engine.runs import newest_unfinished
+from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.distributed import join_processes
-from pixio_robot.pretraining.objectives import Objective
+from pixio_robot.pretraining.model.weights import ENCODER_FILE
+from pixio_robot.pretraining.objectives.reconstruction import Objective
 from pixio_robot.pretraining.sources import ImageSource
 from pixio_robot.pretraining.trainer import train
-from pixio_robot.pretraining.weights import ENCODER_FILE
-from pixio_robot.runs import newest_unfinished
 
 
 def run_job[C: TrainingConfig](

@@ -8,9 +8,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD, frames_to_images
-from pixio_robot.figures import save_figure
-from pixio_robot.pretraining.augment import normalise
-from pixio_robot.pretraining.mae import PixioMAE, patch_statistics, patchify, split_patches, take_patches, unpatchify
+from pixio_robot.images.augment import normalise
+from pixio_robot.pretraining.model.mae import (
+    PixioMAE,
+    patch_statistics,
+    patchify,
+    split_patches,
+    take_patches,
+    unpatchify,
+)
+from pixio_robot.reports.figures import save_figure
 
 GAP = 4  # white pixels between pictures
 HIDDEN_GREY = 0.5  # masked patches in the middle row

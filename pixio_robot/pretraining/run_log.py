@@ -9,8 +9,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pixio_robot.board import Board
-from pixio_robot.json_lines import append_lines, keep_lines, read_lines
+from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
+from pixio_robot.engine.board import Board
 
 
 class LossIsNoNumberError(Exception):

@@ -17,14 +17,15 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from pixio_robot.board import Board
-from pixio_robot.errors import UserError
-from pixio_robot.evaluation.record import software_versions, write_json
-from pixio_robot.evaluation.report import FEATURES, RECONSTRUCTIONS, write_report
-from pixio_robot.figures import save_picture
-from pixio_robot.interruption import StoppedError, StopRequest
-from pixio_robot.precision import warn_of_slow_bfloat16
-from pixio_robot.pretraining.augment import ColourChanges, change_photometrically, draw_changes
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_json
+from pixio_robot.common.precision import warn_of_slow_bfloat16
+from pixio_robot.common.versions import software_versions
+from pixio_robot.engine.board import Board
+from pixio_robot.engine.optimizers import build_optimizer
+from pixio_robot.engine.stopping import StoppedError, StopRequest
+from pixio_robot.images.augment import ColourChanges, change_photometrically, draw_changes
+from pixio_robot.images.surfaces import SurfaceChanges, change_surfaces, draw_surfaces
 from pixio_robot.pretraining.batches import STEP, Batch, generator_for, own_part, preview, training_batches
 from pixio_robot.pretraining.checkpoints import latest_checkpoint, restore_checkpoint, save_checkpoint
 from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
@@ -36,17 +37,17 @@ from pixio_robot.pretraining.distributed import (
     own_shard,
     shard,
 )
-from pixio_robot.pretraining.execution import compile_blocks, use_plain_attention
 from pixio_robot.pretraining.feature_pictures import feature_picture
-from pixio_robot.pretraining.masking import block_mask
-from pixio_robot.pretraining.objectives import Objective, Reconstruction
-from pixio_robot.pretraining.optimizers import build_optimizer
+from pixio_robot.pretraining.model.execution import compile_blocks, use_plain_attention
+from pixio_robot.pretraining.model.masking import block_mask
+from pixio_robot.pretraining.model.stochastic_depth import StochasticDepth
+from pixio_robot.pretraining.model.weights import ENCODER_FILE
+from pixio_robot.pretraining.objectives.reconstruction import Objective, Reconstruction
 from pixio_robot.pretraining.pictures import save_loss_curve
 from pixio_robot.pretraining.run_log import LossIsNoNumberError, RunLog, StepBar
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
-from pixio_robot.pretraining.stochastic_depth import StochasticDepth
-from pixio_robot.pretraining.surfaces import SurfaceChanges, change_surfaces, draw_surfaces
-from pixio_robot.pretraining.weights import ENCODER_FILE
+from pixio_robot.reports.figures import save_picture
+from pixio_robot.reports.page import FEATURES, RECONSTRUCTIONS, write_report
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8

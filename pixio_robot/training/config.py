@@ -1,11 +1,9 @@
 """What a run of train_policy can be told, apart from encoder, policy and environment."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.demos import Sampling
-from pixio_robot.errors import UserError, nearest_name
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,3 @@ class EvaluationConfig:
                 "evaluation.checkpoint=best needs evaluations during training: set trainer.evaluate_every=500, for example."
             )
         return self.checkpoint
-
-
-def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested config with dotted keys, such as `encoder.name`."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flat_config(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -16,25 +16,27 @@ from lerobot.configs import FeatureType
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_json
+from pixio_robot.common.memory import PeakMemory
+from pixio_robot.common.progress import phase_progress
+from pixio_robot.common.versions import software_versions
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
-from pixio_robot.errors import UserError
+from pixio_robot.engine.run_folder import discard_refused, new_run_dir, resumed_run_dir
+from pixio_robot.engine.run_log import RunLog
+from pixio_robot.engine.stopping import StoppedError
+from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import check_fit
-from pixio_robot.evaluation.environments import describe_env, env_config_from
-from pixio_robot.evaluation.record import EvaluationRecord, software_versions, write_json
-from pixio_robot.evaluation.report import write_report
-from pixio_robot.evaluation.rollouts import evaluate_policy
-from pixio_robot.interruption import StoppedError
-from pixio_robot.progress import phase_progress
-from pixio_robot.training.batches import TrainingBatches, window_starts
+from pixio_robot.evaluation.record import EvaluationRecord
+from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
+from pixio_robot.reports.page import write_report
 from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
-from pixio_robot.training.data import encoder_features, open_demonstrations
-from pixio_robot.training.memory import PeakMemory
+from pixio_robot.training.data.batches import TrainingBatches, window_starts
+from pixio_robot.training.data.opening import encoder_features, open_demonstrations
 from pixio_robot.training.pictures import save_run_pictures
-from pixio_robot.training.policies import build_policy, policy_config_from
+from pixio_robot.training.policy.building import build_policy, policy_config_from
+from pixio_robot.training.policy.starting_point import load_starting_point
 from pixio_robot.training.processes import main_first, open_accelerator, share
-from pixio_robot.training.run_folder import discard_refused, new_run_dir, resumed_run_dir
-from pixio_robot.training.run_log import RunLog
-from pixio_robot.training.starting_point import load_starting_point
 from pixio_robot.training.trainer import train
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
-from pixio_robot.errors import UserError
-from pixio_robot.figures import save_picture
+from pixio_robot.pretraining.model.weights import load_mae
 from pixio_robot.pretraining.pictures import reconstruct
-from pixio_robot.pretraining.weights import load_mae
+from pixio_robot.reports.figures import save_picture
 
 _COLUMNS = 8
 

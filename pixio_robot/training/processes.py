@@ -13,9 +13,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor
 
-from pixio_robot.errors import UserError, nearest_name
-from pixio_robot.gpus import check_one_gpu_each
-from pixio_robot.precision import warn_of_slow_bfloat16
+from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.precision import warn_of_slow_bfloat16
+from pixio_robot.engine.gpus import check_one_gpu_each
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """Our names of precisions, and accelerate's."""

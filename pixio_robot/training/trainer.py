@@ -13,17 +13,17 @@ from lerobot.policies import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
 from torch.optim.lr_scheduler import LambdaLR
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
+from pixio_robot.engine.average import WeightAverage
+from pixio_robot.engine.run_log import RunLog
+from pixio_robot.engine.stopping import StoppedError, StopRequest
 from pixio_robot.evaluation.record import EvaluationRecord
-from pixio_robot.interruption import StoppedError, StopRequest
-from pixio_robot.training.average import WeightAverage
-from pixio_robot.training.batches import TrainingBatches
-from pixio_robot.training.checkpoints import load_checkpoint, save_checkpoint
 from pixio_robot.training.config import TrainerConfig
-from pixio_robot.training.parameter_groups import find_encoder, parameter_groups, schedules
+from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.policy.checkpoints import load_checkpoint, save_checkpoint
+from pixio_robot.training.policy.parameter_groups import find_encoder, parameter_groups, schedules
+from pixio_robot.training.policy.selection import Selection
 from pixio_robot.training.processes import mean_over_processes, open_accelerator, own_part, seed_step
-from pixio_robot.training.run_log import RunLog
-from pixio_robot.training.selection import Selection
 
 
 def train(

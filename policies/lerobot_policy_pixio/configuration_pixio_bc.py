@@ -7,7 +7,7 @@ from lerobot.optim import AdamConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
-from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.common.errors import UserError, nearest_name
 
 INPUT_NORMS = ("batch", "layer")
 

@@ -8,7 +8,7 @@ from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 _REPLACED_FIELDS = ("vision_backbone", "resize_shape", "crop_ratio", "crop_shape", "use_group_norm")
 """Fields of LeRobot's image encoder, in whose place our encoder and neck stand."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lerobot_policy_pixio.vision_config import tokens_key
 from lerobot_policy_pixio.vision_policy import VisionPolicy
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 
 class HistoryPolicy(VisionPolicy):

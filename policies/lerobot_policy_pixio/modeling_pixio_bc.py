@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_bc import PixioBCConfig
 from lerobot_policy_pixio.history_policy import HistoryPolicy
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 
 def fuse_history(features_BOF: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from lerobot.policies.diffusion.modeling_diffusion import SpatialSoftmax
 from torch import Tensor, nn
 
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import EncoderTokens, readout
-from pixio_robot.errors import UserError, nearest_name
 
 _cls_mean = readout("cls_mean")
 

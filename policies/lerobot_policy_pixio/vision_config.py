@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lerobot.configs import NormalizationMode
 from lerobot.utils.constants import OBS_IMAGES
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 TOKENS_PREFIX = "observation.tokens."
 """Prefix of cached encoder tokens in a batch: `observation.tokens.<camera>`, (B, G + h·w, D)."""

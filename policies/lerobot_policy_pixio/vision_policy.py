@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.neck import neck_class
 from lerobot_policy_pixio.vision_config import tokens_key
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
-from pixio_robot.errors import UserError
 
 # A mixin must not itself be a policy: LeRobot asks every subclass of its base for a name and a config.
 _Policy = PreTrainedPolicy if TYPE_CHECKING else object

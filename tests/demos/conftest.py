@@ -1,10 +1,7 @@
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))  # for the helpers beside the tests, here and in worker processes
 from numbered_episodes import FEATURES, append_numbered
 
 from pixio_robot.demos import DemoStore

@@ -17,21 +17,21 @@ from lerobot.cameras.opencv import OpenCVCamera, OpenCVCameraConfig
 from rich.console import Console
 from runtime_policies import METADATA, Counting, metadata
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
-from pixio_robot.deployment.export import ExportOptions, export_policy
-from pixio_robot.deployment.frames import check_observations
+from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
+from pixio_robot.deployment.export.frames import check_observations
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
 from pixio_robot.encoders import EncoderConfig
-from pixio_robot.errors import UserError
-from pixio_robot.evaluation.environments import env_config_from
-from pixio_robot.evaluation.rollouts import evaluate_policy
-from pixio_robot.training.policies import build_policy, policy_config_from
+from pixio_robot.environments import env_config_from
+from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
+from pixio_robot.training.policy.building import build_policy, policy_config_from
 
-TESTS = Path(__file__).parents[1]
+HELPERS = Path(__file__).parents[1] / "helpers"
 # Environments and robots without a simulator or hardware, importable here and in worker processes.
-sys.path.extend([str(TESTS / "evaluation"), str(TESTS / "robot_plugin")])
+sys.path.append(str(HELPERS / "robot_plugin"))
 from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
 
 POLICIES = {
@@ -271,7 +271,7 @@ def _run(module: str, *arguments: str, cwd: Path) -> str:
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(TESTS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)},
+        env={**os.environ, "PYTHONPATH": str(HELPERS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
-from pixio_robot.errors import UserError
 
 
 def package_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

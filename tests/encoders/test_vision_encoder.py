@@ -7,8 +7,8 @@ from huggingface_hub import constants
 from pytest import MonkeyPatch, mark, raises
 from safetensors.torch import save_file
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, readout
-from pixio_robot.errors import UserError
 
 
 def encoder(name: str = "pixio_tiny16", **fields) -> VisionEncoder:

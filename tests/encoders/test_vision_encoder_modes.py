@@ -8,9 +8,9 @@ from pytest import MonkeyPatch, fixture, mark, raises
 from safetensors.torch import load_model, save_file, save_model
 from torch import nn
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
 from pixio_robot.encoders.vision_encoder import build_backbone
-from pixio_robot.errors import UserError
 
 TINY = "pixio_tiny16"
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot_env_pixio import RobosuiteEnvConfig
 
 # The worker processes of asynchronous environments start as copies of one that has done the slow imports.
-multiprocessing.set_forkserver_preload(["lerobot_env_pixio.robosuite_env"])
+multiprocessing.set_forkserver_preload(["lerobot_env_pixio.simulators.robosuite"])
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,6 @@ from lerobot.policies import make_pre_post_processors
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
-
-# The toy environment must be importable here and in worker processes, which inherit this path.
-sys.path.insert(0, str(Path(__file__).parent))
 from toy_plugin import CAMERAS
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pixio_robot.errors import UserError
-from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord, software_versions, write_json
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_json
+from pixio_robot.common.versions import software_versions
+from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from lerobot_policy_pixio.modeling_pixio_bc import fuse_history
 from lerobot_policy_pixio.neck import NECKS, SpatialSoftmaxNeck
 from pytest import mark, raises
 
+from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderTokens
-from pixio_robot.entry_points import CONFIG_FOLDER
-from pixio_robot.errors import UserError
 
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
 SIZES = {FRONT: (32, 48), WRIST: (16, 32)}  # cameras may differ in size

@@ -11,7 +11,7 @@ from lerobot_policy_pixio.modeling_pixio_act import PixioACTPolicy
 from pytest import mark, raises
 from safetensors.torch import load_file, save_file
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 

@@ -1,6 +1,5 @@
 """Small images to pretrain on."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import torch
 from PIL import Image
 
 from pixio_robot.pretraining.sources import ImageCache, folder_images
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ import torch
 from tiny_run import TINY
 from torch import Tensor, nn
 
+from pixio_robot.images.surfaces import Disguise, change_surfaces, convolve, draw_surfaces
 from pixio_robot.pretraining.config import PretrainConfig, pretrain_config
-from pixio_robot.pretraining.objectives import Reconstruction
+from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.sources import ImageCache
-from pixio_robot.pretraining.surfaces import Disguise, change_surfaces, convolve, draw_surfaces
 from pixio_robot.pretraining.trainer import train
 
 

@@ -17,8 +17,8 @@ import pytest
 import tiny_run
 import torch
 
-from pixio_robot.entry_points import CONFIG_FOLDER
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.distributed import join_processes
 from pixio_robot.pretraining.run_log import StepBar
 from pixio_robot.pretraining.sources import folder_images
@@ -197,7 +197,10 @@ def test_more_processes_than_gpus_are_refused(
 
 def test_no_process_of_64_ever_holds_more_than_its_share_of_5b() -> None:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("meta_5b.py"))], capture_output=True, text=True, check=True
+        [sys.executable, str(Path(__file__).parents[1] / "helpers" / "meta_5b.py")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     built = json.loads(done.stdout.splitlines()[-1])
     assert built["parameters"] == pytest.approx(5.44e9 + 0.1e9, rel=0.01)  # encoder (table 1) and decoder

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pixio_robot.entry_points import CONFIG_FOLDER
-from pixio_robot.interruption import StopRequest
+from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.engine.stopping import StopRequest
 from pixio_robot.pretraining.checkpoints import latest_checkpoint
 
 SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"

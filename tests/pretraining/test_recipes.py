@@ -7,10 +7,10 @@ import torch
 from omegaconf import OmegaConf
 from timm.optim._param_groups import param_groups_weight_decay
 
-from pixio_robot.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.entry_points import CONFIG_FOLDER
 from pixio_robot.pretraining.config import PretrainConfig, config_from, pretrain_config
-from pixio_robot.pretraining.distillation import DistillConfig
-from pixio_robot.pretraining.objectives import Reconstruction
+from pixio_robot.pretraining.objectives.distillation import DistillConfig
+from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 
 
 def composed(script: str, group: str, *overrides: str) -> dict:

@@ -9,8 +9,8 @@ from forked_scripts import run_script
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from pixio_robot.entry_points import CONFIG_FOLDER
-from pixio_robot.errors import UserError
+from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.sources import open_source
 

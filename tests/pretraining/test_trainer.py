@@ -21,15 +21,15 @@ from safetensors.torch import load_file
 from tar_shards import write_shards
 from timm.models.vision_transformer import Block
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.batches import image_indices
 from pixio_robot.pretraining.config import pretrain_config
-from pixio_robot.pretraining.objectives import Reconstruction
+from pixio_robot.pretraining.model.stochastic_depth import StochasticDepth
+from pixio_robot.pretraining.model.weights import load_mae
+from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.pictures import reconstruct
 from pixio_robot.pretraining.sources import ImageCache, folder_images, open_source
-from pixio_robot.pretraining.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.trainer import pretrain
-from pixio_robot.pretraining.weights import load_mae
 
 TINY = dataclasses.replace(tiny_run.TINY, drop_path=0.2)
 

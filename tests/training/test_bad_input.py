@@ -13,17 +13,17 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.demos.lerobot_format import export_lerobot
+from pixio_robot.demos.formats.lerobot import export_lerobot
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
-from pixio_robot.errors import UserError
+from pixio_robot.environments import env_config_from
 from pixio_robot.evaluation.checkpoints import open_checkpoint
-from pixio_robot.evaluation.environments import env_config_from
 from pixio_robot.training.config import DemosConfig
-from pixio_robot.training.data import open_demonstrations
-from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.training.data.feature_cache import cache_features
+from pixio_robot.training.data.opening import open_demonstrations
 from pixio_robot.training.pictures import save_run_pictures
-from pixio_robot.training.policies import build_policy, policy_config_from
+from pixio_robot.training.policy.building import build_policy, policy_config_from
 
 SHORT = dataclasses.replace(CONFIG, steps=2, checkpoint_every=2)
 OTHER_SIZES = {CAMERAS[0]: (32, 48), CAMERAS[1]: (64, 32)}

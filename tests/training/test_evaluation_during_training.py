@@ -9,8 +9,8 @@ from pytest import fixture, mark, raises
 from safetensors.torch import load_file
 from toy_run import CONFIG, logged, losses, make_store, run_training
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.training.config import EvaluationConfig, TrainerConfig
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, losses, make_store
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Sampling
-from pixio_robot.errors import UserError
-from pixio_robot.training.batches import TrainingBatches
-from pixio_robot.training.feature_cache import cache_features
+from pixio_robot.engine.run_log import RunLog
+from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.data.feature_cache import cache_features
 from pixio_robot.training.job import seed_everything
-from pixio_robot.training.policies import build_policy, policy_config_from
-from pixio_robot.training.run_log import RunLog
+from pixio_robot.training.policy.building import build_policy, policy_config_from
 from pixio_robot.training.trainer import train
 
 POLICIES = {

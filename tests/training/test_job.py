@@ -11,7 +11,7 @@ from rich.console import Console
 from toy_job import make_demonstrations, toy_job
 from toy_run import logged, make_store
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 from pixio_robot.training import run_policy_job
 
 

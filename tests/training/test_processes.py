@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from toy_job import make_demonstrations, toy_job
 from toy_run import CONFIG, losses, make_store, run_training
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
-from pixio_robot.errors import UserError
+from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
-from pixio_robot.interruption import StoppedError
 from pixio_robot.training import job as job_module
-from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.training.data.batches import TrainingBatches
 from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.processes import open_accelerator
 

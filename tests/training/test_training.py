@@ -13,16 +13,16 @@ from pytest import MonkeyPatch, approx, fixture, mark, raises
 from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
-from pixio_robot.errors import UserError
-from pixio_robot.interruption import StoppedError
-from pixio_robot.training.average import WeightAverage
-from pixio_robot.training.batches import TrainingBatches
+from pixio_robot.engine.average import WeightAverage
+from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.training.config import TrainerConfig
-from pixio_robot.training.feature_cache import FeatureCache, cache_features
-from pixio_robot.training.parameter_groups import learning_rate_factor
-from pixio_robot.training.policies import policy_config_from
+from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.data.feature_cache import FeatureCache, cache_features
+from pixio_robot.training.policy.building import policy_config_from
+from pixio_robot.training.policy.parameter_groups import learning_rate_factor
 
 
 @fixture

@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lerobot_env_pixio.aloha_env import JOINT_LIMITS
-from lerobot_env_pixio.noise import BurstNoise
+from lerobot_env_pixio.experts.noise import BurstNoise
+from lerobot_env_pixio.simulators.aloha import JOINT_LIMITS
 
 if TYPE_CHECKING:
     import mujoco

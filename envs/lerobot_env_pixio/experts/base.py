@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lerobot_env_pixio.noise import BurstNoise
-from lerobot_env_pixio.tasks import ROBOTS
+from lerobot_env_pixio.experts.noise import BurstNoise
+from lerobot_env_pixio.simulators.tasks import ROBOTS
 
 
 class Expert(Protocol):

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.model import Arm, Movable, Scene, SceneClass
 from lerobot_env_pixio.scenes.rotations import about_z, quaternion_of, random_rotation, small_rotation

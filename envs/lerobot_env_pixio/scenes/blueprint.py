@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mujoco
 
-from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.perturbations.distractors import Surface
 
 VISUAL_GROUP = 1  # once compiled, geoms that are drawn are in this group
 HIDDEN_GROUP = 4  # and those that are not in this one

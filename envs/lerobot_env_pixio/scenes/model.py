@@ -8,10 +8,10 @@ from enum import IntEnum
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.distractors import Surface
+from lerobot_env_pixio.perturbations.distractors import Surface
+from lerobot_env_pixio.scenes.adapters import BLUEPRINTS
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP, ArmNames, Blueprint
 from lerobot_env_pixio.scenes.families import Family
-from lerobot_env_pixio.scenes.simulators import BLUEPRINTS
 from lerobot_env_pixio.scenes.stock import add_stock
 
 GRASP_SNAPSHOTS = 10

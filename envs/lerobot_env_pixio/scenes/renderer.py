@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.rendering import no_gl_error, outside_view
+from lerobot_env_pixio.rendering.frames import no_gl_error, outside_view
 from lerobot_env_pixio.scenes.arrangement import arrange
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.decimation import decimate
+from lerobot_env_pixio.rendering.decimation import decimate
 from lerobot_env_pixio.scenes.blueprint import VISUAL_GROUP
 from lerobot_env_pixio.scenes.model import Scene
 

@@ -10,7 +10,8 @@ import numpy as np
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from pixio_robot.deployment.metadata import SCHEMA_VERSION, check_metadata
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION, check_metadata
 from pixio_robot.deployment.remote.protocol import (
     MAX_MESSAGE_BYTES,
     POLICY_PATH,
@@ -20,7 +21,6 @@ from pixio_robot.deployment.remote.protocol import (
     encode,
 )
 from pixio_robot.deployment.runtime.observation import Arrays
-from pixio_robot.errors import UserError
 
 
 class RemoteError(RuntimeError):

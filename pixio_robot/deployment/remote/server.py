@@ -16,7 +16,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from pixio_robot.deployment.metadata import SCHEMA_VERSION
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION
 from pixio_robot.deployment.remote.protocol import (
     HEALTH_PATH,
     MAX_MESSAGE_BYTES,
@@ -28,7 +29,6 @@ from pixio_robot.deployment.remote.protocol import (
 )
 from pixio_robot.deployment.runtime.observation import check_stacked
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
-from pixio_robot.errors import UserError
 
 logger = logging.getLogger(__name__)
 

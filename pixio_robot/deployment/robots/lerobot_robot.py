@@ -19,9 +19,9 @@ from lerobot.robots.utils import make_robot_from_config
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
-from pixio_robot.deployment.metadata import CameraSource
+from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.deployment.artifact.metadata import CameraSource
 from pixio_robot.deployment.runtime import Observation
-from pixio_robot.errors import UserError, nearest_name
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from lerobot.envs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from lerobot.utils.random_utils import set_seed
 
-from pixio_robot.deployment.metadata import CameraSource
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.metadata import CameraSource
 from pixio_robot.deployment.runtime import Clock, Controller, Observation, check_robot, run_episode
-from pixio_robot.errors import UserError
 from pixio_robot.evaluation.record import Episode
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import Held, Holding, HoldReason
 from pixio_robot.deployment.runtime.modes import Planner, make_mode
 from pixio_robot.deployment.runtime.observation import History, Observation, check_observation
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
-from pixio_robot.errors import UserError
 
 logger = logging.getLogger(__name__)
 

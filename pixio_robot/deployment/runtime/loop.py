@@ -5,11 +5,11 @@ from typing import Protocol
 
 import numpy as np
 
-from pixio_robot.deployment.metadata import CameraSource, check_sources
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.metadata import CameraSource, check_sources
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.controller import Command, Controller
 from pixio_robot.deployment.runtime.observation import Observation
-from pixio_robot.errors import UserError
 
 
 class Robot(Protocol):

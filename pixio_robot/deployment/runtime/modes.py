@@ -47,11 +47,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import Held, HoldReason
 from pixio_robot.deployment.runtime.observation import Arrays, History
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
-from pixio_robot.errors import UserError, nearest_name
 
 _ENSEMBLE_DECAY = 0.01  # ACT's
 

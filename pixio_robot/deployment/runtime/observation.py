@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pixio_robot.deployment.metadata import size_fits, wrong_size
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.metadata import size_fits, wrong_size
 
 Arrays = dict[str, np.ndarray]
 

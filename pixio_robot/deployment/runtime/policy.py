@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixio_robot.deployment.artifact import chunk_noise, load_artifact
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.artifact import chunk_noise, load_artifact
 from pixio_robot.deployment.runtime.observation import Arrays
-from pixio_robot.errors import UserError
 
 # TorchScript profiles its first call and compiles in the second; the third is as fast as all later ones.
 _WARM_UP_CALLS = 3
@@ -24,7 +24,7 @@ class ChunkPolicy(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The artifact's metadata (`pixio_robot.deployment.metadata`)."""
+        """The artifact's metadata (`pixio_robot.deployment.artifact.metadata`)."""
         ...
 
     def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pixio_robot.errors import UserError
-from pixio_robot.pretraining.sources.decoding import decode, shrink
+from pixio_robot.common.errors import UserError
+from pixio_robot.images.decoding import decode, shrink
 from pixio_robot.pretraining.sources.stream import Lane, Sample, State
 
 DECODED_AHEAD = 32  # images per lane

@@ -19,8 +19,8 @@ from av.error import FFmpegError
 from av.logging import FATAL, set_libav_level
 from PIL import Image
 
-from pixio_robot.errors import UserError, nearest_name
-from pixio_robot.pretraining.sources.decoding import shrink
+from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.images.decoding import shrink
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 

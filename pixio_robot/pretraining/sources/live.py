@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pixio_robot.errors import UserError, nearest_name
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item
 from pixio_robot.pretraining.sources.stream import Lane
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pixio_robot.errors import UserError
+from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.sources.cache import ImageCache
 from pixio_robot.pretraining.sources.stream import ImageStream, Lane, Sample, State
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixio_robot.errors import UserError, nearest_name
-from pixio_robot.pretraining.curation import Curation
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.pretraining.sources.cache import ImageCache, demo_images, folder_images, shard_images
+from pixio_robot.pretraining.sources.curation import Curation
 from pixio_robot.pretraining.sources.mixture import Mixture
 from pixio_robot.pretraining.sources.shards import ShardStream
 from pixio_robot.pretraining.sources.stream import ImageStream

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pixio_robot.errors import UserError
-from pixio_robot.pretraining.curation import Curation
-from pixio_robot.pretraining.sources.decoding import SUFFIXES
+from pixio_robot.common.errors import UserError
+from pixio_robot.images.decoding import SUFFIXES
+from pixio_robot.pretraining.sources.curation import Curation
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 

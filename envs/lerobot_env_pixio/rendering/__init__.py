@@ -1,0 +1,1 @@
+"""Camera frames of a simulation, and named ways of drawing it."""

@@ -1,0 +1,1 @@
+"""Tasks of each simulator as gymnasium environments."""

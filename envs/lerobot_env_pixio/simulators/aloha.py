@@ -1,0 +1,219 @@
+"""ALOHA: two ViperX arms across a table hand over a cube, or put a peg into a socket."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+
+from lerobot_env_pixio.perturbations.distractors import Surface
+from lerobot_env_pixio.perturbations.perturbations import Surroundings
+from lerobot_env_pixio.rendering.frames import HIDDEN_GROUP, no_gl_error
+from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
+from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.simulators.tasks import TaskSpec, look_up
+
+if TYPE_CHECKING:
+    import mujoco
+    from dm_control.rl.control import Environment
+
+FPS = 50
+
+# What both arms reach of the table.
+SURFACE = Surface(np.array([0.0, 0.55, 0.0]), np.array([0.28, 0.22]))
+
+_SCENE_CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar")
+_CAMERAS = (*_SCENE_CAMERAS, "left_wrist", "right_wrist")
+
+# The instructions are those of LeRobot's datasets of these tasks.
+TASKS: dict[str, TaskSpec] = {
+    "transfer_cube": TaskSpec(
+        description="Pick up the cube with the right arm and transfer it to the left arm.",
+        object_body="box",
+        cameras=_CAMERAS,
+    ),
+    "insertion": TaskSpec(
+        description="Insert the peg into the socket.",
+        object_body="peg",
+        cameras=_CAMERAS,
+        goal_body="socket",
+    ),
+}
+
+# Limits of an arm's six joints (radians: waist, shoulder, elbow, forearm roll, wrist angle, wrist rotation) in the
+# simulator's files, and of its gripper (0 closed, 1 open).
+JOINT_LIMITS = np.array(
+    [[-3.14158, 3.14158], [-1.85005, 1.25664], [-1.76278, 1.6057], [-3.14158, 3.14158], [-1.8675, 2.23402],
+     [-3.14158, 3.14158], [0.0, 1.0]],
+    np.float32,
+)  # fmt: skip
+# Of an arm, in the order of states and actions: LeRobot's names for them, with what its tools expect them to end in.
+_MOTORS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_MOTOR_NAMES = tuple(f"{side}_{motor}.pos" for side in ("left", "right") for motor in _MOTORS)
+SUCCESS_REWARD = 4
+
+# gym-aloha's table is a mesh without texture coordinates: a texture would be drawn across its edge, in stripes.
+_TABLECLOTH = "pixio_tablecloth"
+_CLOTH_TEXTURE_SIZE = 256
+_CLOTH_HALF_EXTENTS = [0.6096, 0.381, 0.0005]  # the table's, and half a millimetre
+
+
+class AlohaEnv(MujocoCameraEnv):
+    """gym-aloha's tasks, the cube or peg and socket placed anew by every reset's seed.
+
+    Action: float32 (14,), for the left arm and then the right: where its six joints shall go (radians) and how far its gripper
+    shall open (0 closed, 1 open). ``agent_pos``: where they are, in the same units. Reward: gym-aloha's stage of the task, 0
+    to 4, which is success. ``info`` has the ``object_pose`` of cube or peg (position in metres, quaternion x y z w), and
+    the socket's as ``goal_pose``.
+
+    Args:
+        task: Name in `TASKS`.
+        camera_names: Cameras to observe.
+        image_size: Height and width of a frame in pixels.
+        render_profile: Name in `RENDER_PROFILES`.
+        episode_length: Steps after which an episode is truncated.
+        fps: Control rate in Hz: 50.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
+
+    Raises:
+        ValueError: A name is unknown, or the rate is another.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        camera_names: Sequence[str],
+        image_size: int,
+        render_profile: str,
+        episode_length: int,
+        fps: int,
+        perturbation: str = "none",
+    ) -> None:
+        self._task_spec = look_up("task", task, TASKS)
+        for camera in camera_names:
+            look_up("camera", camera, dict.fromkeys(self._task_spec.cameras))
+        check_rate("ALOHA", FPS, fps)
+        low, high = np.tile(JOINT_LIMITS, (2, 1)).T
+        super().__init__(
+            profile=look_up("render profile", render_profile, RENDER_PROFILES),
+            visual_groups=(0, 1, 2),
+            camera_names=camera_names,
+            image_size=image_size,
+            episode_length=episode_length,
+            fps=fps,
+            state_space=spaces.Box(-4.0, 4.0, (14,), np.float32),  # limits are soft
+            state_names=_MOTOR_NAMES,
+            action_space=spaces.Box(low, high, dtype=np.float32),
+            action_names=_MOTOR_NAMES,
+            control_mode="absolute positions of the joints and of the grippers",
+            task_description=self._task_spec.description,
+            perturbation=perturbation,
+        )
+        self.task = task
+        self._simulation: Environment | None = None
+
+    @property
+    def simulation(self) -> "Environment":
+        """dm_control's environment, built on first use."""
+        if self._simulation is None:
+            self._simulation = _build_simulation(self.task)
+        return self._simulation
+
+    @property
+    def model(self) -> "mujoco.MjModel":
+        """MuJoCo's model."""
+        return self.simulation.physics.model.ptr
+
+    @property
+    def data(self) -> "mujoco.MjData":
+        """MuJoCo's state."""
+        return self.simulation.physics.data.ptr
+
+    def _begin(self, seed: int) -> None:
+        simulation = self.simulation
+        from gym_aloha.tasks.sim import BOX_POSE
+        from gym_aloha.utils import sample_box_pose, sample_insertion_pose
+
+        # gym-aloha's tasks read where things shall be from a global variable of theirs when they are reset.
+        is_cube = self.task == "transfer_cube"
+        poses: Any = BOX_POSE
+        poses[0] = sample_box_pose(seed) if is_cube else np.concatenate(sample_insertion_pose(seed))
+        simulation.reset()
+
+    def _execute(self, action: np.ndarray) -> tuple[float, bool]:
+        reward = self.simulation.step(np.asarray(action, np.float64)).reward
+        return float(reward), reward == SUCCESS_REWARD
+
+    def _surroundings(self) -> Surroundings:
+        model = self.model
+        return Surroundings(
+            self.task,
+            model,
+            self.data,
+            scene_cameras=tuple(model.camera(name).id for name in _SCENE_CAMERAS),
+            table_geoms=(model.geom("table").id,),
+            table_surface=SURFACE,
+            table_bodies=(model.body("table").id,),
+            tablecloth=model.geom(_TABLECLOTH).id,
+        )
+
+    def _proprioception(self) -> np.ndarray:
+        return self.simulation.task.get_qpos(self.simulation.physics).astype(np.float32)
+
+    def _knowledge(self) -> dict[str, Any]:
+        knowledge = {"object_pose": self._pose(self._task_spec.object_body)}
+        if self._task_spec.goal_body is not None:
+            knowledge["goal_pose"] = self._pose(self._task_spec.goal_body)
+        return knowledge
+
+
+def _build_simulation(task: str) -> "Environment":
+    """Build gym-aloha's task without the three large pictures that it renders in every step.
+
+    Raises:
+        ValueError: dm_control cannot load the machine's OpenGL.
+    """
+    try:
+        from dm_control import mujoco
+        from dm_control.mujoco import wrapper
+        from dm_control.rl.control import Environment
+        from gym_aloha.constants import ASSETS_DIR, DT
+        from gym_aloha.tasks import sim
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # by dm_control without GL
+        raise no_gl_error(error) from error
+
+    stock = {"transfer_cube": sim.TransferCubeTask, "insertion": sim.InsertionTask}[task]
+
+    class Unseen(stock):  # pyright: ignore[reportGeneralTypeIssues] (chosen at run time)
+        def get_observation(self, physics: mujoco.Physics) -> dict[str, np.ndarray]:
+            return {}
+
+    physics = mujoco.Physics.from_model(wrapper.MjModel(_compile(ASSETS_DIR / f"bimanual_viperx_{task}.xml")))
+    return Environment(physics, Unseen(), time_limit=float("inf"), control_timestep=DT)
+
+
+def _compile(scene: Path) -> "mujoco.MjModel":
+    """Compile gym-aloha's file, with a tablecloth that nothing touches and nobody sees until a perturbation shows it."""
+    import mujoco
+
+    spec = mujoco.MjSpec.from_file(str(scene))
+    kind, plain = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_FLAT
+    size = _CLOTH_TEXTURE_SIZE
+    spec.add_texture(name=_TABLECLOTH, type=kind, builtin=plain, width=size, height=size)
+    textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
+    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = _TABLECLOTH
+    spec.add_material(name=_TABLECLOTH, textures=textures)
+    spec.body("table").add_geom(
+        name=_TABLECLOTH,
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=_CLOTH_HALF_EXTENTS,
+        material=_TABLECLOTH,
+        group=HIDDEN_GROUP,
+        contype=0,
+        conaffinity=0,
+        mass=0,
+    )
+    return spec.compile()

@@ -1,0 +1,237 @@
+"""What simulated tasks share: LeRobot's observation keys, cameras looked through on demand, and the length of episodes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from lerobot_env_pixio.perturbations.perturbations import PERTURBATIONS, Appearance, Surroundings, table_textures
+from lerobot_env_pixio.rendering.frames import CameraRenderer
+from lerobot_env_pixio.rendering.profiles import RenderProfile
+from lerobot_env_pixio.simulators.tasks import look_up
+
+if TYPE_CHECKING:
+    import mujoco
+
+Observation = dict[str, Any]
+
+NOMINAL = "none"
+_PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
+
+
+def check_rate(simulator: str, rate: int, fps: int) -> None:
+    """Raise ValueError when a task that runs at one rate alone is asked for another.
+
+    Args:
+        simulator: Its name, for the message.
+        rate: The rate it runs at, in Hz.
+        fps: What the user asked for.
+    """
+    if fps != rate:
+        raise ValueError(f"{simulator} is controlled at {rate} Hz and nothing else: set fps={rate}, not {fps}")
+
+
+class CameraEnv(gymnasium.Env, ABC):
+    """A task seen through cameras and proprioception.
+
+    Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32.
+    ``info`` carries ``is_success`` and what the simulator knows beside it: for scripted experts and analysis, never for
+    a policy. The episode terminates at success and is truncated after `episode_length` steps. `state_names`, `action_names`
+    and `control_mode` say what numbers are.
+
+    Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last,
+    for callers that know that nobody will look at them. Physics does not depend on it.
+
+    Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
+    environment can construct one for its spaces.
+
+    Args:
+        camera_names: Cameras to observe.
+        image_size: Height and width of a frame in pixels.
+        episode_length: Steps after which an episode is truncated.
+        fps: Control rate in Hz.
+        state_space: Bounds of the proprioception.
+        state_names: What each of its numbers is.
+        action_space: Bounds of the actions.
+        action_names: What each of an action's numbers is.
+        control_mode: What an action is, in words: a ``delta``, a motion from where the robot is, or ``absolute``, a place.
+        task_description: The instruction in words, for language-conditioned policies.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
+            touching the episode's own random numbers.
+
+    Raises:
+        ValueError: The perturbation is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        camera_names: Sequence[str],
+        image_size: int,
+        episode_length: int,
+        fps: int,
+        state_space: spaces.Box,
+        state_names: Sequence[str],
+        action_space: spaces.Box,
+        action_names: Sequence[str],
+        control_mode: str,
+        task_description: str,
+        perturbation: str,
+    ) -> None:
+        look_up("perturbation", perturbation, {NOMINAL: None, **PERTURBATIONS})
+        assert (len(state_names), len(action_names)) == (*state_space.shape, *action_space.shape)
+        self.state_names, self.action_names = tuple(state_names), tuple(action_names)
+        self.control_mode = control_mode
+        self.camera_names = tuple(camera_names)
+        self.task_description = task_description
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
+        self.render_mode = "rgb_array"
+        self.render_observations = True
+        self._image_size = image_size
+        self._max_episode_steps = episode_length
+        self._perturbation = perturbation
+
+        frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.observation_space = spaces.Dict(
+            {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": state_space}
+        )
+        self.action_space = action_space
+
+        self._frames: dict[str, np.ndarray] = {}
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; the same seed gives the same episode, whatever happened before.
+
+        Args:
+            seed: Decides where everything is. Without one the episode follows from the seed given last.
+            options: Accepted for gymnasium's sake; there are none.
+        """
+        super().reset(seed=seed)
+        episode_seed = self._episode_seed(seed)
+        self._begin(episode_seed)
+        if self._perturbation != NOMINAL:
+            self._perturb(self._perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
+        self._steps = 0
+        self._look()
+        return self._observation(), self._info(is_success=False)
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Execute one action for 1 / fps seconds."""
+        reward, is_success = self._execute(action)
+        self._steps += 1
+        truncated = not is_success and self._steps >= self._max_episode_steps
+        if self.render_observations:
+            self._look()
+        return self._observation(), reward, is_success, truncated, self._info(is_success)
+
+    def render(self) -> np.ndarray:
+        """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
+        return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
+
+    def _episode_seed(self, seed: int | None) -> int:
+        """Return what decides an episode: the reset's seed, or without one a number that follows from the seed given last."""
+        return int(self.np_random.integers(2**32)) if seed is None else seed
+
+    @abstractmethod
+    def _begin(self, seed: int) -> None:
+        """Put everything where an episode of that seed starts."""
+
+    @abstractmethod
+    def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
+        """Change how the episode that has begun looks."""
+
+    @abstractmethod
+    def _execute(self, action: np.ndarray) -> tuple[float, bool]:
+        """Simulate one step; return the reward, and whether the task is done."""
+
+    @abstractmethod
+    def _frame(self, camera: str) -> np.ndarray:
+        """Return what a camera sees now."""
+
+    @abstractmethod
+    def _proprioception(self) -> np.ndarray:
+        """Return what the robot knows of itself now, float32."""
+
+    @abstractmethod
+    def _knowledge(self) -> dict[str, Any]:
+        """Return what the simulator knows and a policy does not."""
+
+    def _look(self) -> None:
+        self._frames = {camera: self._frame(camera) for camera in self.camera_names}
+
+    def _observation(self) -> Observation:
+        return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
+
+    def _info(self, is_success: bool) -> dict[str, Any]:
+        return {"is_success": is_success, **self._knowledge()}
+
+
+class MujocoCameraEnv(CameraEnv):
+    """A `CameraEnv` on a MuJoCo model.
+
+    Args:
+        profile: How to draw.
+        visual_groups: Groups of geoms to draw.
+        arguments: Those of `CameraEnv`.
+    """
+
+    def __init__(self, profile: RenderProfile, visual_groups: tuple[int, ...], **arguments: Any) -> None:  # noqa: ANN401
+        super().__init__(**arguments)
+        self._profile, self._visual_groups = profile, visual_groups
+        self._renderer: CameraRenderer | None = None
+        self._appearance: Appearance | None = None
+
+    @property
+    @abstractmethod
+    def model(self) -> "mujoco.MjModel":
+        """MuJoCo's model, built on first use."""
+
+    @property
+    @abstractmethod
+    def data(self) -> "mujoco.MjData":
+        """MuJoCo's state."""
+
+    @property
+    def renderer(self) -> CameraRenderer:
+        """The cameras' renderer, with its GL context, made on first use."""
+        if self._renderer is None:
+            self._renderer = CameraRenderer(self.model, self._image_size, self._profile, self._visual_groups)
+        return self._renderer
+
+    def close(self) -> None:
+        """Free the GL context."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    @abstractmethod
+    def _surroundings(self) -> Surroundings:
+        """Return what a perturbation may change."""
+
+    def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
+        import mujoco
+
+        renderer = self.renderer  # its profile shrinks textures, which has to come first
+        if self._appearance is None:
+            self._appearance = Appearance(self.model)
+        self._appearance.restore()
+        mujoco.mj_camlight(self.model, self.data)  # cameras are where the task has them
+        around = self._surroundings()
+        renderer.added_geoms = PERTURBATIONS[perturbation](around, rng)
+        mujoco.mj_camlight(self.model, self.data)  # and take their new places; physics stays untouched
+        for texture in table_textures(around):
+            renderer.upload_texture(texture)
+
+    def _frame(self, camera: str) -> np.ndarray:
+        return self.renderer.frame(self.data, camera)
+
+    def _pose(self, body_name: str) -> np.ndarray:
+        """Return a body's position (3, metres) and quaternion (x y z w) in the world."""
+        body = self.data.body(body_name)
+        return np.concatenate([body.xpos, np.roll(body.xquat, -1)])

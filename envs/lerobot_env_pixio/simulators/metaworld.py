@@ -1,0 +1,179 @@
+"""Meta-World's 50 tasks: a Sawyer arm before a table, moved by its gripper."""
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+
+from lerobot_env_pixio.perturbations.distractors import Circle, Surface
+from lerobot_env_pixio.perturbations.perturbations import Surroundings
+from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
+from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.simulators.tasks import look_up
+
+if TYPE_CHECKING:
+    import mujoco
+    from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+FPS = 80  # 5 steps of 2.5 ms
+LONGEST_EPISODE = 500  # SawyerXYZEnv.max_path_length, after which it refuses to go on
+
+# What the arm reaches of the table.
+SURFACE = Surface(np.array([0.0, 0.64, 0.0]), np.array([0.34, 0.24]))
+_GOAL_RADIUS = 0.12  # metres; the hole in the table, where there is one, lies within
+
+_SCENE_CAMERAS = ("corner", "corner2", "corner3", "topview")
+_CAMERAS = (*_SCENE_CAMERAS, "behindGripper", "gripperPOV")
+# These hang upside down in Meta-World's files; pictures in papers and LeRobot's environment show corner2 turned round.
+_UPSIDE_DOWN = ("corner", "corner2", "corner3")
+# Where LeRobot's environment, and the datasets recorded with it, put corner2: nearer than Meta-World's files do.
+_CORNER2_POSITION = (0.75, 0.075, 0.7)
+
+
+@functools.cache
+def task_descriptions() -> dict[str, str]:
+    """Return the tasks by their names, such as ``drawer-open-v3``, with LeRobot's instructions in words."""
+    # LeRobot's module that holds them imports Meta-World, and that MuJoCo.
+    source = importlib.resources.files("lerobot.envs") / "metaworld_config.json"
+    return json.loads(source.read_text(encoding="utf-8"))["TASK_DESCRIPTIONS"]
+
+
+class MetaworldEnv(MujocoCameraEnv):
+    """One of Meta-World's tasks, its objects and goal placed anew by every reset's seed.
+
+    Action: float32 (4,) in [-1, 1]: how far the gripper's target moves (1 is 1 cm), and the fingers' effort (1 closes).
+    ``agent_pos``: position of the hand (3, metres, world frame) and how far the fingers are open (0 to 1). Reward: Meta-World's
+    dense one, 0 to 10. ``info["full_state"]`` is Meta-World's own observation (39,) with the goal in its last three places.
+
+    Args:
+        task: Meta-World's name of the task.
+        camera_names: Cameras to observe.
+        image_size: Height and width of a frame in pixels.
+        render_profile: Name in `RENDER_PROFILES`.
+        episode_length: Steps after which an episode is truncated.
+        fps: Control rate in Hz.
+        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
+
+    Raises:
+        ValueError: A name is unknown, or Meta-World does not run at that rate or for that long.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        camera_names: Sequence[str],
+        image_size: int,
+        render_profile: str,
+        episode_length: int,
+        fps: int,
+        perturbation: str = "none",
+    ) -> None:
+        description = look_up("task", task, task_descriptions())
+        for camera in camera_names:
+            look_up("camera", camera, dict.fromkeys(_CAMERAS))
+        check_rate("Meta-World", FPS, fps)
+        if episode_length > LONGEST_EPISODE:
+            raise ValueError(
+                f"Meta-World's episodes end after {LONGEST_EPISODE} steps: set episode_length to that or less, "
+                f"not {episode_length}"
+            )
+        super().__init__(
+            profile=look_up("render profile", render_profile, RENDER_PROFILES),
+            visual_groups=(0, 1, 2),
+            camera_names=camera_names,
+            image_size=image_size,
+            episode_length=episode_length,
+            fps=fps,
+            state_space=spaces.Box(-2.0, 2.0, (4,), np.float32),  # metres from the robot's base, and a share
+            state_names=("x.pos", "y.pos", "z.pos", "gripper.pos"),
+            action_space=spaces.Box(-1.0, 1.0, (4,), np.float32),
+            action_names=("x.vel", "y.vel", "z.vel", "gripper.pos"),  # as for robosuite
+            control_mode="delta position of the end effector, and the gripper's effort",
+            task_description=description,
+            perturbation=perturbation,
+        )
+        self.task = task
+        self._simulation: SawyerXYZEnv | None = None
+        self._full_state = np.zeros(39)
+
+    @property
+    def simulation(self) -> "SawyerXYZEnv":
+        """Meta-World's environment, built on first use."""
+        if self._simulation is None:
+            self._simulation = _build_simulation(self.task)
+            _hang_cameras(self._simulation.model)
+        return self._simulation
+
+    @property
+    def model(self) -> "mujoco.MjModel":
+        """MuJoCo's model."""
+        return self.simulation.model
+
+    @property
+    def data(self) -> "mujoco.MjData":
+        """MuJoCo's state."""
+        return self.simulation.data
+
+    def _begin(self, seed: int) -> None:
+        self.simulation.seed(seed)
+        self._full_state, _ = self.simulation.reset()
+
+    def _execute(self, action: np.ndarray) -> tuple[float, bool]:
+        self._full_state, reward, _, _, info = self.simulation.step(action)
+        return float(reward), bool(info["success"])
+
+    def _surroundings(self) -> Surroundings:
+        model, goal_X = self.model, self.simulation._target_pos
+        assert goal_X is not None  # in an episode
+        table, *rim = (model.body(name).id for name in ("tablelink", "RetainingWall") if _has_body(model, name))
+        is_seen = np.isin(model.geom_group, self._visual_groups)
+        return Surroundings(
+            self.task,
+            model,
+            self.data,
+            scene_cameras=tuple(model.camera(name).id for name in _SCENE_CAMERAS),
+            table_geoms=tuple(np.flatnonzero((model.geom_bodyid == table) & is_seen).tolist()),
+            table_surface=SURFACE,
+            table_bodies=(table, *rim),
+            kept_clear=(Circle(np.array(goal_X[:2]), _GOAL_RADIUS),),
+        )
+
+    def _proprioception(self) -> np.ndarray:
+        return self._full_state[:4].astype(np.float32)
+
+    def _knowledge(self) -> dict[str, Any]:
+        return {"full_state": self._full_state.copy()}
+
+
+def _build_simulation(task: str) -> "SawyerXYZEnv":
+    """Build the environment with its goal observable and its objects placed by its own seeded generator."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    simulation = ALL_V3_ENVIRONMENTS[task]()
+    simulation._partially_observable = False
+    del simulation.sawyer_observation_space  # a cached property, computed for a hidden goal
+    simulation._freeze_rand_vec, simulation.seeded_rand_vec = False, True
+    simulation._set_task_called = True
+    return simulation
+
+
+def _hang_cameras(model: "mujoco.MjModel") -> None:
+    """Turn upside-down cameras upright, and bring corner2 to where users of LeRobot know it."""
+    import mujoco
+
+    model.cam_pos[model.camera("corner2").id] = _CORNER2_POSITION
+    half_turn_wxyz = np.array([0.0, 0.0, 0.0, 1.0])  # about the line of sight
+    for name in _UPSIDE_DOWN:
+        camera, turned_wxyz = model.camera(name).id, np.zeros(4)
+        mujoco.mju_mulQuat(turned_wxyz, model.cam_quat[camera], half_turn_wxyz)
+        model.cam_quat[camera] = turned_wxyz
+
+
+def _has_body(model: "mujoco.MjModel", name: str) -> bool:
+    import mujoco
+
+    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) >= 0

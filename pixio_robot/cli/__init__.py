@@ -1,0 +1,1 @@
+"""The command line: how a job is configured, checked and started."""

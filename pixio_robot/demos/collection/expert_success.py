@@ -1,0 +1,79 @@
+"""How often a scripted expert solves its task, with the noise that it records."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lerobot.envs import EnvConfig
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.workers import WorkerPool
+from pixio_robot.demos.collection.recording import ExpertEnvConfig, record_demonstration
+from pixio_robot.environments import describe_env, env_config_from
+
+# No expert looks at a frame, and an environment that knows `render_observations` draws only the first of an episode.
+_IMAGE_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An episode of an expert.
+
+    Attributes:
+        seed: Of the environment and of the expert's noise.
+        success: What the environment said of the last step.
+        steps: Length of the episode.
+    """
+
+    seed: int
+    success: bool
+    steps: int
+
+
+def try_expert(
+    env_config: EnvConfig,
+    seeds: Sequence[int],
+    *,
+    workers: int | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Trial]:
+    """Let an environment's expert try seeds, almost without rendering; return the trials in the order of the seeds.
+
+    Args:
+        env_config: Environment and expert, see `recording.ExpertEnvConfig`.
+        seeds: One for each episode.
+        workers: Number of processes: all available cores by default.
+        advance: Called after each trial.
+
+    Raises:
+        UserError: The environment has no expert, or crashed.
+    """
+    if not hasattr(env_config, "make_expert"):
+        raise UserError(f"The environment {env_config.type!r} has no scripted expert: choose one that has.")
+    unseen = env_config_from({**describe_env(env_config), "image_size": _IMAGE_SIZE})
+    n_workers = min(workers or len(os.sched_getaffinity(0)), len(seeds))
+    waiting, trials = list(seeds)[::-1], []
+    with WorkerPool(_Trier, (unseen,), n_workers, preload=[__name__]) as pool:
+        while len(trials) < len(seeds):
+            while waiting and pool.has_idle_worker:
+                pool.submit(waiting.pop())
+            for outcome in pool.wait():
+                if outcome.result is None:
+                    raise UserError(
+                        f"Seed {outcome.task} failed in the environment or its expert ({outcome.crash})."
+                    ) from RuntimeError(outcome.details)
+                trials.append(outcome.result)
+                advance()
+    return sorted(trials, key=lambda trial: list(seeds).index(trial.seed))
+
+
+class _Trier:
+    """In a worker: an environment, made once, that turns seeds into trials."""
+
+    def __init__(self, env_config: ExpertEnvConfig) -> None:
+        self._env_config, self._env = env_config, env_config.make_env()
+        self._env.unwrapped.render_observations = False  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __call__(self, seed: int) -> Trial:
+        demonstration = record_demonstration(self._env, self._env_config.make_expert(seed), seed)
+        return Trial(seed, demonstration.success, len(demonstration.data["action"]))

@@ -1,0 +1,1 @@
+"""Conversion between the store and other formats."""

@@ -1,0 +1,306 @@
+"""Converts between a demonstration store and the zarr replay buffers of diffusion policy and UMI.
+
+Layout, for T steps in E episodes, as a folder or a zip file that zarr reads::
+
+    data/<name>            (T, ...)
+    meta/episode_ends      (E,) int64, one past the episode's last step
+
+UMI's cameras are compressed as JPEG XL, which the package imagecodecs decodes. A chunk of frames that is not there is
+an error; in other arrays it reads as the fill value, as zarr's format has it.
+"""
+
+import contextlib
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+from rich.console import Console
+from zarr.errors import UnknownCodecError
+from zarr.storage import LocalStore, ZipStore
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.progress import progress_bar
+from pixio_robot.demos.formats.named_arrays import (
+    Sources,
+    choose_sources,
+    join,
+    sources_of_store,
+    sources_to_json,
+    split,
+)
+from pixio_robot.demos.formats.transfer import (
+    Episode,
+    Record,
+    check_not_empty,
+    explains_unreadable,
+    made_whole,
+    pack,
+    write_store,
+)
+from pixio_robot.demos.store.arrays import append_rows
+from pixio_robot.demos.store.codecs import LOSSLESS
+from pixio_robot.demos.store.layout import Feature
+from pixio_robot.demos.store.store import DemoStore
+
+# What a replay buffer has no place for: an attribute of the zarr group.
+_EXTRA = "pixio_robot"
+_TIMESTAMP = "timestamp"
+# UMI has no action: its sampler makes these poses, of each robot, the action.
+_UMI_ACTION = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
+# The size of chunk and the compressor that diffusion policy chooses.
+_CHUNK_BYTES = 2_000_000
+_COMPRESSOR = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+
+def import_replay_buffer(
+    path: str | Path,
+    store_path: str | Path,
+    *,
+    fps: int | None = None,
+    image_size: int | None = None,
+    codec: str = LOSSLESS,
+    console: Console | None = None,
+) -> DemoStore:
+    """Make a store of a replay buffer; `pixio_robot.demos.formats.named_arrays` says which arrays become what.
+
+    Frames of floats become uint8 where they hold whole numbers from 0 to 255, as PushT's do. UMI's action, which its
+    files do not have, is the pose of each step, as UMI's own sampler makes it. The task is the file's name.
+
+    Args:
+        path: The zarr folder, or a zip file of one.
+        store_path: Folder to make; complete or not there.
+        fps: Control rate in Hz, for a replay buffer without ``timestamp`` (s).
+        image_size: Height and width to resize frames to, in pixels; None keeps theirs.
+        codec: How frames are kept, see `DemoStore.create`.
+        console: Where to show progress: standard error by default.
+
+    Raises:
+        UserError: There is no replay buffer with images, it is damaged, needs a codec that is not installed, or its
+            rate is unknown, mixed or another; there is something at `store_path`, or the disk is full.
+    """
+    path, store_path = Path(path), Path(store_path)
+    with _opened(path) as group:
+        arrays, ends = _open_arrays(path, group)
+        extra: Any = group.attrs.get(_EXTRA, {})
+        record = Record.from_json(extra, len(ends))
+        steps = {name: Feature(array.shape[1:], array.dtype.name) for name, array in arrays.items()}
+        steps.pop(_TIMESTAMP, None)
+        sources, attributes = choose_sources(path, extra, steps, lambda: _action_names(path, steps), {})
+        _check_arrays(path, arrays, sources)
+        rate = _rate(path, _episodes_of(path, arrays.get(_TIMESTAMP), ends), record.fps or fps)
+        attributes = attributes | {"fps": rate, "source": f"replay buffer {path.name}"}
+        sources = {key: source.resized(image_size) for key, source in sources.items()}
+        features = {key: source.feature for key, source in sources.items()}
+        episodes = _read_episodes(path, arrays, ends, sources, record)
+        return write_store(store_path, features, attributes, episodes, len(ends), codec, console)
+
+
+def export_replay_buffer(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:
+    """Write a store as a replay buffer of zarr v2: a zip file where the name ends in ``.zip``, else a folder.
+
+    Tasks, seeds, success and the store's attributes go to an attribute that diffusion policy ignores and
+    `import_replay_buffer` reads.
+
+    Args:
+        store: What to write.
+        path: Folder or zip file to make; complete or not there.
+        console: Where to show progress: standard error by default.
+
+    Raises:
+        UserError: There is something at `path`, the store is empty or damaged, or the disk is full.
+    """
+    path = Path(path)
+    check_not_empty(store)
+    with made_whole(path) as unfinished:
+        if path.suffix != ".zip":
+            _write_folder(store, unfinished, console or Console(stderr=True))
+            return
+        folder = unfinished.with_name(f"{unfinished.name}.folder")
+        try:
+            _write_folder(store, folder, console or Console(stderr=True))
+            pack(folder, unfinished)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_folder(store: DemoStore, folder: Path, console: Console) -> None:
+    sources = sources_of_store(store, "action")
+    extra = asdict(Record.of_store(store)) | {"arrays": sources_to_json(sources)}
+    root = zarr.open_group(str(folder), mode="w", zarr_format=2, attributes={_EXTRA: extra})
+    data, meta = root.create_group("data"), root.create_group("meta")
+    arrays = {
+        name: _create_array(data, name, shape, source.feature.dtype)
+        for source in sources.values()
+        for name, shape in source.parts
+    }
+    timestamp = arrays.get(_TIMESTAMP)
+    if timestamp is None:
+        timestamp = _create_array(data, _TIMESTAMP, (), "float64")
+    with progress_bar("episodes", store.num_episodes, console) as advance:
+        for index in range(store.num_episodes):
+            start, episode = store.episode_range(index).start, store.episode(index)
+            for key, source in sources.items():
+                for name, values in split(source, episode[key]).items():
+                    append_rows(arrays[name], start, values)
+            if _TIMESTAMP not in arrays:
+                append_rows(timestamp, start, np.arange(len(store.episode_range(index))) / store.fps)
+            advance()
+    ends = _create_array(meta, "episode_ends", (), "int64")
+    append_rows(ends, 0, store.episode_ends)
+
+
+def _create_array(group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str) -> zarr.Array:
+    row_bytes = int(np.prod(row_shape)) * np.dtype(dtype).itemsize
+    return group.create_array(
+        name,
+        shape=(0, *row_shape),
+        dtype=dtype,
+        chunks=(max(1, _CHUNK_BYTES // row_bytes), *row_shape),
+        compressors=_COMPRESSOR,
+        fill_value=0,
+        # An absent chunk always means damage then, for whoever reads it.
+        config={"write_empty_chunks": True},
+    )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zarr.Group]:
+    with explains_unreadable(path, "the file" if path.is_file() else "the folder"):
+        if path.is_file():
+            with zipfile.ZipFile(path):  # says at once where the end of the file is missing
+                pass
+        store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
+        group = zarr.open_group(store, mode="r")
+    try:
+        yield group
+    finally:
+        store.close()
+
+
+def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], np.ndarray]:
+    """Return the arrays of all steps by name, and the ends of episodes."""
+    with explains_unreadable(path, "meta/episode_ends"):
+        if "meta/episode_ends" not in group:
+            raise UserError(
+                f"{path} is a zarr group but no replay buffer: it has no meta/episode_ends; give one that diffusion policy "
+                "reads."
+            )
+        ends = np.asarray(zarr.open_array(group.store, path="meta/episode_ends", mode="r")[:], np.int64)
+    with explains_unreadable(path, "data"):
+        arrays = {name: _open_array(path, group, name) for name in _array_names(path)}
+    arrays = {name: array for name, array in arrays.items() if array.ndim > 0 and array.dtype.kind in "fiub"}
+    if len(ends) == 0 or (np.diff(ends, prepend=0) <= 0).any():
+        raise UserError(f"{path} has no episodes, or meta/episode_ends does not rise: give one with demonstrations.")
+    for name, array in arrays.items():
+        if array.shape[0] < ends[-1]:
+            raise UserError(
+                f"{path} is damaged or incomplete: data/{name} has {array.shape[0]} steps of {ends[-1]}; get it anew "
+                "from where it came from."
+            )
+    return arrays, ends
+
+
+def _array_names(path: Path) -> list[str]:
+    """List the arrays without opening them, which fails where a codec is not installed."""
+    if path.is_dir():
+        files = [file.relative_to(path).as_posix() for file in path.glob("data/*/.zarray")]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            files = archive.namelist()
+    return sorted(match[1] for file in files if (match := re.fullmatch(r"data/([^/]+)/\.zarray", file)))
+
+
+def _open_array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
+    try:
+        array = zarr.open_array(group.store, path=f"data/{name}", mode="r")
+    except UnknownCodecError:
+        _register_image_codecs(path, name)
+        array = zarr.open_array(group.store, path=f"data/{name}", mode="r")
+    if array.ndim == 4:
+        array = zarr.open_array(group.store, path=f"data/{name}", mode="r", config={"read_missing_chunks": False})
+    return array
+
+
+def _register_image_codecs(path: Path, name: str) -> None:
+    try:
+        from imagecodecs.numcodecs import register_codecs  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError(
+            f"{path} has data/{name} compressed with a codec that is not installed, such as UMI's JPEG XL: run "
+            "`uv pip install imagecodecs` and convert again."
+        ) from None
+    register_codecs(verbose=False)
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, zarr.Array], sources: Sources) -> None:
+    for source in sources.values():
+        for name, shape in source.parts:
+            if name not in arrays or arrays[name].shape[1:] != shape:
+                raise UserError(
+                    f"{path} is damaged or incomplete: data/{name} of {shape} a step is missing; get it anew from "
+                    "where it came from."
+                )
+
+
+def _action_names(path: Path, arrays: Mapping[str, Feature]) -> list[str]:
+    for name in ("action", "actions"):
+        if name in arrays:
+            return [name]
+    robots = sorted({name.partition("_")[0] for name in arrays if name.startswith("robot")})
+    names = [f"{robot}_{part}" for robot in robots for part in _UMI_ACTION if f"{robot}_{part}" in arrays]
+    if not names:
+        raise UserError(f"{path} has no action, only {', '.join(sorted(arrays))}: add an array data/action.")
+    return names
+
+
+def _episodes_of(path: Path, array: zarr.Array | None, ends: np.ndarray) -> list[np.ndarray]:
+    if array is None or array.dtype.kind != "f" or array.ndim > 2:
+        return []
+    with explains_unreadable(path, f"data/{_TIMESTAMP}"):
+        timestamps = np.asarray(array[: ends[-1]], np.float64).ravel()
+    return np.split(timestamps, ends[:-1])
+
+
+def _rate(path: Path, timestamps: list[np.ndarray], fps: int | None) -> int:
+    """Return the one control rate, in Hz, that all steps keep within half a step."""
+    steps = [np.diff(episode) for episode in timestamps if len(episode) > 1]
+    rates = np.array([1 / np.median(step) for step in steps if np.median(step) > 0])
+    if len(rates) == 0 and fps is None:
+        raise UserError(f"{path} does not say its control rate: add fps=… in Hz (PushT's is 10).")
+    rate = fps or max(1, round(float(np.median(rates))))
+    # Clocks of real robots jitter: what must be right is when an episode ends, and roughly the time between steps.
+    drifts = [abs(step.sum() * rate - len(step)) > max(0.5, 0.02 * len(step)) for step in steps]
+    uneven = [np.abs(step * rate - 1).max() > 0.5 for step in steps]
+    if (np.abs(rates / rate - 1) > 0.3).any() or (any(drifts) and not any(uneven)):
+        raise UserError(
+            f"{path} has mixed frame rates, from {rates.min():.4g} to {rates.max():.4g} Hz by its timestamps, but a store "
+            f"has one (here {rate} Hz): convert the episodes of each rate on their own."
+        )
+    if any(uneven):
+        raise UserError(
+            f"{path} has steps that are not evenly {1 / rate:.4g} s apart by its timestamps: resample it to {rate} Hz, or "
+            "remove data/timestamp."
+        )
+    return rate
+
+
+def _read_episodes(
+    path: Path, arrays: Mapping[str, zarr.Array], ends: np.ndarray, sources: Sources, record: Record
+) -> Iterator[Episode]:
+    file_task = path.name.removesuffix(".zip").removesuffix(".zarr")
+    starts = np.concatenate([[0], ends[:-1]])
+    for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+
+        def read(name: str, start: int = start, end: int = end) -> np.ndarray:
+            with explains_unreadable(path, f"data/{name}, steps {start} to {end - 1},"):
+                return np.asarray(arrays[name][start:end])
+
+        data = join(path, sources, read)
+        yield Episode(data, record.seeds[index], record.success[index], record.tasks[index] or file_task)

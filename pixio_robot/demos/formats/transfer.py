@@ -1,0 +1,139 @@
+"""What all converters share: results that are complete or not there, and what a format has no place for."""
+
+import contextlib
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.unfinished import finished_at
+from pixio_robot.demos.store.arrays import explains_full_disk
+from pixio_robot.demos.store.layout import Feature
+from pixio_robot.demos.store.store import DemoStore
+
+# What a store says of itself anew.
+_DERIVED_ATTRIBUTES = {"schema", "schema_version", "codec", "tasks", "features", "fps"}
+
+
+class Episode(NamedTuple):
+    """An episode as `DemoStore.append_episode` takes it; None is unknown."""
+
+    data: Mapping[str, np.ndarray]
+    seed: int | None
+    success: bool | None
+    task: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What other formats have no place for, kept as JSON beside their own data.
+
+    Attributes:
+        attributes: The store's, without those that it finds out by itself.
+        seeds: Of each episode; None is unknown.
+        success: Of each episode; None is unknown.
+        tasks: Of each episode; None where the format says it.
+        fps: Control rate in Hz; None where the format says it.
+    """
+
+    attributes: dict[str, Any]
+    seeds: list[int | None]
+    success: list[bool | None]
+    tasks: list[str | None]
+    fps: int | None
+
+    @classmethod
+    def of_store(cls, store: DemoStore) -> "Record":
+        """Return what a store has."""
+        return cls(
+            attributes={name: value for name, value in store.attributes.items() if name not in _DERIVED_ATTRIBUTES},
+            seeds=[int(seed) if seed >= 0 else None for seed in store.episode_seeds],
+            success=[bool(success) if success >= 0 else None for success in store.episode_success],
+            tasks=list(store.episode_tasks),
+            fps=store.fps,
+        )
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any], n_episodes: int) -> "Record":
+        """Read what was saved; nothing is known where nothing was, or where the episodes are others by now."""
+        per_episode: dict[str, list[Any]] = {}
+        for name in ("seeds", "success", "tasks"):
+            values = saved.get(name, [])
+            per_episode[name] = values if len(values) == n_episodes else [None] * n_episodes
+        return cls(saved.get("attributes", {}), **per_episode, fps=saved.get("fps"))
+
+
+@contextlib.contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; what is there in the end is moved to `path`, or removed on failure.
+
+    Raises:
+        UserError: There is something at `path`, or the disk is full.
+    """
+    kept = "nothing was written there, and the source is as it was"
+    with explains_full_disk(path, kept), finished_at(path) as unfinished:
+        yield unfinished
+
+
+@contextlib.contextmanager
+def explains_unreadable(path: Path, part: str) -> Iterator[None]:
+    """Turn whatever a library says of a damaged file into a `UserError`."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # each library, and each kind of damage, has errors of its own
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path} is damaged or incomplete: {part} cannot be read ({reason}); get it anew from where it came from."
+        ) from error
+
+
+def pack(folder: Path, file: Path) -> None:
+    """Write a folder as a zip file; the files in it are compressed already, and are read from anywhere in their middle."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for member in sorted(member for member in folder.rglob("*") if member.is_file()):
+            archive.write(member, member.relative_to(folder).as_posix())
+
+
+def check_not_empty(store: DemoStore) -> None:
+    """Look that there is something to convert.
+
+    Raises:
+        UserError: The store has no finished episode.
+    """
+    if store.num_episodes == 0:
+        raise UserError(f"{store.path} has no finished episode: there is nothing to convert.")
+
+
+def write_store(
+    path: Path,
+    features: Mapping[str, Feature],
+    attributes: Mapping[str, Any],
+    episodes: Iterable[Episode],
+    n_episodes: int,
+    codec: str,
+    console: Console | None,
+) -> DemoStore:
+    """Make a store of episodes, with one of them in memory at a time.
+
+    Raises:
+        UserError: There is something at the path, an episode cannot be read, the codec is unknown or not installed, or
+            the disk is full. Then nothing is left there.
+    """
+    with made_whole(path) as unfinished:
+        store = DemoStore.create(unfinished, features, attributes, codec)
+        with (
+            contextlib.closing(store),
+            progress_bar("episodes", n_episodes, console or Console(stderr=True)) as advance,
+        ):
+            for episode in episodes:
+                store.append_episode(episode.data, seed=episode.seed, success=episode.success, task=episode.task)
+                advance()
+    return DemoStore.open(path)

@@ -1,0 +1,1 @@
+"""The store of demonstrations: one zarr v3 group."""

@@ -1,0 +1,96 @@
+"""What a demonstration store holds, and where: its features, arrays and attributes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.unfinished import finished_at
+from pixio_robot.demos.store.arrays import create_array, create_frame_array, explains_full_disk
+from pixio_robot.demos.store.codecs import CODECS
+from pixio_robot.demos.store.locations import Location, read_member
+
+SCHEMA = "pixio_robot.demo_store"
+SCHEMA_VERSION = 1
+
+ENDS = "meta/episode_ends"
+SEEDS = "meta/episode_seeds"
+SUCCESS = "meta/episode_success"
+TASKS = "meta/episode_tasks"
+CHECKSUMS = "meta/episode_checksums"
+META_DTYPES = {SEEDS: "int64", SUCCESS: "int8", TASKS: "int64", CHECKSUMS: "uint64", ENDS: "int64"}
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What one step holds under a key.
+
+    Attributes:
+        shape: Shape of one step, without the time axis.
+        dtype: NumPy's name of the data type.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a step is a uint8 (H, W, C) frame."""
+        return self.dtype == "uint8" and len(self.shape) == 3
+
+
+def data_name(key: str) -> str:
+    """Return the name of the array of a feature."""
+    return f"data/{key}"
+
+
+def create_layout(path: Path, features: Mapping[str, Feature], attributes: Mapping[str, Any], codec: str) -> None:
+    """Make a store without episodes, at once or not at all.
+
+    Raises:
+        UserError: There is something at the path, the codec is unknown or not installed, or the disk is full.
+    """
+    recorded = dict(attributes) | {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "codec": CODECS.get(codec),
+        "tasks": [],
+        "features": {key: asdict(feature) for key, feature in features.items()},
+    }
+    with explains_full_disk(path, "nothing was recorded yet"), finished_at(path) as unfinished:
+        group = zarr.open_group(str(unfinished), mode="w", zarr_format=3, attributes=recorded)
+        for key, feature in features.items():
+            if feature.is_image:
+                create_frame_array(group, data_name(key), feature.shape, codec)
+            else:
+                create_array(group, data_name(key), feature.shape, feature.dtype)
+        for name, dtype in META_DTYPES.items():
+            create_array(group, name, (), dtype)
+
+
+def read_attributes(location: Location) -> dict[str, Any]:
+    """Return the attributes of a store.
+
+    Raises:
+        UserError: There is no demonstration store at the location.
+    """
+    try:
+        attributes = json.loads(read_member(location, "zarr.json")).get("attributes", {})
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{location} is not a demonstration store: it has no readable zarr.json; give the path of a .zarr "
+            "folder made by scripts/collect_demos.py or scripts/convert_demos.py."
+        ) from None
+    if attributes.get("schema") != SCHEMA or attributes.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{location} is a zarr group but not a demonstration store of version {SCHEMA_VERSION}: give the "
+            "path of one made by scripts/collect_demos.py or scripts/convert_demos.py."
+        )
+    return attributes

@@ -1,0 +1,1 @@
+"""Training windows over a store, and how often each is drawn."""

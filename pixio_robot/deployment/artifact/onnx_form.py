@@ -1,0 +1,144 @@
+"""Artifacts as ONNX files, run by onnxruntime; the one module that knows either.
+
+Metadata and golden pair are among the model's `metadata_props`; inputs are named by the observation's keys, the output
+is `output`.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.golden import check_like, read_golden
+from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest, require_file
+
+_METADATA, _GOLDEN = "pixio_robot.metadata", "pixio_robot.golden"
+_MOST_BYTES = 2**31 - 1
+_ERRORS = 3  # onnxruntime's number of that level
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxArtifact:
+    """An ONNX file, called as other artifacts are."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        """Load the file, whether or not it has metadata.
+
+        Raises:
+            UserError: onnxruntime is missing, or cannot run on the device.
+        """
+        require_onnx()
+        import onnxruntime
+
+        provider = _PROVIDERS.get(torch.device(device).type, "")
+        if provider not in onnxruntime.get_available_providers():
+            raise UserError(f"This onnxruntime does not run on {device}: install onnxruntime-gpu, or use device=cpu.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _ERRORS  # it warns of every constant that it cannot fold
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.golden_observation, self.golden_output = read_golden(properties[_GOLDEN])
+
+    def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return actions (B, H, A) in raw units, or tokens (B, N, D), on the CPU.
+
+        Raises:
+            UserError: An input is missing, or of another dtype or shape than the golden observation's.
+        """
+        check_like(self.golden_observation, observation)
+        inputs = {key: observation[key].cpu().numpy() for key in self.golden_observation}
+        (output,) = self._session.run(["output"], inputs)
+        return torch.from_numpy(output)
+
+
+def require_onnx() -> None:
+    """Check that the packages are here.
+
+    Raises:
+        UserError: One is missing.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX files need {', '.join(missing)}: pip install 'pixio-robot[onnx]'.")
+
+
+def write_onnx(path: Path, program: torch.export.ExportedProgram, inputs: Sequence[str], golden: str) -> None:
+    """Write a program as one ONNX file.
+
+    Raises:
+        UserError: It is too large for one file.
+    """
+    import onnx
+
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every operator that it cannot fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            program, dynamo=True, optimize=False, input_names=list(inputs), output_names=["output"], verbose=False
+        )
+    assert converted is not None
+    model = converted.model_proto
+    if model.ByteSize() > _MOST_BYTES:
+        raise UserError("The encoder is too large for one ONNX file (2 GiB): use format=torchscript or pt2.")
+    onnx.helper.set_model_props(model, {_GOLDEN: golden})
+    path.write_bytes(model.SerializeToString())
+
+
+def seal_onnx(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Add metadata to a file of `write_onnx`, with the digest of both; returns them."""
+    import onnx
+
+    model = onnx.load(path)
+    sealed = {**metadata, "schema": SCHEMA_VERSION}
+    sealed["digest"] = digest(sealed, _contents_hash(model))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = _METADATA, json.dumps(sealed, ensure_ascii=False)
+    path.write_bytes(model.SerializeToString())
+    return sealed
+
+
+def read_onnx_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of a file, checked against its digest.
+
+    Raises:
+        UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
+    """
+    require_file(path)
+    require_onnx()
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        metadata = json.loads(properties[_METADATA])
+    except (OSError, ValueError, KeyError, DecodeError) as error:
+        raise UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.") from error
+    checked = check_metadata(metadata, path)
+    check_digest(checked, _contents_hash(model), path)
+    return checked
+
+
+def load_onnx(path: Path, device: str = "cpu") -> tuple[OnnxArtifact, dict[str, Any]]:
+    """Load an artifact and its metadata; see `load_artifact`."""
+    metadata = read_onnx_metadata(path)
+    return OnnxArtifact(path, device), metadata
+
+
+def _contents_hash(model: Any) -> str:  # noqa: ANN401 (onnx's generated classes)
+    """Hash a model without its metadata."""
+    bare = type(model)()
+    bare.CopyFrom(model)
+    kept = [entry for entry in bare.metadata_props if entry.key != _METADATA]
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(sorted(kept, key=lambda entry: entry.key))
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,206 @@
+"""Does an artifact still do what its export promised, and is this machine fast enough for it?
+
+The checks need torch alone; parity with a checkpoint also needs what training needs.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.precision import bfloat16_slowdown
+from pixio_robot.deployment.artifact.artifact import load_artifact
+
+PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.01, "bfloat16": 0.05, "int8": 0.2}
+"""Most that an artifact may differ from the eager path by precision, as `difference_between` measures it.
+
+Float32 differs by rounding alone; the others are bounds against a broken conversion, and what an export really lost
+stands in its metadata.
+"""
+GPU_TOLERANCE = 0.01
+"""Most that a float32 artifact may differ on a GPU: there torch convolves in TF32, which has float16's 10 bits of mantissa.
+
+On an H100, ACT on a ViT, without convolutions, differed by 5e-7, diffusion's U-Net by 3e-4 to 3e-3.
+"""
+_LEAST_SQUARE = 1e-12  # of an output that is all zero
+_WARM_UP_CALLS = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of single calls, in milliseconds, one observation each."""
+
+    device: str
+    threads: int
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of an artifact."""
+
+    metadata: dict[str, Any]
+    checks: list[Check]
+    latencies: list[Latency]
+    control_period_ms: float | None
+    """Time between two steps; None where the metadata does not say the control rate."""
+    chunk_ms: float | None
+    """Time that the executed actions of a chunk last, in which the next chunk can be computed beside them."""
+    peak_memory_mib: dict[str, float]
+    """The process's peak with the artifact and torch in it (`cpu`), and what torch took of a GPU's memory (`cuda`)."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+def verify_artifact(
+    path: Path,
+    *,
+    eager: Callable[[Mapping[str, Any]], tuple[Mapping[str, Tensor], Tensor]] | None = None,
+    devices: Sequence[str] | None = None,
+    threads: Sequence[int] = (1,),
+    calls: int = 100,
+) -> Verification:
+    """Check an artifact and measure its latency on this machine.
+
+    Args:
+        path: The file.
+        eager: Gives, for the metadata, fresh observations and what the eager path makes of them; None leaves this out.
+        devices: Where to run it; None takes each of its devices that this machine has.
+        threads: Numbers of CPU threads to measure with.
+        calls: How many calls each measurement takes.
+
+    Raises:
+        UserError: The file is no artifact, from another schema, damaged or edited; a device or a number does not fit.
+    """
+    if calls < 1 or not threads or min(threads) < 1:
+        raise UserError("calls and threads must be numbers of at least 1.")
+    module, metadata = load_artifact(path)
+    precision = metadata["precision"]
+    if devices is None:
+        devices = [kind for kind in metadata["devices"] if kind == "cpu" or torch.cuda.is_available()]
+    checks = [Check("metadata", True, f"schema {metadata['schema']}, digest matches the file")]
+    latencies = []
+    for device in devices:
+        checks.append(golden_check(load_artifact(path, device)[0], device, precision))
+        for number in threads if torch.device(device).type == "cpu" else threads[:1]:
+            latencies.append(_latency(path, device, number, calls))
+    memory = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+    if any(torch.device(device).type == "cuda" for device in devices):
+        memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
+    checks.append(_rows_check(module, precision))
+    if eager is not None:
+        checks.append(_parity_check(module, *eager(metadata), precision))
+    rate, executed = metadata["control_rate_hz"], metadata["executed_actions"]
+    period = 1000 / rate if rate else None
+    chunk = period * executed if period is not None and executed else period
+    if chunk is not None:
+        slowdown = bfloat16_slowdown() if precision == "bfloat16" else 0.0
+        checks.append(speed_check(latencies, chunk, slowdown))
+    return Verification(metadata, checks, latencies, period, chunk, memory)
+
+
+def difference_between(got: Tensor, expected: Tensor, precision: str) -> float:
+    """Return how far an output lies from the expected one; nan if any number is.
+
+    In float32 the largest difference, relative to the expected values' scale where that exceeds 1. In the reduced
+    precisions the differences' root mean square over that of the expected values: where a policy switches, as a gripper
+    does, the rounding of its encoder may move the switch by a step, and the largest difference is then the whole switch.
+    """
+    if got.shape != expected.shape:
+        return float("inf")
+    got, expected = got.cpu(), expected.cpu()
+    if precision == "float32":
+        return (got - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+    return ((got - expected).square().mean() / expected.square().mean().clamp_min(_LEAST_SQUARE)).sqrt().item()
+
+
+def golden_check(module: Any, device: str, precision: str) -> Check:  # noqa: ANN401 (whatever load_artifact gives)
+    """Does the artifact, loaded on a device, still turn its golden observation into its golden output?"""
+    with torch.inference_mode():
+        difference = difference_between(module(module.golden_observation), module.golden_output, precision)
+    on_gpu = precision == "float32" and torch.device(device).type == "cuda"
+    tolerance = GPU_TOLERANCE if on_gpu else PARITY_TOLERANCE[precision]
+    return _parity(f"golden pair on {device}", difference, tolerance, " in TF32" if on_gpu else "")
+
+
+def _rows_check(module: Any, precision: str) -> Check:  # noqa: ANN401
+    """Three observations at once must give what each gives alone."""
+    with torch.inference_mode():
+        three = {key: torch.cat([value] * 3) for key, value in module.golden_observation.items()}
+        difference = difference_between(module(three), torch.cat([module.golden_output] * 3), precision)
+    return _parity("three observations at once", difference, PARITY_TOLERANCE[precision])
+
+
+def _parity_check(module: Any, observations: Mapping[str, Tensor], expected: Tensor, precision: str) -> Check:  # noqa: ANN401
+    rows = range(len(expected))
+    with torch.inference_mode():
+        got = [module({key: value[row : row + 1] for key, value in observations.items()}) for row in rows]
+    difference = difference_between(torch.cat(got), expected, precision)
+    where = f" on {len(rows)} fresh observations"
+    return _parity("parity with the checkpoint", difference, PARITY_TOLERANCE[precision], where)
+
+
+def _parity(name: str, difference: float, tolerance: float, where: str = "") -> Check:
+    return Check(name, difference <= tolerance, f"difference {difference:.1e}{where} (allowed {tolerance:.0e})")
+
+
+def speed_check(latencies: Sequence[Latency], chunk_ms: float, slowdown: float = 0.0) -> Check:
+    """Is the 99th percentile of the fastest device and number of threads below the time that a chunk lasts?
+
+    Args:
+        latencies: At least one.
+        chunk_ms: In milliseconds.
+        slowdown: Of an artifact in bfloat16: how much longer than float32 it takes on this machine's CPU; above 1, the
+            answer says so.
+    """
+    best = min(latencies, key=lambda latency: latency.p99)
+    detail = f"p99 {best.p99:.1f} ms on {best.device}, {best.threads} thread(s); a chunk lasts {chunk_ms:.0f} ms"
+    if slowdown > 1 and torch.device(best.device).type == "cpu":
+        detail += (
+            f"; this processor is {slowdown:.1f} times slower in bfloat16 than in float32: export another precision"
+        )
+    return Check("fast enough at its best", best.p99 < chunk_ms, detail)
+
+
+def _latency(path: Path, device: str, threads: int, calls: int) -> Latency:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        module, _ = load_artifact(path, device)  # an ONNX session keeps the number of threads it was loaded with
+        times = call_times(lambda: module(module.golden_observation).cpu(), calls)
+    finally:
+        torch.set_num_threads(before)
+    p50, p95, p99 = torch.tensor(times).quantile(torch.tensor([0.5, 0.95, 0.99])).tolist()
+    return Latency(device, threads, p50, p95, p99)
+
+
+def call_times(call: Callable[[], object], calls: int) -> list[float]:
+    """Return the milliseconds of each of many calls, after some to warm up, in which TorchScript optimises."""
+    times = []
+    with torch.inference_mode():
+        for number in range(-_WARM_UP_CALLS, calls):
+            start = time.perf_counter()
+            call()
+            if number >= 0:
+                times.append(1000 * (time.perf_counter() - start))
+    return times

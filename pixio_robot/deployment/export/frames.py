@@ -1,0 +1,79 @@
+"""Real observations to check an export on: a whole episode, as the policy would have met it.
+
+Shape letters: N observations, O observation steps, H and W image size.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore
+from pixio_robot.evaluation.checkpoints import open_checkpoint
+
+_NUM_CHECKED = 8
+
+
+def check_frames(store_path: str | None) -> Tensor:
+    """Return frames of the first camera of a store, uint8 (N, H, W, 3); None takes the newest store there is."""
+    if store_path is None:
+        found = sorted(Path("outputs/demos").glob("*.zarr"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise UserError(
+                "No demonstrations under outputs/demos to check the export on: give some with frames=<DemoStore>, or "
+                "make some with scripts/collect_demos.py."
+            )
+        store_path = str(found[-1])
+    store = DemoStore.open(store_path)
+    spread = np.unique(np.linspace(0, store.num_steps - 1, _NUM_CHECKED).astype(np.int64))
+    return torch.from_numpy(store.read_steps(store.image_keys[0], spread))
+
+
+def check_observations(checkpoint: Path, store_path: str | None, episode: int = 0) -> dict[str, Tensor]:
+    """Return the observations of an episode of a store, with the history that a policy reads of each.
+
+    The first observation of the episode stands for those before it, as in rollouts.
+
+    Args:
+        checkpoint: A `pretrained_model` folder.
+        store_path: A DemoStore; None takes the one that the checkpoint was trained on.
+        episode: Its number; −1 is the last.
+
+    Returns:
+        By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
+
+    Raises:
+        UserError: The folder is no checkpoint, or there is no store.
+    """
+    store = _store(checkpoint, store_path)
+    observation_steps = open_checkpoint(checkpoint).n_obs_steps
+    episode_range = store.episode_range(episode % store.num_episodes)
+    steps = np.arange(episode_range.start, episode_range.stop)
+    rows = np.maximum(np.arange(len(steps))[:, None] + np.arange(1 - observation_steps, 1), 0)
+    observations = {}
+    for key in store.features:
+        if key.startswith("observation."):
+            values = store.read_steps(key, steps)
+            observations[key] = torch.from_numpy(values[rows] if observation_steps > 1 else values)
+    return observations
+
+
+def control_rate(checkpoint: Path, store_path: str | None) -> float:
+    """Return the steps per second of the demonstrations that `check_observations` reads."""
+    return float(_store(checkpoint, store_path).fps)
+
+
+def _store(checkpoint: Path, store_path: str | None) -> DemoStore:
+    if store_path is None:
+        open_checkpoint(checkpoint)  # says what is wrong with the folder, rather than with its demonstrations
+        run_file = checkpoint / "pixio_run.json"
+        store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
+        if store_path is None or not Path(store_path).exists():
+            raise UserError(
+                f"The demonstrations that {checkpoint} was trained on are not here: give real observations to check "
+                "the export on with frames=<DemoStore>."
+            )
+    return DemoStore.open(store_path)

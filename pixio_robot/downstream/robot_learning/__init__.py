@@ -1,0 +1,1 @@
+"""Encoders compared by the policies that stand on them."""

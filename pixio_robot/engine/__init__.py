@@ -1,0 +1,1 @@
+"""What every training shares: processes, checkpoints, run folders, logs and curves."""

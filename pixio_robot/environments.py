@@ -1,0 +1,76 @@
+"""From a plain description of an environment to LeRobot's `EnvConfig`, and back."""
+
+import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import draccus
+from lerobot.envs import EnvConfig
+from lerobot.envs.factory import make_env_config
+
+from pixio_robot.common.errors import UserError, nearest_name
+
+logger = logging.getLogger(__name__)
+
+# LeRobot finds a plugin with environments by this beginning of its distribution's name.
+_PLUGIN_PREFIX = "lerobot_env_"
+
+# What an environment config derives from its other fields; it is computed again, never described.
+_DERIVED_FIELDS = ("features", "features_map")
+
+
+def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
+    """Build the environment config of any installed LeRobot environment.
+
+    Args:
+        description: `type` (the name under which LeRobot knows the environment, e.g. `pixio_robosuite`) and
+            any fields of that environment's config.
+
+    Raises:
+        UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the
+            environment.
+    """
+    _register_environments()
+    fields = dict(description)
+    if "type" not in fields:
+        raise UserError("The environment has no 'type': name one, for example 'pixio_robosuite'.")
+    env_type = fields.pop("type")
+    known_types = EnvConfig.get_known_choices()
+    if env_type not in known_types:
+        raise UserError(f"Unknown environment type {env_type!r}. {nearest_name(str(env_type), known_types)}")
+    known_fields = [field.name for field in dataclasses.fields(known_types[env_type]) if field.init]
+    for name in fields:
+        if name not in known_fields:
+            raise UserError(f"Environment {env_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
+    try:
+        return make_env_config(env_type, **fields)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@functools.cache
+def _register_environments() -> None:
+    """Import LeRobot's plugins as its `register_third_party_plugins` does, but only those with environments.
+
+    Those with policies take seconds to load, and collecting demonstrations needs none.
+    """
+    names = {distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions()}
+    for name in sorted(names):
+        if name.startswith(_PLUGIN_PREFIX):
+            try:
+                importlib.import_module(name)
+            except Exception:  # somebody else's plugin; LeRobot goes on without it, too
+                logger.exception("The environment plugin %s cannot be imported.", name)
+
+
+def describe_env(env_config: EnvConfig) -> dict[str, Any]:
+    """Describe an environment by its type and fields, ready for JSON.
+
+    `env_config_from` turns the description back into an equal config.
+    """
+    described = draccus.encode(env_config, EnvConfig)
+    return {name: value for name, value in described.items() if name not in _DERIVED_FIELDS}

@@ -1,0 +1,1 @@
+"""A policy under changes of how its task looks."""

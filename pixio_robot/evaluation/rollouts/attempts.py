@@ -1,0 +1,151 @@
+"""Which episodes of an evaluation wait, which are over, and which videos are worth keeping."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pixio_robot.common.workers import Outcome
+from pixio_robot.evaluation.record import Crash, Episode
+
+_ATTEMPTS = 2
+# So many lost episodes without a single finished one are no accident of theirs.
+_LOST_BEFORE_GIVING_UP = 3
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Episodes to run side by side.
+
+    Attributes:
+        rows: Seed of the episode in each row of the batch; None for a row without one.
+        stream: Seeds the random generators of the process.
+        number: How often these episodes have been tried, this time included.
+        keep_success: In which rows to keep the video of a success.
+        keep_failure: In which rows to keep the video of a failure.
+    """
+
+    rows: tuple[int | None, ...]
+    stream: int
+    number: int
+    keep_success: tuple[bool, ...] = ()
+    keep_failure: tuple[bool, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of its episodes."""
+        return [seed for seed in self.rows if seed is not None]
+
+    def alone(self, seed: int) -> "Attempt":
+        """Return the next attempt at one of the episodes, with nothing in the other rows.
+
+        The batch keeps its shape and the episode its row and random numbers, so that it is the same episode.
+        """
+        rows = tuple(seed if other == seed else None for other in self.rows)
+        return Attempt(rows, self.stream, self.number + 1)
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """How one episode of an attempt ended: with an `error` it never finished, and `details` say more."""
+
+    episode: Episode
+    details: str = ""
+
+
+class AttemptBoard:
+    """Hands out attempts, and collects episodes.
+
+    The seeds are divided into batches by their order alone, so that what runs beside what does not depend on the number
+    of workers.
+
+    Args:
+        seeds: One episode each.
+        batch_size: Rows of a batch; the last one may have fewer episodes.
+        n_videos: How many videos will be shown.
+    """
+
+    def __init__(self, seeds: Sequence[int], batch_size: int, n_videos: int) -> None:
+        self._seeds, self._n_videos = list(seeds), n_videos
+        self._waiting: deque[Attempt] = deque()
+        for start in range(0, len(seeds), batch_size):
+            members = self._seeds[start : start + batch_size]
+            rows = (*members, *[None] * (batch_size - len(members)))
+            self._waiting.append(Attempt(rows, members[0], 1))
+        self._episodes: dict[int, Episode] = {}
+        self.crashes: list[Crash] = []
+
+    @property
+    def n_waiting(self) -> int:
+        """Number of attempts that wait."""
+        return len(self._waiting)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every episode is over."""
+        return len(self._episodes) == len(self._seeds)
+
+    def next_attempt(self) -> Attempt:
+        """Take the next attempt off the list."""
+        attempt = self._waiting.popleft()
+        return replace(
+            attempt,
+            keep_success=tuple(seed is not None and self._may_show(seed, True) for seed in attempt.rows),
+            keep_failure=tuple(seed is not None and self._may_show(seed, False) for seed in attempt.rows),
+        )
+
+    def note(self, outcome: Outcome[Attempt, list[Attempted]]) -> list[Episode]:
+        """Take in the end of an attempt.
+
+        Returns:
+            The episodes that are over for good.
+
+        Raises:
+            RuntimeError: No episode could be run.
+        """
+        attempt = outcome.task
+        attempted = outcome.result
+        if outcome.crash is not None:
+            beside = f", in a batch of {len(attempt.seeds)} episodes" if len(attempt.seeds) > 1 else ""
+            attempted = [
+                Attempted(Episode.lost(seed, outcome.crash + beside), outcome.details) for seed in attempt.seeds
+            ]
+        assert attempted is not None
+        over, again = [], []
+        for one in attempted:
+            episode = one.episode
+            if episode.error is not None:
+                self.crashes.append(Crash(episode.seed, attempt.number, episode.error))
+                if attempt.number < _ATTEMPTS:
+                    again.append(attempt.alone(episode.seed))
+                    continue
+            self._episodes[episode.seed] = episode
+            over.append(episode)
+            n_lost = sum(other.error is not None for other in self._episodes.values())
+            if n_lost == len(self._episodes) >= min(_LOST_BEFORE_GIVING_UP, len(self._seeds)):
+                raise RuntimeError(f"No episode could be run: {episode.error}\n{one.details}")
+        self._waiting.extendleft(reversed(again))  # soon, so that an evaluation in which nothing runs ends soon
+        return over
+
+    def episodes_with_videos(self, videos_dir: Path | None) -> tuple[Episode, ...]:
+        """Return all episodes in order, and remove the videos of those that are not to be shown."""
+        episodes = [self._episodes[seed] for seed in self._seeds]
+        if videos_dir is None:
+            return tuple(episodes)
+        failures = [episode for episode in episodes if episode.video and not episode.success]
+        successes = [episode for episode in episodes if episode.video and episode.success]
+        n_failures = max(self._n_videos // 2, self._n_videos - len(successes))
+        shown = failures[:n_failures]
+        shown += successes[: self._n_videos - len(shown)]
+        for episode in failures + successes:
+            if episode not in shown:
+                assert episode.video is not None
+                (videos_dir.parent / episode.video).unlink()
+        return tuple(episode if episode in shown else replace(episode, video=None) for episode in episodes)
+
+    def _may_show(self, seed: int, success: bool) -> bool:
+        # Enough such episodes before this one are known already: it cannot be among the first ones. That
+        # holds in whatever order episodes finish, so that the choice of videos does not depend on it.
+        before = self._seeds[: self._seeds.index(seed)]
+        known = [self._episodes[other] for other in before if other in self._episodes]
+        return sum(episode.success == success and episode.error is None for episode in known) < self._n_videos

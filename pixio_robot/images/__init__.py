@@ -1,0 +1,1 @@
+"""Arithmetic on images: normalisation, resizing, crops, changes of colour and surface."""

@@ -1,0 +1,103 @@
+"""Other surfaces for the same scene: random convolutions and patterns laid over an image.
+
+Random convolutions as in Z. Xu et al. 2021, "Robust and generalizable visual representation learning via random
+convolutions", arXiv 2007.13003; overlays as in N. Hansen and X. Wang 2021, "Generalization in reinforcement learning by soft
+data augmentation", arXiv 2011.13389, of patterns instead of photographs.
+
+Shape letters: B images, C channels, H and W pixels, K pixels of a kernel's side.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pixio_robot.images.augment import Range
+
+KERNEL_SIDES = (1, 3, 5)  # pixels, ascending and odd
+
+
+@dataclass(frozen=True)
+class Disguise:
+    """How far the surfaces differ that an encoder is shown from those it is asked for.
+
+    Args:
+        probability: Fraction of images that are convolved, and, drawn apart, of those that get a pattern.
+        convolution: Weight of the convolved image, drawn uniformly.
+        overlay: Weight of the pattern, drawn uniformly.
+    """
+
+    probability: float = 0.5
+    convolution: Range = (0.0, 1.0)
+    overlay: Range = (0.0, 0.6)
+
+
+class SurfaceChanges(NamedTuple):
+    """Drawn surfaces of B images: convolutions (B, 3, 3, K, K) and patterns (B, C, H, W), each with weights (B, 1, 1, 1)."""
+
+    kernel_B33KK: Tensor
+    convolution_B111: Tensor
+    pattern_BCHW: Tensor
+    overlay_B111: Tensor
+
+
+def draw_surfaces(batch: int, size: tuple[int, int], settings: Disguise, generator: torch.Generator) -> SurfaceChanges:
+    """Draw other surfaces for `batch` images of a height and width from a generator on the CPU."""
+
+    def weights(limits: Range) -> Tensor:
+        weight_B111 = torch.empty(batch, 1, 1, 1).uniform_(*limits, generator=generator)
+        return weight_B111 * (torch.rand(batch, 1, 1, 1, generator=generator) < settings.probability)
+
+    return SurfaceChanges(
+        torch.cat([draw_kernel(KERNEL_SIDES, generator) for _ in range(batch)]),
+        weights(settings.convolution),
+        torch.cat([draw_pattern(size, generator) for _ in range(batch)]),
+        weights(settings.overlay),
+    )
+
+
+def change_surfaces(images_BCHW: Tensor, changes: SurfaceChanges) -> Tensor:
+    """Return images in [0, 1] with other surfaces.
+
+    Args:
+        images_BCHW: RGB float images in [0, 1], on any device.
+        changes: What `draw_surfaces` drew for these images.
+    """
+    kernel, convolution, pattern, overlay = (change.to(images_BCHW.device, non_blocking=True) for change in changes)
+    convolved_BCHW = torch.lerp(images_BCHW, convolve(images_BCHW, kernel), convolution).clamp(0, 1)
+    return torch.lerp(convolved_BCHW, pattern, overlay)
+
+
+def draw_kernel(sides: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw a convolution of colours (1, 3, 3, K, K), which keeps the variance of noise; smaller ones lie in the middle."""
+    side = sides[int(torch.randint(len(sides), (1,), generator=generator))]
+    kernel_33KK = torch.randn(3, 3, side, side, generator=generator) / (3 * side * side) ** 0.5
+    return functional.pad(kernel_33KK, [(sides[-1] - side) // 2] * 4)[None]
+
+
+def draw_pattern(size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Draw coloured noise of coarse to fine grids, each with soft or hard edges, in [0, 1]: (1, 3, H, W)."""
+    roughness = float(torch.empty(()).uniform_(0.4, 1.4, generator=generator))
+    pattern_1CHW = torch.zeros(1, 3, *size)
+    octave = 1
+    while 2**octave <= min(size):
+        grid = torch.rand(1, 3, 2**octave, 2**octave, generator=generator) - 0.5
+        mode = "bilinear" if torch.rand((), generator=generator) < 0.5 else "nearest"
+        pattern_1CHW += roughness**octave * functional.interpolate(grid, size, mode=mode)
+        octave += 1
+    low, high = pattern_1CHW.min(), pattern_1CHW.max()
+    return (pattern_1CHW - low) / (high - low).clamp(min=1e-6)
+
+
+def convolve(images_BCHW: Tensor, kernels_B33KK: Tensor) -> Tensor:
+    """Convolve each image with its own kernel; contrast and mean brightness stay the image's."""
+    batch, channels, height, width = images_BCHW.shape
+    border = kernels_B33KK.shape[-1] // 2
+    padded = functional.pad(images_BCHW, [border] * 4, mode="replicate")
+    convolved = functional.conv2d(padded.flatten(0, 1)[None], kernels_B33KK.flatten(0, 1), groups=batch)
+    convolved_BCHW = convolved.view(batch, channels, height, width)
+    convolved_BCHW = convolved_BCHW - convolved_BCHW.mean(dim=(2, 3), keepdim=True)
+    spread_B111, wanted_B111 = (of.std(dim=(1, 2, 3), keepdim=True) for of in (convolved_BCHW, images_BCHW))
+    return convolved_BCHW * (wanted_B111 / spread_B111.clamp(min=1e-4)) + images_BCHW.mean(dim=(1, 2, 3), keepdim=True)

@@ -1,0 +1,1 @@
+"""Scores that decide how often an image is seen."""

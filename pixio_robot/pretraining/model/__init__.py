@@ -1,0 +1,1 @@
+"""The masked autoencoder and how its blocks are executed."""

@@ -1,0 +1,194 @@
+"""Distillation of any encoder into a Pixio encoder (arXiv 2512.15715, section on distillation).
+
+The teacher sees whole images; the student, optionally, only the blocks that a mask leaves. Both see the same crop with
+the same colours. What is compared, 1 - cosine in float32:
+
+* Features of the teacher before its final norm, of the student after it and after a head, Linear-LN-GELU-Linear, which
+  all tokens share and which is thrown away in the end. Its inner width is not published; it is the teacher's here.
+* Patch tokens: those the student sees, each with the teacher's of the same place. A teacher with another patch grid
+  (another patch size, a convolutional network) has its map interpolated bilinearly to the student's grid.
+* Class tokens: one with one where both have equally many, else the mean of the student's with the mean of the
+  teacher's. A teacher without class tokens (a convolutional network) is compared on patch tokens alone.
+
+The loss is the mean of the class tokens' and the patch tokens'.
+
+Shape letters: B images, C channels, H and W pixels, N patches, V visible patches, G class tokens, D student's and T
+teacher's width, h and w a patch grid.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from timm.layers.norm import LayerNorm
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pixio_robot.encoders import EncoderConfig, PixioVisionTransformer, VisionEncoder, weights_hash
+from pixio_robot.images.augment import normalise
+from pixio_robot.pretraining.config import TrainingConfig
+from pixio_robot.pretraining.model.mae import encode_visible, patchify, take_patches
+from pixio_robot.pretraining.model.masking import split_patches
+from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainingConfig):
+    """Settings of distillation; `variant` is the student, `mask_ratio` 0 shows it whole images.
+
+    Args:
+        teacher: A timm model name, Pixio variants included.
+        teacher_weights: `pretrained`, `random`, or the path of a weights file.
+        teacher_image_size: Side in pixels that the student's images are resized to for the teacher; None keeps them.
+    """
+
+    teacher: str
+    teacher_weights: str = "pretrained"
+    teacher_image_size: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a resumed run must share; the teacher's weights count, not where their file lies."""
+        return {key: value for key, value in super().identity().items() if key != "teacher_weights"}
+
+
+class TeacherTokens(NamedTuple):
+    """What a student has to match: class tokens (B, G, T), or None, and a map of patch tokens (B, h, w, T)."""
+
+    class_BGT: Tensor | None
+    patch_BhwT: Tensor
+
+
+class Teacher:
+    """A frozen encoder whose tokens are read before its final norm."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        """Take over an encoder; its final norm is removed."""
+        self.hash = weights_hash(encoder.backbone)
+        # Convolutional networks run half as fast again that way; others are the same. torch's types lack this form.
+        encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.encoder = encoder.requires_grad_(False).eval()
+        if isinstance(getattr(encoder.backbone, "norm", None), nn.Module):
+            encoder.backbone.norm = nn.Identity()
+
+    @torch.no_grad()
+    def __call__(self, images_BCHW: Tensor) -> TeacherTokens:
+        """Encode images in [0, 1]."""
+        tokens = self.encoder(images_BCHW)
+        has_class_tokens = getattr(self.encoder.backbone, "num_prefix_tokens", 0) > 0
+        return TeacherTokens(tokens.global_tokens if has_class_tokens else None, tokens.patch_tokens)
+
+
+class Student(nn.Module):
+    """A Pixio encoder with the head that takes its tokens to the teacher's width."""
+
+    def __init__(self, encoder: PixioVisionTransformer, teacher_dim: int) -> None:
+        """Put a head, Linear-LN-GELU-Linear, on an encoder."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(
+            nn.Linear(encoder.embed_dim, teacher_dim),
+            LayerNorm(teacher_dim),
+            nn.GELU(),
+            nn.Linear(teacher_dim, teacher_dim),
+        )
+        self._initialise_head()
+
+    def initialise(self) -> None:
+        """Set all parameters to their initial values, the head's as the encoder's."""
+        self.encoder.initialise()
+        self._initialise_head()
+
+    def _initialise_head(self) -> None:
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.LayerNorm):
+                layer.reset_parameters()
+
+    def forward(self, images_BCHW: Tensor, visible_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """Guess the teacher's class tokens (B, G, T) and visible patch tokens (B, V, T) from normalised images."""
+        patch = int(self.encoder.patch_embed.patch_size[0])
+        grid = (images_BCHW.shape[-2] // patch, images_BCHW.shape[-1] // patch)
+        tokens_BLD = encode_visible(self.encoder, patchify(images_BCHW, patch), visible_BV, grid)
+        guess_BLT = self.head(tokens_BLD)
+        prefix = self.encoder.num_prefix_tokens
+        return guess_BLT[:, :prefix], guess_BLT[:, prefix:]
+
+
+def distillation_loss(
+    class_BGT: Tensor, patch_BVT: Tensor, teacher: TeacherTokens, visible_BV: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Compare a student's guesses with the teacher's tokens; see the module's docstring.
+
+    Args:
+        class_BGT: Student's class tokens after the head.
+        patch_BVT: Student's visible patch tokens after the head.
+        teacher: What they should be, up to their lengths.
+        visible_BV: Which patches of the student's grid they are.
+        grid: The student's patches along height and width.
+    """
+    map_BThw = teacher.patch_BhwT.float().permute(0, 3, 1, 2)
+    if map_BThw.shape[-2:] != grid:
+        map_BThw = functional.interpolate(map_BThw, grid, mode="bilinear", align_corners=False)
+    patch_loss = _one_minus_cosine(patch_BVT, take_patches(map_BThw.flatten(2).transpose(1, 2), visible_BV))
+    if teacher.class_BGT is None:
+        return patch_loss
+    target_BGT = teacher.class_BGT.float()
+    if target_BGT.shape[1] != class_BGT.shape[1]:
+        class_BGT, target_BGT = (tokens.mean(dim=1, keepdim=True) for tokens in (class_BGT, target_BGT))
+    return 0.5 * _one_minus_cosine(class_BGT, target_BGT) + 0.5 * patch_loss
+
+
+def _one_minus_cosine(guess_BLT: Tensor, target_BLT: Tensor) -> Tensor:
+    return 1 - functional.cosine_similarity(guess_BLT.float(), target_BLT, dim=-1).mean()
+
+
+class Distillation:
+    """The objective of `scripts/distill_encoder.py`."""
+
+    phase = "distillation"
+    loss_name = "1 - cosine to the teacher's tokens"
+
+    def __init__(self, config: DistillConfig) -> None:
+        """Load the teacher and build the student.
+
+        Raises:
+            UserError: Unknown encoder, unreachable weights, or an image size that does not fit one of the encoders.
+        """
+        self.variant = config.variant
+        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
+        with torch.device("cpu"):  # the student may be on the meta device
+            frozen = EncoderConfig(config.teacher, config.teacher_weights, "frozen", config.teacher_image_size)
+            # Building the teacher must not change which weights the student starts from.
+            with torch.random.fork_rng(devices=[]):
+                encoder = VisionEncoder(frozen)
+            encoder.grid(config.image_size, config.image_size)
+            self.teacher = Teacher(encoder)
+        self.module = Student(self.encoder, encoder.width)
+
+    def identity(self) -> dict[str, Any]:
+        """Return which weights the teacher has."""
+        return {"teacher_hash": self.teacher.hash}
+
+    def to(self, device: torch.device) -> None:
+        """Move the teacher."""
+        self.teacher.encoder.to(device)
+
+    def loss(self, module: nn.Module, seen_BCHW: Tensor, asked_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+        """Return the distillation loss."""
+        visible_BV = split_patches(mask_BN)[0].to(seen_BCHW.device, non_blocking=True)
+        class_BGT, patch_BVT = module(normalise(seen_BCHW), visible_BV)
+        patch = int(self.encoder.patch_embed.patch_size[0])
+        grid = (seen_BCHW.shape[-2] // patch, seen_BCHW.shape[-1] // patch)
+        assert math.prod(grid) == mask_BN.shape[1]
+        return distillation_loss(class_BGT, patch_BVT, self.teacher(asked_BCHW), visible_BV, grid)
+
+    def picture(self, frames_BHWC: Tensor, seed: int) -> None:
+        """Features are no picture."""
+
+    def save(self, folder: Path, dtype: torch.dtype, write: bool) -> None:
+        """Write `encoder.safetensors`."""
+        save_encoder(self.encoder, self.variant, folder, dtype, write)

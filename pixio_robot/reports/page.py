@@ -1,0 +1,214 @@
+"""One self-contained page about a run, for people: `report.html`."""
+
+import base64
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.reports.charts import line_chart
+
+_MAX_VIDEOS = 6
+# Larger videos are linked by their relative path, so that the page stays quick to open and to send.
+_MAX_EMBEDDED_BYTES = 1_500_000
+# Key in the log, heading, and whether the axis is logarithmic: a loss falls by ever smaller amounts.
+_CURVES = (
+    ("loss", "Loss", True),
+    ("success_rate", "Success rate", False),
+    ("lr", "Learning rate", False),
+    ("images_per_second", "Images per second", False),
+)
+# Folders of a pretraining run with one picture per checkpoint, of which the last is shown.
+RECONSTRUCTIONS, FEATURES = "reconstructions", "features"
+
+_CAPTIONS = {
+    RECONSTRUCTIONS: "After {:,} steps: images, what the encoder sees of them, and the decoder's guess",
+    FEATURES: "After {:,} steps, one image a row: the image, its patch features (first three principal components over all "
+    "rows as red, green and blue), and where each class token looks in the last block",
+}
+
+
+@dataclass(frozen=True)
+class _Phase:
+    name: str
+    duration: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class _Curve:
+    title: str
+    last: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class _Picture:
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
+class _Video:
+    episode: Episode
+    source: str
+
+
+def write_report(run_dir: Path) -> Path:
+    """Build `report.html` from whatever a run folder holds, and return its path.
+
+    Read are `evaluation/evaluation.json` with its videos, `log.jsonl` (durations of phases, training curves),
+    `pictures/*.png` (those named `demonstration…` show demonstrations), the last of `reconstructions/*.png` and
+    `features/*.png` (named by their step), `config.yaml` and `environment.json`;
+    what is missing is left out. Nothing on the page comes from the network.
+
+    Raises:
+        UserError: `evaluation.json` exists and is not an evaluation record.
+    """
+    record_path = run_dir / "evaluation" / "evaluation.json"
+    record = EvaluationRecord.load(record_path) if record_path.is_file() else None
+    log = _read_log(run_dir / "log.jsonl")
+    pictures = sorted((run_dir / "pictures").glob("*.png"))
+    demonstrations = [path for path in pictures if path.name.startswith("demonstration")]
+    series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
+    versions = _read_json(run_dir / "environment.json") or (record.versions if record else {})
+
+    # No loader: the template is one file beside this module, and includes nothing.
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string((Path(__file__).parent / "templates" / "report.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        title=_title(run_dir, record),
+        job=run_dir.resolve().parent.name,
+        date=re.sub(r"_(\d\d)-(\d\d)-(\d\d)$", r" \1:\2:\3", run_dir.resolve().name),
+        record=record,
+        videos=_videos(record, record_path.parent),
+        phases=_phases(log),
+        total=_duration(sum(_seconds_of_phases(log).values())),
+        curves=_curves(log),
+        demonstrations=_pictures(demonstrations),
+        pictures=[
+            *_pictures(path for path in pictures if path not in demonstrations),
+            *(
+                _Picture(_CAPTIONS[name].format(int(path.stem)), _data_url(path, "image/png"))
+                for name, path in series.items()
+                if path
+            ),
+        ],
+        awaits_evaluation=not any(series.values()),
+        config=_read_text(run_dir / "config.yaml"),
+        versions=versions,
+    )
+    path = run_dir / "report.html"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _title(run_dir: Path, record: EvaluationRecord | None) -> str:
+    if record is None:
+        return run_dir.resolve().parent.name.replace("_", " ").capitalize()
+    return str(record.env.get("task") or record.env["type"])
+
+
+def _videos(record: EvaluationRecord | None, folder: Path) -> list[_Video]:
+    if record is None:
+        return []
+    shown = [episode for episode in record.episodes if episode.video and (folder / episode.video).is_file()]
+    # Failures first: they are what one wants to understand.
+    shown = sorted(shown, key=lambda episode: episode.success)[:_MAX_VIDEOS]
+    return [_Video(episode, _video_source(folder, str(episode.video))) for episode in shown]
+
+
+def _video_source(folder: Path, name: str) -> str:
+    path = folder / name
+    if path.stat().st_size > _MAX_EMBEDDED_BYTES:
+        return quote(f"{folder.name}/{name}")
+    return _data_url(path, "video/mp4")
+
+
+def _pictures(paths: Iterable[Path]) -> list[_Picture]:
+    return [_Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), _data_url(path, "image/png")) for path in paths]
+
+
+def _data_url(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in _read_text(path).splitlines():
+        # The last line of a run that was killed may be cut off.
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and "phase" in entry:
+            entries.append(entry)
+    return entries
+
+
+def _seconds_of_phases(log: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the seconds of every phase, in order; a phase that a resumed run finished again adds up."""
+    seconds: dict[str, float] = {}
+    for entry in log:
+        if entry.get("event") == "finished" and "seconds" in entry:
+            seconds[entry["phase"]] = seconds.get(entry["phase"], 0.0) + float(entry["seconds"])
+    return seconds
+
+
+def _phases(log: list[dict[str, Any]]) -> list[_Phase]:
+    seconds = _seconds_of_phases(log)
+    longest = max(seconds.values(), default=0.0) or 1.0
+    return [
+        _Phase(name.replace("_", " ").capitalize(), _duration(spent), 100 * spent / longest)
+        for name, spent in seconds.items()
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _curves(log: list[dict[str, Any]]) -> list[_Curve]:
+    curves = []
+    for phase in dict.fromkeys(entry["phase"] for entry in log):
+        for key, label, logarithmic in _CURVES:
+            # A resumed run repeats the steps after its checkpoint: the later line counts.
+            points = {
+                entry["step"]: float(entry[key])
+                for entry in log
+                if entry["phase"] == phase and "step" in entry and math.isfinite(entry.get(key, math.nan))
+            }
+            if len(points) > 1:
+                steps = sorted(points)
+                values = [points[step] for step in steps]
+                title = f"{label} · {str(phase).replace('_', ' ')}"
+                chart = line_chart(steps, values, title, logarithmic=logarithmic)
+                curves.append(_Curve(title, f"{values[-1]:.3g}", chart))
+    return curves
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
+    return json.loads(text) if text else {}
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

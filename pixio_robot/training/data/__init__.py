@@ -1,0 +1,1 @@
+"""What a policy is trained on: windows, cached features, augmentation."""

@@ -1,0 +1,148 @@
+"""Training batches in an order that follows from the seed alone, so that a resumed run repeats it.
+
+Shape letters: B batch, O observation steps, S state size, A action size, H action horizon.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
+from pixio_robot.demos.windows.sampling import episode_weights
+from pixio_robot.encoders import frames_to_images
+from pixio_robot.training.data.feature_cache import FeatureCache
+
+_MOST_LEFT_OUT = 20  # episodes that a message offers to leave out by number
+
+
+class TrainingBatches:
+    """Batches of windows, with cached encoder tokens in place of images where a cache is given."""
+
+    def __init__(
+        self,
+        store: DemoStore,
+        image_keys: Sequence[str],
+        action_horizon: int,
+        batch_size: int,
+        seed: int,
+        cache: FeatureCache | None,
+        num_episodes: int | None = None,
+        n_obs_steps: int = 1,
+        first_action: int = 0,
+        drop_n_last_frames: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Prepare the windows of a store.
+
+        Args:
+            store: Demonstrations.
+            image_keys: Cameras that the policy sees.
+            action_horizon: Length H of the action chunk.
+            batch_size: Windows per batch.
+            seed: Decides the order.
+            cache: Tokens of a frozen encoder, or None to load images.
+            num_episodes: Use the first so many episodes; None uses all.
+            n_obs_steps: Number O of observation steps.
+            first_action: Step of the first action, relative to the last observation.
+            drop_n_last_frames: Steps at the end of each episode at which no window starts.
+            sampling: How often windows are drawn: each once an epoch by default.
+
+        Raises:
+            UserError: An episode is shorter than the horizon, no window is left, or `sampling` does not fit.
+        """
+        self._windows = WindowDataset(
+            store,
+            action_horizon,
+            n_obs_steps,
+            image_keys=() if cache is not None else tuple(image_keys),
+            first_action=first_action,
+        )
+        self._image_keys = tuple(image_keys)
+        sampling = sampling or Sampling()
+        starts = window_starts(store, num_episodes, action_horizon, drop_n_last_frames, sampling)
+        self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling))
+        self._batch_size = min(batch_size, len(starts))
+        self._seed = seed
+        self._cache = cache
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Return the batch of a training step: state (B, S), action (B, H, A), its padding mask, and cameras.
+
+        Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`. Of several
+        observation steps, states and cameras have an axis O after B.
+        """
+        per_epoch = len(self._sampler) // self._batch_size
+        epoch, position = divmod(step, per_epoch)
+        if epoch != self._epoch:
+            self._order = self._sampler.order(epoch)
+            self._epoch = epoch
+        steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        batch = self._windows.batch(steps)
+        for key in self._image_keys:
+            if self._cache is None:
+                frames = batch[key]
+                images = frames_to_images(frames.flatten(0, -4))
+                batch[key] = images.unflatten(0, frames.shape[:-3])
+            else:
+                tokens_key = key.replace("observation.images.", "observation.tokens.")
+                observed_BO = self._windows.observed_steps(steps)
+                tokens = self._cache.read(key, observed_BO.ravel(), self._copies(step, observed_BO))
+                batch[tokens_key] = tokens if self._windows.n_obs_steps == 1 else tokens.unflatten(0, observed_BO.shape)
+        return batch
+
+    def _copies(self, step: int, observed_BO: np.ndarray) -> np.ndarray | None:
+        """Draw which copy each window sees, the same for its cameras and observation steps: (B · O,)."""
+        if self._cache is None or self._cache.num_copies == 1:
+            return None
+        generator = np.random.default_rng([self._seed, step, 1])  # another stream than the order's
+        return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
+
+
+def window_starts(
+    store: DemoStore, num_episodes: int | None, action_horizon: int, drop_n_last_frames: int, sampling: Sampling
+) -> np.ndarray:
+    """Return the steps of a store at which windows start.
+
+    Args:
+        store: Demonstrations.
+        num_episodes: Use the first so many episodes; None uses all.
+        action_horizon: Length of the action chunk.
+        drop_n_last_frames: Steps at the end of each episode at which no window starts.
+        sampling: How often windows are drawn.
+
+    Raises:
+        UserError: An episode that is drawn is shorter than the horizon and may not be padded, or no window is left.
+    """
+    ends = store.episode_ends[:num_episodes]
+    lengths = np.diff(ends, prepend=0)
+    is_drawn = episode_weights(store, sampling)[: len(ends)] > 0
+    too_short = np.flatnonzero(is_drawn & (lengths < action_horizon))
+    if len(too_short) and not sampling.pad_short_episodes:
+        raise UserError(_too_short(too_short, lengths, action_horizon))
+    starts = [np.arange(end - length, end - drop_n_last_frames) for end, length in zip(ends, lengths)]
+    steps = np.concatenate(starts)
+    if not len(steps):
+        raise UserError(
+            f"policy.drop_n_last_frames={drop_n_last_frames} leaves nothing of demonstrations of at most "
+            f"{lengths.max()} steps: set it lower."
+        )
+    return steps
+
+
+def _too_short(episodes: np.ndarray, lengths: np.ndarray, action_horizon: int) -> str:
+    """Say which episodes are shorter than a horizon, and what can be done."""
+    found = (
+        f"{len(episodes)} of {len(lengths)} demonstrations are shorter than the policy's action horizon of "
+        f"{action_horizon} steps (episode {episodes[0]} has {lengths[episodes[0]]})"
+    )
+    weights = ", ".join(f"{episode}: 0" for episode in episodes)
+    can_go = len(episodes) < len(lengths) and len(episodes) <= _MOST_LEFT_OUT
+    leaving_out = f"leave them out with '+demos.episode_weights={{{weights}}}', " if can_go else ""
+    return (
+        f"{found}: {leaving_out}set policy.chunk_size or policy.horizon to {lengths[episodes].min()} or less, or repeat "
+        "their last action beyond their end, which the loss leaves out, with demos.pad_short_episodes=true."
+    )

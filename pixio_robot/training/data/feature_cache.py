@@ -1,0 +1,193 @@
+"""Tokens of a frozen encoder, computed once for every frame of a demonstration store and for augmented copies of it.
+
+Shape letters: T steps of the store, B batch, N encoder tokens (global first, then patches), D width.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore
+from pixio_robot.encoders import VisionEncoder, frames_to_images, weights_hash
+from pixio_robot.training.data.augmentation import AUGMENTATION, augment
+
+_FRAMES_PER_CHUNK = 32
+_IN_MEMORY_LIMIT = 1 << 30
+"""Bytes up to which all tokens of a store are kept in memory for training."""
+
+
+class FeatureCache:
+    """Encoder tokens (T, N, D) in float16 for each camera and copy, read by step index; copy 0 is the frame itself."""
+
+    def __init__(self, groups: Sequence[zarr.Group], image_keys: Sequence[str], num_steps: int) -> None:
+        """Open a cache, a group for each copy, whose first steps are complete; use `cache_features` to make one."""
+        self._arrays: dict[str, list[Any]] = {key: [group[key] for group in groups] for key in image_keys}
+        self.num_copies = len(groups)
+        every = [array for arrays in self._arrays.values() for array in arrays]
+        self.num_bytes = sum(array.nbytes // array.shape[0] * num_steps for array in every)
+        if self.num_bytes <= _IN_MEMORY_LIMIT:
+            self._arrays = {
+                key: [np.asarray(array[:num_steps]) for array in arrays] for key, arrays in self._arrays.items()
+            }
+
+    def read(self, image_key: str, steps: np.ndarray, copies: np.ndarray | None = None) -> Tensor:
+        """Return the tokens of a camera at global step indices, float32 (B, N, D).
+
+        Args:
+            image_key: The camera.
+            steps: Step indices (B,).
+            copies: Which copy of each, (B,) in [0, num_copies); None reads the frames themselves.
+        """
+        arrays = self._arrays[image_key]
+        if copies is None:
+            tokens = _rows(arrays[0], steps)
+        else:
+            tokens = np.empty((len(steps), *arrays[0].shape[1:]), np.float16)
+            for copy in np.unique(copies):
+                tokens[copies == copy] = _rows(arrays[copy], steps[copies == copy])
+        # numpy widens float16 bit by bit, torch by the processor's own instruction, to the same numbers.
+        return torch.from_numpy(tokens).float()
+
+
+def _rows(array: zarr.Array | np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.asarray(array[steps] if isinstance(array, np.ndarray) else array.oindex[steps])
+
+
+def cache_features(
+    store: DemoStore,
+    encoder: VisionEncoder,
+    image_keys: Sequence[str],
+    cache_root: Path,
+    *,
+    num_steps: int | None = None,
+    augmented_copies: int = 0,
+    batch_size: int = 64,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FeatureCache:
+    """Encode every frame of a store, or of its first steps, once, or pick up what an earlier run has encoded.
+
+    The cache's folder name follows from the encoder's weights and preprocessing and the store's content, so
+    that a changed encoder or dataset never meets old tokens. An interrupted run, or one that needs more steps than the
+    last, continues where that stopped.
+    Augmented copies have folders of their own: a run that wants more of them adds to what is there.
+
+    Args:
+        store: Demonstrations.
+        encoder: A frozen encoder.
+        image_keys: The cameras to encode.
+        cache_root: Folder that holds all caches.
+        num_steps: How many of the store's steps, from its first, will be read; None for all.
+        augmented_copies: Copies of each frame, changed by `augment`, to encode as well.
+        batch_size: Frames encoded together.
+        on_progress: Called with the number of frames done and in all; the first call tells what was there.
+
+    Raises:
+        UserError: The frames' size does not fit the encoder, or the tokens do not fit the disk.
+    """
+    assert encoder.frozen, "only a frozen encoder's tokens stay valid"
+    identity = {
+        "encoder": encoder.config.name,
+        "weights": weights_hash(encoder.backbone),
+        "image_size": encoder.config.image_size,
+        "store": store.fingerprint(),
+        "cameras": sorted(image_keys),
+    }
+    groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
+    arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
+    # Multiples of the chunk length, so that no chunk is written twice, also where a later run wants more steps.
+    size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
+    end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
+    every = [array for of_copy in arrays for array in of_copy]
+    _check_disk(every, end, cache_root)
+    total = len(every) * end
+    done = sum(min(_frames_done(array), end) for array in every)
+    on_progress(done, total)
+    for copy, of_copy in enumerate(arrays):
+        for key, array in zip(image_keys, of_copy, strict=True):
+            for frames in _encode_missing(array, store, encoder, key, copy, range(_frames_done(array), end, size)):
+                done += frames
+                on_progress(done, total)
+    return FeatureCache(groups, image_keys, end)
+
+
+def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], copy: int) -> zarr.Group:
+    if copy:
+        identity = {**identity, "augmentation": asdict(AUGMENTATION), "copy": copy}
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    group = zarr.open_group(str(cache_root / f"{encoder_name}_{name}.zarr"), mode="a")
+    if "identity" not in group.attrs:
+        group.attrs["identity"] = identity
+    return group
+
+
+def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str) -> zarr.Array:
+    """Return the array of a camera's tokens, made where it is absent."""
+    height, width, _ = store.features[key].shape
+    h, w = encoder.grid(height, width)
+    if key not in group:
+        group.create_array(
+            key,
+            shape=(store.num_steps, encoder.num_global + h * w, encoder.width),
+            chunks=(_FRAMES_PER_CHUNK, encoder.num_global + h * w, encoder.width),
+            dtype="float16",
+            compressors=None,  # tokens are noise to a compressor
+        )
+    array = group[key]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _check_disk(arrays: Sequence[zarr.Array], end: int, cache_root: Path) -> None:
+    """Check that what is still to be encoded fits the disk, rather than find out hours later."""
+    wanted = sum(array.nbytes // array.shape[0] * max(end - _frames_done(array), 0) for array in arrays)
+    free = shutil.disk_usage(cache_root).free
+    if wanted > free:
+        raise UserError(
+            f"The tokens of all frames take {wanted / 2**30:.1f} GiB, and {cache_root} has {free / 2**30:.1f} GiB left: "
+            f"set encoder.image_size (smaller images have fewer tokens), trainer.augmented_copies lower, "
+            f"trainer.cache_features=false, or output_root to a larger disk."
+        )
+
+
+def _frames_done(array: zarr.Array) -> int:
+    return int(array.attrs.get("frames_done", 0))  # type: ignore[arg-type]
+
+
+def _encode_missing(
+    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, starts: range
+) -> Iterator[int]:
+    """Encode a copy of a camera's frames in batches that begin at `starts`; yield the number of frames of each batch."""
+    device = encoder.preprocess.mean.device  # a TorchScript encoder may have no parameters
+    for first, last, frames_BHWC in _decoded_ahead(store, key, starts):
+        images_BCHW = frames_to_images(torch.from_numpy(frames_BHWC).to(device))
+        if copy:
+            steps = np.arange(first, last)
+            episodes = np.searchsorted(store.episode_ends, steps, side="right")
+            steps_in_episode = steps - np.concatenate([[0], store.episode_ends])[episodes]
+            images_BCHW = augment(images_BCHW, episodes.tolist(), steps_in_episode.tolist(), copy, key)
+        tokens_BND = encoder(images_BCHW).flatten()
+        array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
+        array.attrs["frames_done"] = last
+        yield last - first
+
+
+def _decoded_ahead(store: DemoStore, key: str, starts: range) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield first step, end and frames (B, H, W, 3) of every batch; a thread decodes the next one meanwhile."""
+    spans = [(first, min(first + starts.step, starts.stop)) for first in starts]
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        ahead = [decoder.submit(store.read, key, *span) for span in spans[:1]]
+        for number, (first, last) in enumerate(spans):
+            frames_BHWC = ahead.pop().result()
+            ahead += [decoder.submit(store.read, key, *span) for span in spans[number + 1 : number + 2]]
+            yield first, last, frames_BHWC

@@ -1,0 +1,337 @@
+import copy
+import errno
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from forked import FORK, enlarge_small_disk, mount_small_disk, run_forked
+from numbered_episodes import FEATURES, append_numbered, assert_holds_numbered, random_episode
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore, Feature
+
+# Forked, since a process that imports torch anew takes seconds; the store knows nothing of its writer's past.
+
+
+def test_reads_back_what_was_appended(make_store):
+    store = make_store(8)
+    assert_holds_numbered(store, 8)
+    reopened = DemoStore.open(store.path)
+    assert_holds_numbered(reopened, 8)
+    assert reopened.features == FEATURES
+    assert reopened.image_keys == ["observation.images.front", "observation.images.wrist"]
+    assert reopened.fps == 20
+    assert reopened.attributes["env"] == {"type": "toy"}
+    assert_holds_numbered(copy.copy(reopened), 8)  # what a worker process gets: the store, opened again by its path
+
+
+def test_plain_zarr_reads_the_layout(make_store):
+    store = make_store(5)
+    # A process without our settings of zarr, as another project would read it.
+    script = (
+        "import sys, zarr; group = zarr.open_group(sys.argv[1], mode='r'); "
+        "print(group['data/observation.images.front'][:].sum(), group['data/action'].shape, "
+        "group['meta/episode_ends'][:].tolist(), sorted(name for name, _ in group.members()))"
+    )
+    printed = subprocess.run([sys.executable, "-W", "error", "-c", script, store.path], capture_output=True, text=True)
+    frames = sum(int(random_episode(n)["observation.images.front"].sum()) for n in range(5))
+    ends = store.episode_ends.tolist()
+    assert printed.stdout.strip() == f"{frames} ({ends[-1]}, 3) {ends} ['data', 'meta']", printed.stderr
+    images = zarr.open_array(store.path / "data/observation.images.front", mode="r")
+    assert images.chunks == (1, 16, 20, 3)
+    assert images.shards == (512, 16, 20, 3)
+
+
+def test_episodes_across_several_files(tmp_path):
+    # Up to 341 frames of 128 pixels share a file: the third episode lies in three of them.
+    features = {"observation.images.a": Feature((128, 128, 3), "uint8"), "action": Feature((2,), "float32")}
+    store = DemoStore.create(tmp_path / "demos.zarr", features, {"fps": 10})
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (700, 1, 128, 3), np.uint8).repeat(128, axis=1)
+    bounds = [0, 200, 300, 700]
+    for start, stop in itertools.pairwise(bounds):
+        actions = np.arange(start, stop, dtype=np.float32)[:, None].repeat(2, axis=1)
+        episode = {"observation.images.a": frames[start:stop], "action": actions}
+        store.append_episode(episode, seed=0, success=True, task="push")
+    assert len(list((store.path / "data/observation.images.a/c").glob("*"))) == 3
+    reopened = DemoStore.open(store.path)
+    steps = np.array([699, 3, 341, 340, 3, 0, 512])
+    np.testing.assert_array_equal(reopened.read_steps("observation.images.a", steps), frames[steps])
+    np.testing.assert_array_equal(reopened.read("observation.images.a", 190, 690), frames[190:690])
+    np.testing.assert_array_equal(reopened.read("action", 0, 700)[:, 0], np.arange(700))
+
+
+def append_until_killed(path: Path, killed_at_rename: int) -> None:
+    """Append the next episode, dying just before a file is put in its place."""
+    renames = itertools.count()
+
+    def count(event: str, _: object) -> None:
+        if event == "os.rename" and next(renames) == killed_at_rename:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    store = DemoStore.open(path)
+    append_numbered(store, store.num_episodes)
+
+
+@pytest.mark.parametrize("n_before", [0, 2])
+def test_killed_before_any_single_write(make_store, n_before):
+    path = make_store(n_before).path
+    for killed_at in itertools.count():
+        if run_forked(append_until_killed, path, killed_at) == 0:
+            break
+        store = DemoStore.open(path)
+        assert_holds_numbered(store, n_before)
+    assert killed_at > 10  # each of four data and five meta arrays takes two files
+    assert_holds_numbered(DemoStore.open(path), n_before + 1)
+    # The episode whose remains were overwritten again and again may have been longer than the next ones.
+    store = DemoStore.open(path)
+    for number in range(n_before + 1, n_before + 4):
+        append_numbered(store, number)
+    assert_holds_numbered(DemoStore.open(path), n_before + 4)
+    assert not list(path.rglob("*.partial"))
+
+
+def append_forever(path: Path, acknowledge: "multiprocessing.connection.Connection") -> None:
+    store = DemoStore.open(path)
+    while True:
+        append_numbered(store, store.num_episodes)
+        acknowledge.send(store.num_episodes)
+
+
+@pytest.mark.parametrize("n_kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_random_times(make_store, n_kills):
+    path = make_store(0).path
+    delays = random.Random(7)
+    n_kept = 0
+    for kill in range(1, n_kills + 1):
+        receiver, sender = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=append_forever, args=(path, sender))
+        process.start()
+        sender.close()
+        n_acknowledged = receiver.recv()
+        time.sleep(delays.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        while receiver.poll():
+            try:
+                n_acknowledged = receiver.recv()
+            except EOFError:
+                break
+        store = DemoStore.open(path)
+        # An episode may be finished on disk before its acknowledgement is on its way.
+        assert n_acknowledged <= store.num_episodes <= n_acknowledged + 1
+        assert store.num_episodes > n_kept
+        n_kept = store.num_episodes
+        if kill % (n_kills // 10) == 0:  # all episodes so far: what an earlier kill had damaged would show, too
+            assert_holds_numbered(store, n_kept)
+
+
+def test_remains_of_a_longer_episode_are_overwritten(make_store):
+    store = make_store(2)
+    unfinished = random_episode(100, n_steps=40)
+    for key, values in unfinished.items():
+        array = zarr.open_array(store.path / "data" / key, mode="r+")
+        array.resize((store.num_steps + 40, *array.shape[1:]))
+        array[store.num_steps :] = values
+    reopened = DemoStore.open(store.path)
+    assert_holds_numbered(reopened, 2)
+    append_numbered(reopened, 2)
+    assert_holds_numbered(DemoStore.open(store.path), 3)
+    assert zarr.open_array(store.path / "data/action", mode="r").shape[0] == reopened.num_steps
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def cut_off_a_byte(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1)
+
+
+def empty(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+@pytest.mark.parametrize("harm", [cut_off, cut_off_a_byte, empty, Path.unlink])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/observation.images.wrist/c/0/0/0/0",
+        "data/action/c/0/0",
+        "meta/episode_ends/c/0",
+        "data/action/zarr.json",
+    ],
+)
+def test_damaged_file_is_refused(make_store, name, harm):
+    path = make_store(3).path
+    harm(path / name)
+    with pytest.raises(UserError, match="damaged") as caught:
+        DemoStore.open(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_altered_frame_is_noticed_when_read(make_store):
+    store = make_store(3)
+    shard = store.path / "data/observation.images.front/c/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    # zarr writes the chunks in order, so a byte behind the first frame's lies in a later one.
+    position = len(random_episode(0)["observation.images.front"][1].tobytes()) + 100
+    content[position] ^= 1
+    shard.write_bytes(content)
+    damaged = DemoStore.open(store.path)
+    damaged.read("observation.images.front", 0, 1)
+    with pytest.raises(UserError, match=r"observation\.images\.front cannot be read"):
+        damaged.read("observation.images.front", 0, damaged.num_steps)
+
+
+def test_missing_array_is_refused(make_store):
+    path = make_store(3).path
+    shutil.rmtree(path / "data/observation.state")
+    with pytest.raises(UserError, match=r"observation\.state"):
+        DemoStore.open(path)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("hello")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json/zarr.json").write_text("{")
+    zarr.open_group(tmp_path / "group", mode="w")
+    for name in ("nothing", "folder", "file", "json", "group"):
+        with pytest.raises(UserError, match="not a demonstration store"):
+            DemoStore.open(tmp_path / name)
+    with pytest.raises(UserError, match="exists"):
+        DemoStore.create(tmp_path / "folder", FEATURES, {"fps": 20})
+    (tmp_path / "newer").mkdir()
+    attributes = {"schema": "pixio_robot.demo_store", "schema_version": 99}
+    (tmp_path / "newer/zarr.json").write_text(json.dumps({"attributes": attributes}))
+    with pytest.raises(UserError, match="version 1"):
+        DemoStore.open(tmp_path / "newer")
+
+
+def append_endlessly(store: DemoStore) -> None:
+    for number in itertools.count():
+        append_numbered(store, number)
+
+
+def append_on_full_disk(folder: Path) -> None:
+    mount_small_disk(folder)
+    store = DemoStore.create(folder / "demos.zarr", FEATURES, {"fps": 20})
+    with pytest.raises(UserError, match=r"disk is full.* finished episodes are kept") as caught:
+        append_endlessly(store)
+    assert os.strerror(errno.ENOSPC) in str(caught.value)
+    number = store.num_episodes
+    assert number > 10
+    assert_holds_numbered(store, number)
+    assert_holds_numbered(DemoStore.open(store.path), number)
+
+    enlarge_small_disk(folder)
+    append_numbered(store, number)
+    assert_holds_numbered(store, number + 1)
+    assert_holds_numbered(DemoStore.open(store.path), number + 1)
+
+
+def test_full_disk_keeps_finished_episodes(tmp_path):
+    assert run_forked(append_on_full_disk, tmp_path / "disk") == 0
+
+
+def append_under_file_size_limit(path: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    store = DemoStore.open(path)
+    with pytest.raises(UserError, match=os.strerror(errno.EFBIG)):
+        append_endlessly(store)
+    assert_holds_numbered(store, store.num_episodes)
+
+
+def test_file_size_limit_keeps_finished_episodes(make_store):
+    path = make_store(0).path
+    assert run_forked(append_under_file_size_limit, path) == 0
+    store = DemoStore.open(path)
+    n_episodes = store.num_episodes
+    assert n_episodes > 2
+    assert_holds_numbered(store, n_episodes)
+    append_numbered(store, n_episodes)
+    assert_holds_numbered(DemoStore.open(path), n_episodes + 1)
+
+
+def append_and_exit(path: Path, number: int) -> None:
+    try:
+        append_numbered(DemoStore.open(path), number)
+    except UserError as error:
+        os._exit(3 if "Another process" in str(error) else 4)
+    os._exit(0)
+
+
+def test_one_process_appends_at_a_time(make_store):
+    path = make_store(1).path
+    stale = DemoStore.open(path)
+    store = DemoStore.open(path)
+    append_numbered(store, 1)
+    assert run_forked(append_and_exit, path, 2) == 3
+    store.close()
+    assert run_forked(append_and_exit, path, 2) == 0
+    # A store that was opened before the others appended goes on from what is there.
+    append_numbered(stale, 3)
+    assert_holds_numbered(DemoStore.open(path), 4)
+
+
+def test_episode_must_fit(make_store):
+    store = make_store(1)
+    episode = random_episode(1)
+    short = episode | {"action": episode["action"][:-1]}
+    double = episode | {"action": episode["action"].astype(np.float64)}
+    lacking = {key: values for key, values in episode.items() if key != "action"}
+    none = {key: values[:0] for key, values in episode.items()}
+    for wrong in (short, double, lacking, none):
+        with pytest.raises(UserError):
+            store.append_episode(wrong, seed=1, success=True, task="x")
+    assert_holds_numbered(DemoStore.open(store.path), 1)
+
+
+def test_fingerprint_follows_the_data(make_store, tmp_path):
+    store = make_store(2)
+    before = store.fingerprint()
+    copy = shutil.copytree(store.path, tmp_path / "copy.zarr")
+    assert DemoStore.open(copy).fingerprint() == before
+    append_numbered(store, 2)
+    assert store.fingerprint() != before
+    assert DemoStore.open(store.path).fingerprint() == store.fingerprint()
+    other = DemoStore.open(copy)
+    episode = random_episode(2)
+    episode["observation.images.front"][-1, -1, -1, -1] ^= 1  # one bit
+    other.append_episode(episode, seed=2, success=None, task="open the drawer")
+    assert other.fingerprint() != store.fingerprint()
+
+
+def test_statistics(tmp_path):
+    features = {"observation.images.a": Feature((4, 4, 3), "uint8"), "action": Feature((2,), "float32")}
+    store = DemoStore.create(tmp_path / "demos.zarr", features, {"fps": 10})
+    rng = np.random.default_rng(0)
+    frames = rng.integers(20, 200, (300, 4, 4, 3), np.uint8) + np.array([0, 10, 55], np.uint8)
+    actions = rng.normal([5, -100], [1, 0.01], (300, 2)).astype(np.float32)
+    for part in np.split(np.arange(300), 3):
+        episode = {"observation.images.a": frames[part], "action": actions[part]}
+        store.append_episode(episode, seed=0, success=True, task="push")
+    statistics = store.statistics()
+    for name, function in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max)):
+        np.testing.assert_allclose(statistics["action"][name], function(actions.astype(np.float64), axis=0), rtol=1e-6)
+        assert statistics["action"][name].shape == (2,)
+        expected = function(frames / 255, axis=(0, 1, 2)).reshape(3, 1, 1)
+        # Of 300 frames, 256 are sampled.
+        np.testing.assert_allclose(statistics["observation.images.a"][name], expected, atol=0.005)
+    assert statistics["action"]["count"].tolist() == [300]
+    assert statistics["observation.images.a"]["count"].tolist() == [256]

@@ -1,0 +1,110 @@
+"""verify_artifact tells a sound artifact (exit code 0) from another output (1) and from no artifact (2)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import make_checkpoint, make_store
+from forked_scripts import run_script
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.artifact import load_artifact, seal_archive
+from pixio_robot.deployment.artifact.verification import (
+    PARITY_TOLERANCE,
+    Latency,
+    difference_between,
+    golden_check,
+    speed_check,
+)
+from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
+from pixio_robot.deployment.export.frames import check_observations
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of a diffusion policy, its demonstrations and its artifact."""
+    folder = tmp_path_factory.mktemp("verify")
+    store = make_store(folder / "demos.zarr")
+    checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, folder)
+    observed = check_observations(checkpoint, str(store.path))
+    options = ExportOptions(sampling_steps=2, control_rate_hz=1.0)  # any machine is fast enough for a step a second
+    export_policy(checkpoint, observed, folder / "policy.pt", options)
+    return folder
+
+
+def verify(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = run_script("verify_artifact.py", *arguments, "calls=3", "threads=[1]", cwd=folder)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_sound_artifact_passes(folder: Path) -> None:
+    checkpoint = folder / "pixio_diffusion_pixio_tiny16"
+    code, said = verify(folder, "policy.pt", f"checkpoint={checkpoint}", "frames=demos.zarr")
+    assert code == 0, said
+    for words in ("golden pair on cpu", "three observations at once", "on 7 fresh observations", "p99", "peak memory"):
+        assert words in said
+    assert "within a step" in said
+    assert "FAIL" not in said
+
+
+def test_another_output_fails(folder: Path) -> None:
+    module, metadata = load_artifact(folder / "policy.pt")
+    with torch.no_grad():
+        module.action_offset.add_(1e-3)
+    torch.jit.save(module, str(folder / "other.pt"))
+    seal_archive(folder / "other.pt", metadata)
+    code, said = verify(folder, "other.pt")
+    assert code == 1, said
+    assert "FAIL" in said and "golden pair on cpu" in said
+
+
+def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(folder: Path) -> None:
+    """The module stays on the CPU: what is tested is what is allowed where."""
+    module, _ = load_artifact(folder / "policy.pt")
+    with torch.no_grad():
+        module.action_offset.add_(1e-3)
+    assert not golden_check(module, "cpu", "float32").passed
+    check = golden_check(module, "cuda:0", "float32")
+    assert check.passed and "in TF32 (allowed 1e-02)" in check.detail
+    with torch.no_grad():
+        module.action_offset.add_(1.0)
+    assert not golden_check(module, "cuda:0", "float32").passed
+
+
+def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:
+    code, said = verify(folder, "demos.zarr/zarr.json")
+    assert (code, "is no pixio-robot artifact" in said) == (2, True), said
+    other = make_checkpoint("pixio_bc", "pixio_tiny16", make_store(folder / "again.zarr"), folder)
+    code, said = verify(folder, "policy.pt", f"checkpoint={other}", "frames=demos.zarr")
+    assert code == 2, said
+    assert "The artifact is a pixio_diffusion, but" in said
+
+
+def test_a_switch_a_step_early_is_no_broken_conversion() -> None:
+    gripper = torch.ones(1, 30, 7)
+    gripper[:, 12:, 6] = -1
+    early, other, unknown = gripper.clone(), torch.randn(1, 30, 7), torch.full((1, 30, 7), torch.nan)
+    early[:, 11, 6] = -1
+    assert difference_between(early, gripper, "float32") == 2
+    for precision in ("bfloat16", "int8"):
+        tolerance = PARITY_TOLERANCE[precision]
+        for got in (other, gripper.roll(1, -1), torch.zeros(1, 30, 7), unknown, gripper[:, 1:]):
+            assert not difference_between(got, gripper, precision) <= tolerance
+        assert difference_between(gripper * (1 + tolerance / 2), gripper, precision) == pytest.approx(tolerance / 2)
+    assert difference_between(early, gripper, "int8") <= PARITY_TOLERANCE["int8"]
+
+
+def test_a_precision_that_the_processor_is_slow_in_is_named() -> None:
+    slow, fast = Latency("cpu", 1, 40.0, 50.0, 60.0), Latency("cpu", 2, 20.0, 30.0, 40.0)
+    assert not speed_check([slow], 50).passed
+    assert speed_check([slow, fast], 50).passed
+    assert "bfloat16" not in speed_check([slow], 50).detail + speed_check([slow], 50, 0.4).detail
+    assert "52.3 times slower in bfloat16" in speed_check([slow], 50, 52.3).detail
+    assert "bfloat16" not in speed_check([Latency("cuda", 1, 1.0, 1.0, 1.0)], 50, 52.3).detail
+
+
+def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(folder: Path) -> None:
+    for store in (None, str(folder / "demos.zarr")):
+        with pytest.raises(UserError, match="model.safetensors"):
+            check_observations(folder, store)

@@ -1,0 +1,151 @@
+"""Every policy on every family of encoder in every form gives the eager path's actions, over a whole episode."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import ENCODERS, POLICIES, make_checkpoint, make_store
+from fake_cuda import FakeGpu, run_on_meta
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore
+from pixio_robot.deployment.artifact.artifact import load_artifact, open_torchscript
+from pixio_robot.deployment.artifact.verification import PARITY_TOLERANCE, difference_between
+from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
+from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.export.lerobot_policy import open_policy
+
+SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
+# Each policy, encoder and form once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
+FEW = {
+    ("pixio_act", "resnet18", "pt2"),
+    ("pixio_diffusion", "vit_tiny_patch16_224", "torchscript"),
+    ("pixio_bc", "torchscript", "torchscript"),
+    ("pixio_bc", "pixio_tiny16", "onnx"),
+}
+ALL = [(policy, encoder, form) for policy in POLICIES for encoder in ENCODERS for form in SUFFIXES]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
+    return make_store(tmp_path_factory.mktemp("demos") / "demos.zarr")
+
+
+def fresh(checkpoint: Path, store: DemoStore, noise_shape: tuple[int, int] | None) -> dict[str, torch.Tensor]:
+    """Return the last episode, which no export was checked on."""
+    observed = check_observations(checkpoint, str(store.path), episode=-1)
+    if noise_shape is not None:
+        generator = torch.Generator().manual_seed(7)
+        observed["noise"] = torch.randn((len(observed["observation.state"]), *noise_shape), generator=generator)
+    return observed
+
+
+@pytest.mark.parametrize(
+    ("policy", "encoder", "form"),
+    [pytest.param(*case, marks=[] if case in FEW else pytest.mark.slow) for case in ALL],
+)
+def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(policy, encoder, store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    options = ExportOptions(form, sampling_steps=3 if policy == "pixio_diffusion" else None)
+    exported = export_policy(checkpoint, observed, tmp_path / f"policy.{SUFFIXES[form]}", options)
+    module, metadata = load_artifact(exported.path)
+    assert metadata == exported.metadata
+    opened = open_policy(checkpoint, options.sampling_steps)
+    observed = fresh(checkpoint, store, opened.noise_shape)
+    expected = opened.eager(observed)
+    assert expected.std(dim=0).max() > 1e-3  # the observations matter
+    for row in range(len(expected)):  # one at a time, as a robot does
+        got = module({key: value[row : row + 1] for key, value in observed.items()})
+        torch.testing.assert_close(got, expected[row : row + 1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module(observed), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=1e-5, atol=1e-5)
+    assert metadata["action_horizon"] == expected.shape[1]
+    if torch.cuda.is_available() and form != "onnx":  # where there is no GPU, the fake one below
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            on_gpu = load_artifact(exported.path, "cuda")[0](observed)
+        assert on_gpu.device.type == "cuda"
+        torch.testing.assert_close(on_gpu.cpu(), expected, rtol=1e-3, atol=1e-3)
+    if form == "torchscript":
+        code = module.core.code
+        # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.
+        assert "torch.device(" not in code and ".forward(" not in code
+        on_gpu = FakeGpu().run_artifact(module, observed)
+        assert on_gpu.device.type == "cuda" and on_gpu.shape[-2:] == expected.shape[-2:]
+    if form == "pt2":
+        on_gpu = FakeGpu().run_program(torch.export.load(exported.path), observed)
+        assert on_gpu.device.type == "cuda" and on_gpu.shape == expected.shape
+
+
+class _OnTwoDevices(torch.nn.Module):
+    """Adds numbers that stay on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3))
+        self.constant = torch.ones(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight + self.constant
+
+
+def test_the_fake_gpu_refuses_what_a_real_one_would() -> None:
+    gpu = FakeGpu()
+    model = _OnTwoDevices()
+    with pytest.raises(RuntimeError):
+        gpu.run_script(torch.jit.trace(model, torch.zeros(2, 3)), gpu.tensor(torch.zeros(2, 3)))
+    model.constant = model.weight
+    moved = gpu.run_script(torch.jit.trace(model, torch.zeros(2, 3)), gpu.tensor(torch.zeros(2, 3)))
+    assert moved.device.type == "cuda"
+
+
+def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    export_policy(checkpoint, observed, tmp_path / "policy.pt", ExportOptions(precision="float16"))
+    module, _ = load_artifact(tmp_path / "policy.pt")
+    assert FakeGpu().run_artifact(module, observed).device.type == "cuda"
+    if torch.cuda.is_available():
+        on_gpu, expected = load_artifact(tmp_path / "policy.pt", "cuda")[0](observed), module(observed)
+        assert difference_between(on_gpu, expected, "float16") <= PARITY_TOLERANCE["float16"]
+
+
+def test_an_artifact_brings_observations_to_its_own_device(store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    export_policy(checkpoint, observed, tmp_path / "policy.pt")
+    module = open_torchscript(tmp_path / "policy.pt", "meta")
+    actions = run_on_meta(module, observed)
+    assert {value.device.type for value in observed.values()} == {"cpu"}
+    assert actions.device.type == "meta"
+
+
+def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, tmp_path)
+    observed = check_observations(checkpoint, str(store.path))
+    options = ExportOptions(
+        precision="bfloat16", sampling_steps=2, action_names=["x", "y", "grip"], control_rate_hz=store.fps
+    )
+    metadata = export_policy(checkpoint, observed, tmp_path / "policy.pt", options).metadata
+    assert [(camera["key"], camera["height"], camera["width"]) for camera in metadata["cameras"]] == [
+        ("observation.images.wrist", 32, 64),
+        ("observation.images.front", 32, 32),
+    ]
+    assert metadata["observation_horizon"] == 2
+    assert metadata["action_horizon"] == 7  # of 8, one lies before the present
+    assert metadata["executed_actions"] == 3
+    assert metadata["control_rate_hz"] == 20
+    assert metadata["sampling_steps"] == 2
+    assert metadata["noise"] == {"key": "noise", "shape": [8, 3]}
+    actions = store.read("action", 0, store.num_steps)
+    assert metadata["action"]["minimum"] == pytest.approx(actions.min(axis=0).tolist())
+    assert metadata["action"]["maximum"] == pytest.approx(actions.max(axis=0).tolist())
+    assert metadata["action"]["limits_from"] == "demonstrations"
+    assert metadata["action"]["names"] == ["x", "y", "grip"]
+    assert metadata["normalisation"]["action"]["mode"] == "MIN_MAX"
+    assert 1e-6 < metadata["parity"]["difference"] < 0.1  # of bfloat16
+    with pytest.raises(UserError, match="action_names has 1 names, but the policy has 3"):
+        export_policy(checkpoint, observed, tmp_path / "other.pt", ExportOptions(action_names=["x"]))
+    with pytest.raises(UserError, match="sampling_steps=101 must lie between 1 and 100"):
+        export_policy(checkpoint, observed, tmp_path / "other.pt", ExportOptions(sampling_steps=101))
+    assert not (tmp_path / "other.pt").exists()

@@ -1,0 +1,106 @@
+"""Runs side by side: what makes a row, which episodes are paired, and the cost."""
+
+import json
+from pathlib import Path
+
+import yaml
+from pytest import approx, raises
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.evaluation.comparison.runs import (
+    as_markdown,
+    as_table,
+    compare_runs,
+    find_runs,
+    save_comparison_picture,
+)
+from pixio_robot.evaluation.record import Episode, EvaluationRecord
+
+ENV = {"type": "pixio_robosuite", "task": "Lift"}
+
+
+def write_run(
+    folder: Path,
+    successes: list[bool],
+    *,
+    seed: int = 0,
+    weights: str = "pretrained",
+    steps: int = 100,
+    policy: dict | None = None,
+    env: dict = ENV,
+) -> None:
+    config = {
+        "encoder": {"name": "pixio_tiny16", "weights": weights, "mode": "frozen"},
+        "policy": policy or {"type": "pixio_act", "chunk_size": 4},
+        "env": env,
+        "trainer": {"steps": steps},
+        "evaluation": {"workers": seed + 1},
+        "seed": seed,
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    episodes = tuple(
+        Episode(seed=100000 + number, success=success, steps=3, total_reward=0.0, seconds=0.1)
+        for number, success in enumerate(successes)
+    )
+    EvaluationRecord(episodes, env, "fast", {}, "somewhere", 1.0, 1).save(folder / "evaluation" / "evaluation.json")
+    log = [
+        {"phase": "policy", "event": "built", "trainable_parameters": 1_234_567, "parameters": 4_000_000},
+        {"phase": "features", "event": "finished", "seconds": 30.0},
+        {"phase": "training", "event": "finished", "seconds": 90.0 + 60 * seed},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+
+
+def test_seeds_are_pooled_and_episodes_paired(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"run_{seed}", [True, True, True, False], seed=seed)
+        write_run(tmp_path / f"run_{seed}_random", [False, False, False, True], seed=seed, weights="random")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "config.yaml").write_text("seed: 0\n")
+    ours, random = compare_runs(find_runs([tmp_path]))
+    assert (ours.label, random.label) == ("act on pixio_tiny16", "act on random-init pixio_tiny16")
+    assert (ours.runs, ours.successes, ours.episodes, ours.p_against_first) == (2, 6, 8, None)
+    assert ours.ci95 == approx((0.4093, 0.9285), abs=1e-4)  # Wilson's formula for 6 of 8
+    # Of eight episodes that differ, six are won by the first: 2 (1 + 8 + 28) / 2^8.
+    assert random.p_against_first == approx(74 / 256)
+    assert random.shared_episodes == 8
+    assert ours.trainable_parameters == 1_234_567
+    assert ours.minutes == approx((2.0 + 3.0) / 2)
+    text = as_markdown([ours, random])
+    assert "| act on random-init pixio_tiny16 | 2 | 25 % (2/8) | 7–59 % | 0.289 (8) | 1.23 M | 2.5 |" in text
+    assert as_table([ours, random]).row_count == 2
+    save_comparison_picture([ours, random], tmp_path / "comparison.png")
+    assert (tmp_path / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_only_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [True, True])
+    write_run(tmp_path / "b", [False, False], steps=200)
+    write_run(tmp_path / "c", [False, False], steps=200, seed=1)
+    write_run(tmp_path / "d", [False, False], steps=200, seed=2, env={**ENV, "perturbation": "light"})
+    first, same, other = compare_runs(find_runs([tmp_path / name for name in "abcd"]))
+    assert first.label == "act on pixio_tiny16, trainer.steps=100"
+    assert same.label == "act on pixio_tiny16, trainer.steps=200"
+    assert (same.runs, same.shared_episodes, same.p_against_first) == (2, 2, 0.5)
+    assert other.label.endswith("env.perturbation=light")
+    assert other.p_against_first is None
+
+
+def test_fields_of_one_policy_do_not_lengthen_the_label(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [True])
+    write_run(tmp_path / "b", [True], policy={"type": "pixio_bc", "chunk_size": 1})
+    labels = [row.label for row in compare_runs(find_runs([tmp_path]))]
+    assert labels == ["act on pixio_tiny16", "bc on pixio_tiny16"]
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    with raises(UserError, match="holds no finished run"):
+        find_runs([tmp_path])
+    write_run(tmp_path / "a", [True])
+    write_run(tmp_path / "b", [True])
+    with raises(UserError, match="2 runs of the seeds"):
+        compare_runs(find_runs([tmp_path]))
+    (tmp_path / "b" / "config.yaml").write_text("sources: []\n")
+    with raises(UserError, match="not the config of a run"):
+        find_runs([tmp_path])

@@ -1,0 +1,200 @@
+import base64
+import json
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_json
+from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord
+from pixio_robot.reports.page import write_report
+from pixio_robot.reports.videos import write_rollout_video
+
+HOSTILE = "<script>alert('x')</script>"
+VOID_TAGS = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The page's tags with attributes, its text, and whether every tag that opens also closes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID_TAGS:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def ids(self) -> set[str]:
+        return {attributes["id"] for _, attributes in self.tags if "id" in attributes}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run folder with everything, among it text that would break a careless page."""
+    run_dir = tmp_path / "train_policy" / "2025-11-23_02-10-11"
+    (run_dir / "evaluation" / "videos").mkdir(parents=True)
+    (run_dir / "pictures").mkdir()
+    frames = [{"front": np.full((32, 32, 3), 10 * step, np.uint8)} for step in range(8)]
+    episodes = []
+    for index in range(20):
+        seed, success = 100000 + index, index not in (3, 5)
+        video = f"videos/{seed}.mp4" if index < 8 else None
+        if video:
+            write_rollout_video(run_dir / "evaluation" / video, frames, 10)
+        episodes.append(Episode(seed, success, 30 + index, 1.5, 0.5, video, HOSTILE if index == 5 else None))
+    EvaluationRecord(
+        episodes=tuple(episodes),
+        env={"type": "pixio_toy", "task": f"Push {HOSTILE}"},
+        render_profile="fast",
+        versions={},
+        checkpoint=f"checkpoints/{HOSTILE}",
+        seconds=10.0,
+        workers=2,
+        crashes=(Crash(100005, 1, HOSTILE), Crash(100005, 2, HOSTILE)),
+    ).save(run_dir / "evaluation" / "evaluation.json")
+    lines = [{"phase": "demonstrations", "event": "finished", "seconds": 104.2}]
+    lines += [{"phase": "training", "step": step, "loss": 2.0**-step, "lr": 0.001 * step} for step in range(20)]
+    lines += [{"phase": "training", "event": "finished", "seconds": 61.0}]
+    cut_off = '{"phase": "eval'
+    (run_dir / "log.jsonl").write_text("\n".join([*map(json.dumps, lines), cut_off]))
+    for name in ("demonstrations.png", "reconstruction_step_100.png"):
+        Image.new("RGB", (64, 32), "teal").save(run_dir / "pictures" / name)
+    (run_dir / "config.yaml").write_text(f"encoder: tiny  # {HOSTILE}\n")
+    write_json(run_dir / "environment.json", {"torch": "2.11.0", "cpu": HOSTILE})
+    return run_dir
+
+
+def test_the_page_says_what_the_run_found(run_dir: Path) -> None:
+    path = write_report(run_dir)
+    assert path == run_dir / "report.html"
+    page = Page(path)
+    assert page.ids() == {
+        "success",
+        "rollouts",
+        "phases",
+        "curves",
+        "demonstrations",
+        "pictures",
+        "episodes",
+        "config",
+        "versions",
+    }
+    text = " ".join(page.text.split())
+    # 18 of 20 at 95 %: 0.6990 to 0.9721 (scipy.stats.binomtest(18, 20).proportion_ci(method="wilson")).
+    assert "90 %" in text
+    assert "18 of 20 episodes" in text
+    assert "69.9–97.2 %" in text
+    (fill,) = [tag for tag in page.all("div") if tag.get("class") == "fill"]
+    (interval,) = [tag for tag in page.all("div") if tag.get("class") == "interval"]
+    assert fill["style"] == "width:90.00%"
+    assert interval["style"] == "left:69.90%;right:2.79%"
+    assert "Demonstrations 1 min 44 s" in text
+    assert "Training 1 min 1 s" in text
+    assert "Total 2 min 45 s" in text
+    assert "Loss · training" in text
+    assert "Learning rate · training" in text
+    assert "Reconstruction step 100" in text
+    assert "torch 2.11.0" in text
+    assert all(str(100000 + index) in text for index in range(20))
+    assert "2025-11-23 02:10:11" in text
+
+
+def test_videos_play_in_the_page_failures_first(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    videos = page.all("video")
+    assert len(videos) == 6
+    assert all({"autoplay", "muted", "loop", "controls"} <= video.keys() for video in videos)
+    first = base64.b64decode(videos[0]["src"].removeprefix("data:video/mp4;base64,"))
+    assert first == (run_dir / "evaluation" / "videos" / "100003.mp4").read_bytes()
+
+
+def test_a_large_video_is_linked(run_dir: Path) -> None:
+    large = run_dir / "evaluation" / "videos" / "100003.mp4"
+    large.write_bytes(large.read_bytes() + bytes(2_000_000))
+    path = write_report(run_dir)
+    assert Page(path).all("video")[0]["src"] == "evaluation/videos/100003.mp4"
+    assert path.stat().st_size < 1_000_000
+
+
+def test_curves_fall_from_left_to_right(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    lines = [
+        [tuple(map(float, point.split(","))) for point in polyline["points"].split()]
+        for polyline in page.all("polyline")
+    ]
+    loss, learning_rate = lines
+    assert len(loss) == len(learning_rate) == 20
+    assert all(left[0] < right[0] for line in lines for left, right in pairwise(line))
+    # SVG counts y downwards. Halving every step is a straight line on the logarithmic axis.
+    drops = np.diff([y for _, y in loss])
+    assert (drops > 0).all()
+    assert np.ptp(drops) < 0.3
+    rises = np.diff([y for _, y in learning_rate])
+    assert (rises < 0).all()
+    assert np.ptp(rises) < 0.3
+
+
+def test_a_resumed_run_shows_each_step_once_and_all_its_time(run_dir: Path) -> None:
+    with (run_dir / "log.jsonl").open("a") as log:
+        log.write("\n")
+        for step in range(10, 30):
+            log.write(json.dumps({"phase": "training", "step": step, "loss": 1.0, "lr": 0.0}) + "\n")
+        log.write(json.dumps({"phase": "training", "event": "finished", "seconds": 9.0}) + "\n")
+    page = Page(write_report(run_dir))
+    assert len(page.all("polyline")[0]["points"].split()) == 30
+    assert "Training 1 min 10 s" in " ".join(page.text.split())
+
+
+def test_text_is_text(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    assert not page.all("script")
+    assert page.text.count(HOSTILE) >= 6
+
+
+def test_nothing_comes_from_the_network(run_dir: Path) -> None:
+    page = Page(write_report(run_dir))
+    sources = [tag[name] for _, tag in page.tags for name in ("src", "href") if name in tag]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert not page.all("link")
+
+
+def test_any_part_may_be_missing(run_dir: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "train_policy" / "empty"
+    empty.mkdir()
+    page = Page(write_report(empty))
+    assert page.ids() == {"success"}
+    assert "no evaluation yet" in page.text
+    (run_dir / "log.jsonl").unlink()
+    (run_dir / "evaluation" / "videos" / "100003.mp4").unlink()
+    page = Page(write_report(run_dir))
+    assert not {"phases", "curves"} & page.ids()
+    assert len(page.all("video")) == 6
+
+
+def test_a_broken_record_is_refused(run_dir: Path) -> None:
+    (run_dir / "evaluation" / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match=r"evaluation\.json"):
+        write_report(run_dir)

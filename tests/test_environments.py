@@ -1,0 +1,40 @@
+import pytest
+from toy_plugin import ToyEnvConfig
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.environments import describe_env, env_config_from
+
+
+def test_a_description_gives_the_config() -> None:
+    config = env_config_from({"type": "pixio_toy", "image_size": 64, "camera_names": ["top"]})
+    assert config == ToyEnvConfig(image_size=64, camera_names=["top"])
+    assert config.features["pixels/top"].shape == (64, 64, 3)
+
+
+def test_a_config_survives_its_description() -> None:
+    config = ToyEnvConfig(action_size=5, camera_names=["top"], render_profile="pretty")
+    description = describe_env(config)
+    assert description["type"] == "pixio_toy"
+    assert description["render_profile"] == "pretty"
+    assert "features" not in description
+    assert env_config_from(description) == config
+
+
+def test_environments_of_installed_plugins_are_found() -> None:
+    assert env_config_from({"type": "pixio_robosuite"}).task == "Lift"
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ({"type": "pixio_toi"}, "Did you mean 'pixio_toy'?"),
+        ({"type": "pixio_toy", "imagesize": 3}, "Did you mean 'image_size'?"),
+        ({"image_size": 3}, "has no 'type'"),
+        ({"type": "pixio_toy", "episode_length": 0}, "episode_length must be at least 1."),
+    ],
+    ids=["type", "field", "no type", "value"],
+)
+def test_mistakes_are_answered(description: dict, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        env_config_from(description)
+    assert words in str(caught.value)
