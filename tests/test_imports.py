@@ -16,7 +16,10 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
         ),
         (
-            [f"pixio_robot.pretraining.{name}" for name in ("scoring", "sources.shards", "sources.lerobot_frames")],
+            [
+                f"pixio_robot.pretraining.{name}"
+                for name in ("curation.scoring", "sources.shards", "sources.lerobot_frames")
+            ],
             ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
         ),
         (
@@ -38,7 +41,10 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", *SIMULATORS],
         ),
         (
-            [f"pixio_robot.deployment.{name}" for name in ("artifact", "exported_program", "runtime", "verification")],
+            [
+                f"pixio_robot.deployment.{name}"
+                for name in ("artifact.artifact", "artifact.exported_program", "runtime", "artifact.verification")
+            ],
             ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS],
         ),
     ],

@@ -89,7 +89,7 @@ FLOAT32, BFLOAT16 = 2e-6, 1e-3
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run([*launcher, *command], capture_output=True, text=True, env=environment)
 
 

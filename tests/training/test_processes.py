@@ -108,7 +108,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*launcher, __file__, str(store.path), str(folder / "two")],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # by gloo, however many GPUs there are
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },  # by gloo, however many GPUs there are
     )
     assert done.returncode == 0, done.stderr
     run_training(store.path, folder / "two" / "stopped", config=TOGETHER, dropout=0.0)

@@ -226,7 +226,7 @@ def test_both_are_rolled_out_on_the_same_seeds_after_the_same_time(tmp_path: Pat
     assert result["lerobot"]["samples"] == 2 * result["lerobot"]["steps"] > 0
     assert 0 < result["p_value"] <= 1
     for side in ("ours", "lerobot"):
-        evaluation = EvaluationRecord.load(Path(result[side]["checkpoint"]).parents[3] / "evaluation.json")
+        evaluation = EvaluationRecord.load(Path(result[side]["checkpoint"]).parents[2] / "evaluation.json")
         assert [episode.seed for episode in evaluation.episodes] == seeds
         assert result[side]["success_rate"] == evaluation.success_rate
         assert result[side]["ci95"] == list(evaluation.ci95)
