@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class Trainer:
     rate: Positive = 1e-3
     mode: Literal["frozen", "finetune"] = "frozen"
     scale: tuple[Share, Share] = (0.2, 1.0)
-    names: Sequence[Text] = ("a",)
+    names: tuple[Text, ...] = ("a",)
     project: Text | None = None
     cache: Switch = True
     root: Place = Path("outputs")
