@@ -11,14 +11,13 @@ from rich.console import Console
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.encoders import EncoderConfig
 
-_SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
-
 
 @entry_point("export_torchscript")
 def main(cfg: DictConfig) -> None:
     """Export; see configs/export_torchscript.yaml."""
-    from pixio_robot.deployment.export.exporting import ExportOptions, export_encoder, export_policy
-    from pixio_robot.deployment.export.frames import check_frames, check_observations, control_rate
+    from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder, export_policy
+    from pixio_robot.deployment.export.formats import suffix_of
+    from pixio_robot.deployment.export.observations import check_frames, check_observations, control_rate
 
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
     options = ExportOptions(
@@ -30,16 +29,15 @@ def main(cfg: DictConfig) -> None:
         cfg.action_space,
         cfg.control_rate_hz or (None if checkpoint is None else control_rate(checkpoint, cfg.frames)),
     )
-    suffix = _SUFFIXES.get(cfg.format, "pt")
+    name = "policy" if checkpoint is not None else cfg.encoder.name
+    output = Path(cfg.output or f"outputs/export/{name}{suffix_of(cfg.format)}")
     if checkpoint is None:
-        output = Path(cfg.output or f"outputs/export/{cfg.encoder.name}.{suffix}")
-        artifact = export_encoder(EncoderConfig(**cfg.encoder), check_frames(cfg.frames), output, options)
+        metadata = export_encoder(EncoderConfig(**cfg.encoder), check_frames(cfg.frames), output, options)
     else:
-        output = Path(cfg.output or f"outputs/export/policy.{suffix}")
-        artifact = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output, options)
+        metadata = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output, options)
     Console().print(
-        f"{artifact.path} ({artifact.path.stat().st_size / 2**20:.1f} MiB): difference from the eager path "
-        f"{artifact.difference:.1e} on {artifact.frames} real observations",
+        f"{output} ({output.stat().st_size / 2**20:.1f} MiB): difference from the eager path "
+        f"{metadata['parity']['difference']:.1e} on {metadata['parity']['observations']} real observations",
         highlight=False,
         soft_wrap=True,
     )

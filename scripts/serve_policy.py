@@ -18,7 +18,7 @@ from pixio_robot.common.errors import UserError
 @entry_point("serve_policy")
 def main(cfg: DictConfig) -> None:
     """Serve until Ctrl-C; see configs/serve_policy.yaml."""
-    from pixio_robot.deployment.remote.client import read_token
+    from pixio_robot.deployment.remote.protocol import read_token
     from pixio_robot.deployment.remote.server import PolicyServer, tls_context
     from pixio_robot.deployment.runtime import ArtifactPolicy
 

@@ -18,12 +18,11 @@ from pixio_robot.cli.entry_points import entry_point
 @entry_point("verify_artifact", positional=("file",))
 def main(cfg: DictConfig) -> None:
     """See configs/verify_artifact.yaml for every choice."""
-    from pixio_robot.deployment.artifact.verification import verify_artifact
-    from pixio_robot.deployment.artifact.verification_table import print_verification
+    from pixio_robot.deployment.verification import print_verification, verify_artifact
 
     eager = None
     if cfg.checkpoint is not None:
-        from pixio_robot.deployment.export.fresh_parity import fresh_parity
+        from pixio_robot.deployment.export.observations import fresh_parity
 
         eager = fresh_parity(Path(cfg.checkpoint), cfg.frames)
     verification = verify_artifact(

@@ -37,14 +37,11 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["lerobot_env_pixio", "lerobot_policy_pixio", "mujoco", "robosuite"],
         ),
         (
-            ["pixio_robot.deployment.remote.client", "pixio_robot.deployment.remote.server"],
-            ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", *SIMULATORS],
+            [f"pixio_robot.deployment.{name}" for name in ("artifact", "runtime", "remote.client", "remote.server")],
+            ["timm", "lerobot", "zarr", "hydra", "safetensors", "rich", "pydantic", *SIMULATORS],
         ),
         (
-            [
-                f"pixio_robot.deployment.{name}"
-                for name in ("artifact.artifact", "artifact.exported_program", "runtime", "artifact.verification")
-            ],
+            ["pixio_robot.deployment.verification"],
             ["timm", "lerobot", "zarr", "hydra", "safetensors", *SIMULATORS],
         ),
     ],

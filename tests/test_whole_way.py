@@ -12,7 +12,7 @@ import torch
 from pytest import approx, fixture, mark, param
 
 from pixio_robot.demos import DemoStore
-from pixio_robot.deployment.artifact.artifact import load_artifact
+from pixio_robot.deployment.artifact import load_artifact
 from pixio_robot.deployment.export.lerobot_policy import open_policy
 
 ROOT = Path(__file__).parents[1]

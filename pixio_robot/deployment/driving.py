@@ -11,11 +11,10 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
-from pixio_robot.deployment.robots.simulated import SimulatedRobot, run_episodes
+from pixio_robot.deployment.robots.simulated import SimulatedRobot
 from pixio_robot.deployment.runtime import (
     ArtifactPolicy,
     ChunkPolicy,
-    Clock,
     Command,
     Controller,
     LockStepClock,
@@ -43,14 +42,14 @@ def open_policy(
     Raises:
         UserError: Not exactly one of both is given, or it cannot be opened.
     """
-    if (artifact is None) == (server is None):
-        raise UserError("Give either artifact=<file> or server=ws://<host>:<port>.")
-    if artifact is not None:
+    if artifact is not None and server is None:
         return ArtifactPolicy(Path(artifact), device)
-    assert server is not None
-    from pixio_robot.deployment.remote.client import RemotePolicy, read_token  # the extra `remote`
+    if server is not None and artifact is None:
+        from pixio_robot.deployment.remote.client import RemotePolicy  # the extra `remote`
+        from pixio_robot.deployment.remote.protocol import read_token
 
-    return RemotePolicy(server, read_token(token_file), certificates)
+        return RemotePolicy(server, read_token(token_file), certificates)
+    raise UserError("Give either artifact=<file> or server=ws://<host>:<port>.")
 
 
 def drive_simulation(
@@ -86,41 +85,41 @@ def drive_simulation(
     """
     if mode == "asynchronous" and not realtime:
         raise UserError("In lock step no time passes that inference could hide: mode=asynchronous needs realtime=true.")
-    start = time.perf_counter()
-    clock: Clock = WallClock() if realtime else LockStepClock()
+    started = time.perf_counter()
+    clock = WallClock() if realtime else LockStepClock()
     controller = Controller(policy, mode, clock, rate)
     if controller.rate != env_config.fps:
         raise UserError(
             f"The policy acts at {controller.rate:g} Hz, the simulated task runs at {env_config.fps} Hz: set "
             f"env.fps={controller.rate:g}."
         )
-
-    def tell(episode: Episode) -> None:
-        console.print(
-            f"seed {episode.seed}: {'success' if episode.success else 'failure'} after {episode.steps} steps, "
-            f"{episode.seconds:.1f} s",
-            highlight=False,
-        )
-
     robot = SimulatedRobot(env_config)
+    episodes = []
     try:
-        if dry_run:
-            check_robot(controller, robot)
-            robot.reset(seeds[0])
-            names = policy.metadata["action"]["names"] or [f"action[{place}]" for place in range(robot.action_size)]
-            run_episode(robot, controller, clock, 1, _Printer(names, console))
-            return None
-        episodes = run_episodes(robot, controller, clock, seeds, tell)
+        check_robot(controller, robot)
+        for seed in seeds:
+            start = time.perf_counter()
+            robot.reset(seed)
+            if dry_run:
+                names = policy.metadata["action"]["names"] or [f"action[{place}]" for place in range(robot.action_size)]
+                run_episode(robot, controller, clock, 1, _Printer(names, console))
+                return None
+            # Periods in which nothing is sent take none of the episode's own steps.
+            run_episode(robot, controller, clock, 2 * robot.max_steps)
+            seconds = time.perf_counter() - start
+            episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds))
+            outcome = "success" if robot.success else "failure"
+            console.print(f"seed {seed}: {outcome} after {robot.steps} steps, {seconds:.1f} s", highlight=False)
     finally:
         robot.close()
     console.print(controller.report.summary(), highlight=False, soft_wrap=True)
     return EvaluationRecord(
-        episodes=episodes,
+        episodes=tuple(episodes),
         env=describe_env(env_config),
         render_profile=getattr(env_config, "render_profile", None),
         versions=software_versions(),
         checkpoint=name,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - started,
         workers=1,
     )
 
@@ -183,12 +182,12 @@ def compare_episodes(record: EvaluationRecord, other: Path) -> str:
     if missing:
         raise UserError(f"{other} has no episode with seed {missing[0]}: measure the same seeds.")
     pairs = [(before[episode.seed], episode) for episode in record.episodes]
-    alike = sum(one.success == two.success for one, two in pairs)
-    same_steps = sum(one.success == two.success and one.steps == two.steps for one, two in pairs)
+    alike = [(one, two) for one, two in pairs if one.success == two.success]
+    same_steps = sum(one.steps == two.steps for one, two in alike)
     points = 100 * sum(two.success - one.success for one, two in pairs) / len(pairs)
     return (
-        f"beside {other}: {alike} of {len(pairs)} episodes end alike, {same_steps} of them after the same number of "
-        f"steps; {points:+.1f} points"
+        f"beside {other}: {len(alike)} of {len(pairs)} episodes end alike, {same_steps} of them after the same number "
+        f"of steps; {points:+.1f} points"
     )
 
 
@@ -199,9 +198,8 @@ class _Printer:
         self._names, self._console = names, console
 
     def __call__(self, observation: Observation, command: Command) -> bool:
-        if command.action is None:
-            said = "nothing"
-        else:
+        said = "nothing"
+        if command.action is not None:
             numbers = zip(self._names, command.action, strict=True)
             said = ", ".join(f"{name} {number:+.4f}" for name, number in numbers)
         why = f" (holds: {command.held})" if command.held else ""

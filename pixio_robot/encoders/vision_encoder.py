@@ -137,7 +137,7 @@ class VisionEncoder(nn.Module):
         if config.mode not in get_args(Mode):
             raise UserError(f"Unknown encoder mode {config.mode!r}. {nearest_name(config.mode, get_args(Mode))}")
         self.config = config
-        self.held = False
+        self.temporarily_frozen = False
         # Any: timm's models share these attributes but no type.
         self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
@@ -237,14 +237,14 @@ class VisionEncoder(nn.Module):
     def train(self, mode: bool = True) -> "VisionEncoder":
         """Set the training mode; a backbone whose own weights do not train stays in evaluation mode."""
         super().train(mode)
-        if self.config.mode != "finetune" or self.held:
+        if self.config.mode != "finetune" or self.temporarily_frozen:
             self.backbone.eval()
         return self
 
-    def hold(self, held: bool) -> None:
+    def freeze_temporarily(self, frozen: bool) -> None:
         """Treat the backbone as frozen for the time being (the first steps of a fine-tuning), or no longer."""
-        if held != self.held:
-            self.held = held
+        if frozen != self.temporarily_frozen:
+            self.temporarily_frozen = frozen
             self.train(self.training)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -281,7 +281,7 @@ class VisionEncoder(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> EncoderTokens:
         """Encode images in [0, 1], of any size divisible by the patch size."""
-        if self.frozen or self.held:
+        if self.frozen or self.temporarily_frozen:
             with torch.no_grad():
                 return self._encode(images_BCHW)
         return self._encode(images_BCHW)

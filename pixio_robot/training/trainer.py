@@ -90,7 +90,7 @@ def train(
     for step in range(start + 1, config.steps + 1):
         with StopRequest() as request:
             if encoder is not None:
-                encoder.hold(step <= config.encoder_frozen_steps)
+                encoder.freeze_temporarily(step <= config.encoder_frozen_steps)
             seed_step(seed, step, accelerator)
             batch, weight = own_part(batches.batch(step - 1), accelerator)
             loss = model(processors[0](batch))[0] * weight

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
-from pixio_robot.deployment.artifact.artifact import load_artifact
-from pixio_robot.deployment.artifact.verification import call_times
-from pixio_robot.deployment.export.exporting import ExportOptions, export_opened
+from pixio_robot.deployment.artifact import load_artifact
+from pixio_robot.deployment.export.exporter import ExportOptions, export_opened
 from pixio_robot.deployment.export.lerobot_policy import OpenedPolicy
+from pixio_robot.deployment.verification import call_times
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 

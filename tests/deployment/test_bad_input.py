@@ -12,9 +12,9 @@ import pytest
 from forked_scripts import run_script
 
 from pixio_robot.demos import DemoStore, Feature
-from pixio_robot.deployment.artifact.artifact import read_metadata, seal_archive
-from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
-from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.artifact.loading import read_metadata, seal_archive
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 

@@ -5,14 +5,13 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.golden import check_like, read_golden
+from pixio_robot.deployment.artifact.golden import GoldenArtifact
 
 GOLDEN_FILE = "golden.txt"
 # All that torch.export.save writes for a program of tensors. torch.export.load would also unpickle whole objects and
@@ -24,19 +23,19 @@ _HARMLESS = re.compile(
 )
 
 
-class ExportedProgram:
-    """A program of torch.export, called as a TorchScript artifact is."""
+class ExportedProgram(GoldenArtifact):
+    """A program of torch.export."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         """Load a `.pt2` file, whether or not it has metadata; its device is part of the program and is moved.
 
         Raises:
-            UserError: The file holds more than a program and its tensors.
+            UserError: The file holds more than a program and its tensors, or no golden pair.
         """
         from torch.export.passes import move_to_device_pass
 
         with zipfile.ZipFile(path) as archive:
-            self.golden_observation, self.golden_output = _read_checked(archive, path)
+            super().__init__(_checked_golden(archive, path))
         with path.open("rb") as file, warnings.catch_warnings():  # by name, torch insists on the ending .pt2
             warnings.filterwarnings("ignore", message="The given buffer is not writable")  # nobody writes to weights
             program = torch.export.load(file)
@@ -45,19 +44,12 @@ class ExportedProgram:
         self._device = device
         self._module = program.module()
 
-    @torch.no_grad()
-    def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return actions (B, H, A) in raw units, or tokens (B, N, D).
-
-        Raises:
-            UserError: An input is missing, or of another dtype or shape than the golden observation's.
-        """
-        check_like(self.golden_observation, observation)
-        return self._module({key: observation[key].to(self._device) for key in self.golden_observation})
+    def _run(self, observation: dict[str, Tensor]) -> Tensor:
+        return self._module({key: value.to(self._device) for key, value in observation.items()})
 
 
-def _read_checked(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the golden pair of an archive that has nothing in it but tensors and text."""
+def _checked_golden(archive: zipfile.ZipFile, path: Path) -> bytes:
+    """Return the golden pair's text from an archive that has nothing in it but tensors and text."""
     golden = None
     for name in archive.namelist():
         entry = name.partition("/")[2]
@@ -68,7 +60,7 @@ def _read_checked(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Tenso
         elif entry.endswith(".pt"):
             harmless = harmless and _is_plain(archive.read(name))
         elif entry == f"extra/{GOLDEN_FILE}":
-            golden = read_golden(archive.read(name))
+            golden = archive.read(name)
         if not harmless:
             raise UserError(f"{path} holds {entry}, which is more than a program and its tensors: export it again.")
     if golden is None:
@@ -78,10 +70,9 @@ def _read_checked(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Tenso
 
 def _is_plain(content: bytes) -> bool:
     """Tell whether torch reads a saved object without running code of its own."""
-    if not content:
-        return True
     try:
-        torch.load(io.BytesIO(content), weights_only=True)
+        if content:
+            torch.load(io.BytesIO(content), weights_only=True)
     except Exception:  # whatever an unpickler raises
         return False
     return True

@@ -1,12 +1,12 @@
 """What an artifact says of itself: `metadata.json` inside the file, schema 2. Needs neither torch nor numpy.
 
-Every artifact, of whichever form, has all of these keys; null stands where something does not apply or is not known.
+Every artifact, of whichever format, has all of these keys; null stands where something does not apply or is not known.
 
 | key | meaning |
 |---|---|
 | `schema` | 2; a reader refuses what is newer than itself |
 | `kind` | `policy` or `encoder` |
-| `form` | `torchscript`, `pt2` (torch.export) or `onnx` |
+| `form` | the file's format: `torchscript`, `pt2` (torch.export) or `onnx` |
 | `policy` | LeRobot's type of the policy, for example `pixio_act`; null for an encoder |
 | `cameras` | list, in the policy's order: `key` (`observation.images.<camera>`), `height`, `width` (px, what the policy \
 works at), `colour_order` (`RGB`), `frame_sizes` (`same_aspect`: any size whose aspect ratio is the same to the pixel; \
@@ -39,100 +39,25 @@ The call: a dictionary of tensors. `observation.images.<camera>` uint8 (B, heigh
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pixio_robot.common.errors import UserError
 
 SCHEMA_VERSION = 2
 
-_KEYS = frozenset(
+KEYS = frozenset(
     ("schema", "kind", "form", "policy", "cameras", "state", "action", "noise", "observation_horizon")
     + ("action_horizon", "executed_actions", "control_rate_hz", "sampling_steps", "normalisation", "encoder", "tokens")
     + ("precision", "devices", "env", "versions", "parity", "digest")
 )
-
-
 _CAMERA_KEYS = {"key": str, "height": int, "width": int, "colour_order": str, "frame_sizes": str}
 _STATE_KEYS = {"key": str, "size": int, "names": list | None}
 _ACTION_KEYS = {"size": int, "names": list | None, "space": str | None, "minimum": list, "maximum": list}
 
 
-@dataclass(frozen=True)
-class CameraSource:
-    """What a robot's camera delivers, as far as its owner knows."""
-
-    height: int
-    """Pixels."""
-    width: int
-    """Pixels."""
-    colour_order: str = "RGB"
-    """`RGB`, or `BGR` as OpenCV reads frames."""
-
-
-def check_sources(metadata: Mapping[str, Any], cameras: Mapping[str, CameraSource], state_size: int | None) -> None:
-    """Check before the first motion that a robot offers what an artifact reads.
-
-    Args:
-        metadata: Of the artifact.
-        cameras: What each camera delivers, by the artifact's keys (`observation.images.<camera>`); others may be there.
-        state_size: Length of the robot's state; None where it has none.
-
-    Raises:
-        UserError: A camera is missing, or gives another colour order or aspect ratio; the state has another length.
-    """
-    for camera in metadata["cameras"]:
-        key = camera["key"]
-        if key not in cameras:
-            raise UserError(
-                f"The artifact reads {key}, but the robot offers {', '.join(sorted(cameras)) or 'no camera'}: connect "
-                f"that camera or rename one."
-            )
-        source = cameras[key]
-        if source.colour_order != camera["colour_order"]:
-            raise UserError(
-                f"{key} delivers {source.colour_order}, but the artifact was trained on {camera['colour_order']}: "
-                f"reverse the channels before the call."
-            )
-        if not size_fits(camera, source.height, source.width):
-            raise UserError(wrong_size(camera, source.height, source.width))
-    state = metadata["state"]
-    if state is not None and state_size != state["size"]:
-        raise UserError(
-            f"{state['key']} has {state_size or 'no'} numbers, but the artifact reads {state['size']}"
-            f"{': ' + ', '.join(state['names']) if state['names'] else ''}; give the state it was trained on."
-        )
-
-
-def size_fits(camera: Mapping[str, Any], height: int, width: int) -> bool:
-    """Tell whether frames of this size, in pixels, may go into an entry of `cameras`."""
-    if camera["frame_sizes"] == "exact":
-        return (height, width) == (camera["height"], camera["width"])
-    return same_aspect(height, width, camera["height"], camera["width"])
-
-
-def same_aspect(height: int, width: int, expected_height: int, expected_width: int) -> bool:
-    """Tell whether two sizes in pixels have one aspect ratio, but for the rounding to whole pixels."""
-    largest = max(height, width)
-    return min(height, width) > 0 and abs(width * expected_height - height * expected_width) <= largest
-
-
-def wrong_size(camera: Mapping[str, Any], height: int, width: int) -> str:
-    """Say why frames of this size are refused."""
-    expected = f"{camera['height']}×{camera['width']} px"
-    expected += "" if camera["frame_sizes"] == "exact" else " or another size of that aspect ratio"
-    return f"{camera['key']} brings frames of {height}×{width} px, but the artifact reads {expected}: crop them first."
-
-
-def require_file(path: Path) -> None:
-    """Check that there is a file.
-
-    Raises:
-        UserError: There is none.
-    """
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; scripts/export_torchscript.py makes artifacts.")
+def no_artifact(path: object) -> UserError:
+    """Return the error for a file that is something else."""
+    return UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.")
 
 
 def check_metadata(metadata: object, path: object) -> dict[str, Any]:
@@ -142,18 +67,17 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
         UserError: It is no metadata, of an older or newer schema, lacks keys, or describes no robot.
     """
     if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
-        raise UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.")
+        raise no_artifact(path)
     schema = metadata["schema"]
-    if schema > SCHEMA_VERSION:
-        raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA_VERSION}: update pixio-robot.")
-    if schema < SCHEMA_VERSION:
-        raise UserError(f"{path} has the old schema {schema}, this version reads {SCHEMA_VERSION}: export it again.")
-    missing = sorted(_KEYS - metadata.keys())
+    if schema != SCHEMA_VERSION:
+        age, advice = ("", "update pixio-robot") if schema > SCHEMA_VERSION else ("the old ", "export it again")
+        raise UserError(f"{path} has {age}schema {schema}, this version reads {SCHEMA_VERSION}: {advice}.")
+    missing = sorted(KEYS - metadata.keys())
     if missing:
         raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: the file was edited; export it again.")
     broken = _broken(metadata)
     if broken is not None:
-        raise UserError(f"The metadata of {path} say of {broken} what cannot be: export it again.")
+        raise UserError(f"The metadata of {path} has an impossible value for {broken}: export it again.")
     return metadata
 
 
@@ -178,14 +102,31 @@ def _has(described: object, entries: Mapping[str, Any]) -> bool:
     )
 
 
-def check_digest(metadata: Mapping[str, Any], contents_hash: str, path: object) -> None:
-    """Check that nothing in a file has changed since its export.
+def check_size(camera: Mapping[str, Any], height: int, width: int) -> None:
+    """Check that frames of a size, in pixels, may go into an entry of `cameras`.
 
     Raises:
-        UserError: Something has.
+        UserError: They may not.
     """
-    if metadata["digest"] != digest(metadata, contents_hash):
-        raise UserError(f"{path} was damaged or edited since its export (its digest does not match): export it again.")
+    expected = camera["height"], camera["width"]
+    exact = camera["frame_sizes"] == "exact"
+    if (height, width) != expected if exact else not same_aspect(height, width, *expected):
+        raise UserError(
+            f"{camera['key']} brings frames of {height}×{width} px, but the artifact reads {expected[0]}×{expected[1]} "
+            f"px{'' if exact else ' or another size of that aspect ratio'}: crop them first."
+        )
+
+
+def same_aspect(height: int, width: int, expected_height: int, expected_width: int) -> bool:
+    """Tell whether two sizes in pixels have one aspect ratio, but for the rounding to whole pixels."""
+    largest = max(height, width)
+    return min(height, width) > 0 and abs(width * expected_height - height * expected_width) <= largest
+
+
+def sealed(metadata: Mapping[str, Any], contents_hash: str) -> dict[str, Any]:
+    """Return metadata with this schema and the digest of it and of everything else in the file."""
+    described = {**metadata, "schema": SCHEMA_VERSION}
+    return {**described, "digest": digest(described, contents_hash)}
 
 
 def digest(metadata: Mapping[str, Any], contents_hash: str) -> str:

@@ -5,14 +5,12 @@ Shape letters: B batch, O observation steps, H and W image size, S state size, A
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import VisionEncoder
-from pixio_robot.encoders.torchscript import TORCHSCRIPT
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
@@ -42,25 +40,10 @@ class PolicyCore(nn.Module):
     def forward(self, images: list[Tensor], state: Tensor, noise: Tensor) -> Tensor:
         """Return the normalised action chunk."""
         observation = {**dict(zip(self.cameras, images, strict=True)), "observation.state": state}
-        if self.takes_noise:
-            return self.policy.predict_action_chunk(observation, noise=noise)
-        return self.policy.predict_action_chunk(observation)
+        return self.policy.predict_action_chunk(observation, **({"noise": noise} if self.takes_noise else {}))
 
 
-def check_precision(precision: str, encoder: VisionEncoder) -> list[str]:
-    """Return the kinds of device that an encoder in this precision runs on.
-
-    Raises:
-        UserError: The precision is unknown, or the encoder is a TorchScript file and another than float32 is wanted.
-    """
-    if precision not in get_args(Precision):
-        raise UserError(f"Unknown precision {precision!r}. {nearest_name(precision, get_args(Precision))}")
-    if precision != "float32" and encoder.config.name == TORCHSCRIPT:
-        raise UserError("A TorchScript encoder keeps the precision it was written in: leave precision=float32.")
-    return ["cpu"] if precision == "int8" else ["cpu", "cuda"]
-
-
-def reduce_precision(encoder: VisionEncoder, precision: str) -> None:
+def reduce_precision(encoder: VisionEncoder, precision: Precision) -> None:
     """Change an encoder's backbone, in place, to the precision; what goes in and comes out stays float32.
 
     The policy's head is a small part of the work and stays as it is, so that a sampler's steps lose nothing. int8 is

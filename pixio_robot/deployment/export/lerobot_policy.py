@@ -6,15 +6,15 @@ Shape letters: B batch, H and W image size, S state size, A action size.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode
 from lerobot.envs import EnvConfig
 from lerobot.envs.utils import preprocess_observation
-from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, UnnormalizerProcessorStep
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
-from pixio_robot.deployment.export.shell import Normalisation
+from pixio_robot.deployment.export.shell import IDENTITY, Normalisation, ShellLayout
 from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.environments import env_config_from
 from pixio_robot.evaluation.checkpoints import RUN_FILE, open_checkpoint
@@ -35,39 +35,57 @@ class OpenedPolicy:
     """A policy with its processors, on the CPU, and what the artifact's shell needs of them."""
 
     checkpoint: Path
-    config: PreTrainedConfig
-    policy: PreTrainedPolicy
+    config: Any
+    policy: Any
     processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]
 
-    @property
-    def image_sizes(self) -> dict[str, tuple[int, int]]:
-        """Height and width in pixels by camera key, in the policy's order."""
-        return {
-            key: (int(feature.shape[1]), int(feature.shape[2])) for key, feature in self.config.image_features.items()
-        }
+    @cached_property
+    def layout(self) -> ShellLayout:
+        """What goes into the policy and what comes out; a policy that samples takes noise (horizon, A)."""
+        config = self.config
+        return ShellLayout(
+            image_sizes={key: tuple(feature.shape[1:]) for key, feature in config.image_features.items()},
+            observation_steps=config.n_obs_steps,
+            state=_affine(self._normaliser, OBS_STATE, FeatureType.STATE),
+            action=_affine(self._unnormaliser, ACTION, FeatureType.ACTION),
+            noise_shape=(config.horizon, config.action_feature.shape[0]) if config.type == _DIFFUSION else None,
+        )
 
     @property
-    def observation_steps(self) -> int:
-        """Number O of observation steps that the policy reads."""
-        return int(self.config.n_obs_steps)
+    def _normaliser(self) -> NormalizerProcessorStep:
+        return next(step for step in self.processors[0].steps if isinstance(step, NormalizerProcessorStep))
 
     @property
-    def state(self) -> Normalisation:
-        """How the state (S,) is normalised."""
-        return self._normalisation(0, NormalizerProcessorStep, OBS_STATE, FeatureType.STATE)
+    def _unnormaliser(self) -> UnnormalizerProcessorStep:
+        return next(step for step in self.processors[1].steps if isinstance(step, UnnormalizerProcessorStep))
 
-    @property
-    def action(self) -> Normalisation:
-        """How the action (A,) was normalised, to be undone."""
-        return self._normalisation(1, UnnormalizerProcessorStep, ACTION, FeatureType.ACTION)
+    def observed(self, observations: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Return of real observations (N, [O,] …) what the policy reads, and noise by a seed if it takes any.
 
-    @property
-    def noise_shape(self) -> tuple[int, int] | None:
-        """Horizon and action size of the noise that the policy samples from; None for one that does not sample."""
-        if self.config.type != _DIFFUSION:
-            return None
-        config: Any = self.config
-        return int(config.horizon), int(config.action_feature.shape[0])
+        Raises:
+            UserError: One is missing, or frames have another size or history.
+        """
+        layout = self.layout
+        keys = (*layout.image_sizes, OBS_STATE)
+        advice = "give demonstrations of the same robot and cameras (frames=…)"
+        missing = [key for key in keys if key not in observations]
+        if missing:
+            raise UserError(
+                f"The frames given for the check lack {', '.join(missing)}, which the policy reads; {advice}."
+            )
+        history = (layout.observation_steps,) if layout.observation_steps > 1 else ()
+        for key, size in layout.image_sizes.items():
+            found, trained = tuple(observations[key].shape[1:]), (*history, *size, 3)
+            if found != trained:
+                raise UserError(
+                    f"{key} of the frames given for the check is {found}, but the policy was trained on {trained}; "
+                    f"{advice}."
+                )
+        observed = {key: observations[key] for key in keys}
+        if layout.noise_shape is not None:
+            generator = torch.Generator().manual_seed(seed)
+            observed["noise"] = torch.randn((len(observed[OBS_STATE]), *layout.noise_shape), generator=generator)
+        return observed
 
     @torch.no_grad()
     def eager(self, observed: Mapping[str, Tensor]) -> Tensor:
@@ -76,66 +94,58 @@ class OpenedPolicy:
         Args:
             observed: Raw frames of each camera and the state as an artifact takes them, and the noise if there is one.
         """
-        steps = self.observation_steps
-        rows = {
-            key: observed[key].flatten(0, 1) if steps > 1 else observed[key] for key in (*self.image_sizes, OBS_STATE)
+        steps = self.layout.observation_steps
+        rows = {key: value.flatten(0, 1) if steps > 1 else value for key, value in observed.items() if key != "noise"}
+        cameras: dict[str, Any] = {
+            key.removeprefix(f"{OBS_IMAGES}."): rows[key].numpy() for key in self.layout.image_sizes
         }
-        cameras: dict[str, Any] = {key.removeprefix(f"{OBS_IMAGES}."): rows[key].numpy() for key in self.image_sizes}
         raw: dict[str, Any] = {"pixels": cameras, "agent_pos": rows[OBS_STATE].numpy()}
         batch = preprocess_observation(raw)
         if steps > 1:
             batch = {key: value.unflatten(0, (-1, steps)) for key, value in batch.items()}
-        noise = {} if self.noise_shape is None else {"noise": observed["noise"]}
+        noise = {} if self.layout.noise_shape is None else {"noise": observed["noise"]}
         chunk = self.policy.predict_action_chunk(self.processors[0](batch), **noise)
         return self.processors[1](chunk)
 
     def metadata(self) -> dict[str, Any]:
         """Return what the artifact's metadata says of the policy."""
-        config: Any = self.config
-        trained = self._trained()
-        encoder: Any = self.policy.encoder
+        config, layout = self.config, self.layout
+        run_file = self.checkpoint / RUN_FILE
+        trained = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
+        env = _simulated(trained.get("env"))
+        normalised = (
+            (OBS_STATE, FeatureType.STATE, self._normaliser, layout.state),
+            (ACTION, FeatureType.ACTION, self._unnormaliser, layout.action),
+        )
         return {
             "kind": "policy",
             "policy": config.type,
             "state": {
                 "key": OBS_STATE,
                 "size": config.robot_state_feature.shape[0],
-                "names": _as_list(getattr(self._simulated(), "state_names", None)),
+                "names": _as_list(getattr(env, "state_names", None)),
             },
-            "action": {"size": config.action_feature.shape[0], **self._action_space()},
-            "noise": None if self.noise_shape is None else {"key": "noise", "shape": list(self.noise_shape)},
-            "observation_horizon": self.observation_steps,
+            "action": {"size": config.action_feature.shape[0], **self._action_space(env)},
+            "noise": None if layout.noise_shape is None else {"key": "noise", "shape": list(layout.noise_shape)},
+            "observation_horizon": layout.observation_steps,
             "executed_actions": config.n_action_steps,
             "control_rate_hz": (trained.get("env") or {}).get("fps"),
-            "sampling_steps": None if self.noise_shape is None else _diffusion(self.policy).num_inference_steps,
+            "sampling_steps": None if layout.noise_shape is None else self.policy.diffusion.num_inference_steps,
             "normalisation": {
-                key: {"mode": self._mode(kind), **{name: part.tolist() for name, part in parts._asdict().items()}}
-                for key, kind, parts in (
-                    (OBS_STATE, FeatureType.STATE, self.state),
-                    (ACTION, FeatureType.ACTION, self.action),
-                )
+                key: {
+                    "mode": _mode(step, kind).value,
+                    **{name: part.tolist() for name, part in parts._asdict().items()},
+                }
+                for key, kind, step, parts in normalised
+                if parts is not None
             },
-            "encoder": {"name": config.encoder_name, "weights_hash": weights_hash(encoder.backbone)},
-            "tokens": None,
+            "encoder": {"name": config.encoder_name, "weights_hash": weights_hash(self.policy.encoder.backbone)},
             "env": trained.get("env") or None,
             "versions": software_versions(),
         }
 
-    def _trained(self) -> dict[str, Any]:
-        run_file = self.checkpoint / RUN_FILE
-        return json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
-
-    def _simulated(self) -> Any:  # noqa: ANN401 (any simulator's environment)
-        """Return the environment that it was trained in, not started; None for a real robot, and for other packages'."""
-        env = self._trained().get("env")
-        if not env or env.get("type") not in EnvConfig.get_known_choices():
-            return None
-        make_env = getattr(env_config_from(env), "make_env", None)
-        return None if make_env is None else make_env()
-
-    def _action_space(self) -> dict[str, Any]:
+    def _action_space(self, env: Any) -> dict[str, Any]:  # noqa: ANN401 (any simulator's environment)
         """Return what an action is, and the simulated robot's limits or what a real one's demonstrations stayed within."""
-        env = self._simulated()
         if env is not None:
             return {
                 "names": _as_list(getattr(env, "action_names", None)),
@@ -144,8 +154,7 @@ class OpenedPolicy:
                 "maximum": env.action_space.high.tolist(),
                 "limits_from": "environment",
             }
-        step: Any = next(step for step in self.processors[1].steps if isinstance(step, UnnormalizerProcessorStep))
-        statistics = step._tensor_stats.get(ACTION, {})
+        statistics = self._unnormaliser._tensor_stats.get(ACTION, {})
         if "min" not in statistics or "max" not in statistics:
             raise UserError(
                 f"The statistics in {self.checkpoint} have no minimum and maximum of the action, which limit a robot: "
@@ -153,16 +162,6 @@ class OpenedPolicy:
             )
         low, high = statistics["min"].flatten().tolist(), statistics["max"].flatten().tolist()
         return {"names": None, "space": None, "minimum": low, "maximum": high, "limits_from": "demonstrations"}
-
-    def _mode(self, kind: FeatureType) -> str:
-        modes: Any = getattr(self.config, "normalization_mapping", {})
-        return NormalizationMode(modes.get(kind.value, NormalizationMode.IDENTITY)).value
-
-    def _normalisation(self, pipeline: int, step_class: type, key: str, kind: FeatureType) -> Normalisation:
-        step: Any = next(step for step in self.processors[pipeline].steps if isinstance(step, step_class))
-        mode = step.norm_map.get(kind, NormalizationMode.IDENTITY)
-        statistics = {name: value.clone() for name, value in step._tensor_stats.get(key, {}).items()}
-        return _affine(mode, statistics, step.eps, key, normalises=step_class is NormalizerProcessorStep)
 
 
 def open_policy(checkpoint: Path, sampling_steps: int | None = None) -> OpenedPolicy:
@@ -195,14 +194,13 @@ def open_policy(checkpoint: Path, sampling_steps: int | None = None) -> OpenedPo
     if config.robot_state_feature is None:
         raise UserError(f"The policy in {checkpoint} reads no observation.state, which an artifact needs.")
     if config.type == _DIFFUSION:
-        _sample_with_ddim(policy, sampling_steps)
+        _sample_with_ddim(policy.diffusion, sampling_steps)
     elif sampling_steps is not None:
         raise UserError(f"A {config.type} policy does not sample: leave sampling_steps out.")
     return OpenedPolicy(checkpoint, config, policy, processors)
 
 
-def _sample_with_ddim(policy: PreTrainedPolicy, sampling_steps: int | None) -> None:
-    model = _diffusion(policy)
+def _sample_with_ddim(model: Any, sampling_steps: int | None) -> None:  # noqa: ANN401 (LeRobot's diffusion model)
     most = int(model.noise_scheduler.config.num_train_timesteps)
     steps = model.num_inference_steps if sampling_steps is None else sampling_steps
     if not 1 <= steps <= most:
@@ -224,19 +222,27 @@ class _FixedDDIM(DDIMScheduler):
             self.timesteps: Any = self.timesteps.tolist()
 
 
-def _diffusion(policy: Any) -> Any:  # noqa: ANN401 (LeRobot's policies share no type that has it)
-    return policy.diffusion
+def _simulated(env: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 (any simulator's environment)
+    """Return the environment of a training, not started; None for a real robot, and for other packages'."""
+    if not env or env.get("type") not in EnvConfig.get_known_choices():
+        return None
+    make_env = getattr(env_config_from(env), "make_env", None)
+    return None if make_env is None else make_env()
 
 
-def _affine(
-    mode: NormalizationMode, statistics: dict[str, Tensor], epsilon: float, key: str, *, normalises: bool
-) -> Normalisation:
+def _mode(step: Any, kind: FeatureType) -> NormalizationMode:  # noqa: ANN401 (both of LeRobot's steps)
+    return NormalizationMode(step.norm_map.get(kind, NormalizationMode.IDENTITY))
+
+
+def _affine(step: Any, key: str, kind: FeatureType) -> Normalisation:  # noqa: ANN401
     """Write one of LeRobot's normalisations as (x − offset) / scale + shift, to the last bit of its own formula."""
+    mode = _mode(step, kind)
+    statistics = {name: value.clone() for name, value in step._tensor_stats.get(key, {}).items()}
     if mode is NormalizationMode.IDENTITY or not statistics:
-        return Normalisation(torch.zeros(1), torch.ones(1), torch.zeros(1))
+        return IDENTITY
     if mode is NormalizationMode.MEAN_STD:
         # LeRobot adds its epsilon when normalising only.
-        scale = statistics["std"] + (epsilon if normalises else 0.0)
+        scale = statistics["std"] + (step.eps if isinstance(step, NormalizerProcessorStep) else 0.0)
         return Normalisation(statistics["mean"], scale, torch.zeros_like(scale))
     ends = {
         NormalizationMode.MIN_MAX: ("min", "max"),
@@ -246,7 +252,7 @@ def _affine(
     if ends is None:
         raise UserError(f"{key} is normalised by {mode.value}, which export does not know.")
     low, high = (statistics[end] for end in ends)
-    span = torch.where(high == low, torch.full_like(low, epsilon), high - low)
+    span = torch.where(high == low, torch.full_like(low, step.eps), high - low)
     return Normalisation(low, span / 2, -torch.ones_like(span))
 
 

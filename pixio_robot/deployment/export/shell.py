@@ -3,7 +3,7 @@
 Shape letters: B batch, O observation steps, H and W image size, S state size, A action size.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -22,22 +22,20 @@ class Normalisation(NamedTuple):
     shift: Tensor
 
 
-_IDENTITY = Normalisation(torch.zeros(1), torch.ones(1), torch.zeros(1))
+IDENTITY = Normalisation(torch.zeros(1), torch.ones(1), torch.zeros(1))
 
 
 @dataclass(frozen=True)
 class ShellLayout:
     """What goes into a core and what comes out of it."""
 
-    cameras: list[str]
-    """Observation keys of the cameras, in the core's order."""
-    sizes: list[tuple[int, int]]
-    """Height and width in pixels that the core takes from each camera."""
+    image_sizes: dict[str, tuple[int, int]]
+    """Height and width in pixels that the core takes, by the cameras' observation keys, in the core's order."""
     observation_steps: int = 1
     """O; where it is 1, observations have no axis of steps."""
     state: Normalisation | None = None
     """Of the state, each (S,); None for an encoder."""
-    action: Normalisation = field(default=_IDENTITY)
+    action: Normalisation = IDENTITY
     """Of the action, each (A,)."""
     noise_shape: tuple[int, int] | None = None
     """Of the noise that sampling starts from; None for a core that takes none."""
@@ -53,13 +51,13 @@ class Shell(nn.Module):
     def __init__(self, core: nn.Module, layout: ShellLayout) -> None:
         super().__init__()
         self.core = core
-        self.cameras = layout.cameras
-        self.sizes = layout.sizes
+        self.cameras = list(layout.image_sizes)
+        self.sizes = list(layout.image_sizes.values())
         self.steps = layout.observation_steps
         self.has_state = layout.state is not None
         self.has_noise = layout.noise_shape is not None
         self.noise_shape = list(layout.noise_shape or (1, 1))
-        for name, normalisation in (("state", layout.state or _IDENTITY), ("action", layout.action)):
+        for name, normalisation in (("state", layout.state or IDENTITY), ("action", layout.action)):
             for part in Normalisation._fields:
                 self.register_buffer(f"{name}_{part}", getattr(normalisation, part).to(torch.float32).clone())
         self.state_offset: Tensor
@@ -106,18 +104,18 @@ class CheckedShell(Shell):
     """
 
     def __init__(
-        self, core: torch.jit.ScriptModule, layout: ShellLayout, example: dict[str, Tensor], expected: Tensor
+        self, core: torch.jit.ScriptModule, layout: ShellLayout, golden: dict[str, Tensor], expected: Tensor
     ) -> None:
         """Put the parts together.
 
         Args:
             core: Traced or scripted.
             layout: What goes in and out.
-            example: A golden observation.
+            golden: An observation.
             expected: What the eager path gives for it.
         """
         super().__init__(core, layout)
-        self.golden_observation = example
+        self.golden_observation = golden
         self.golden_output = expected
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:

@@ -13,15 +13,18 @@ An array is a map of `dtype` (`uint8` or `float32`), `shape`, and `data`, its by
 with a JSON object; the websocket is at `/policy`. A token is sent as `Authorization: Bearer <token>`.
 """
 
-from collections.abc import Mapping
+import math
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from pixio_robot.common.errors import UserError
+
 PROTOCOL_VERSION = 1
-POLICY_PATH = "/policy"
-HEALTH_PATH = "/health"
+POLICY_PATH, HEALTH_PATH = "/policy", "/health"
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 MAX_MESSAGE_BYTES = 1 << 26
 """Some twenty frames of 1280×720 px."""
 
@@ -56,8 +59,8 @@ def decode(received: object, *expected: str) -> dict[str, Any]:
         *expected: Types of messages that may come now.
 
     Raises:
-        MalformedMessageError: It is not bytes, not msgpack, not one of these messages, or an entry is missing, too many or of
-            another type.
+        MalformedMessageError: It is not bytes, not msgpack, not one of these messages, or an entry is missing, too many
+            or of another type.
     """
     if not isinstance(received, bytes):
         raise MalformedMessageError("text instead of bytes")
@@ -70,20 +73,19 @@ def decode(received: object, *expected: str) -> dict[str, Any]:
     kind = message.get("type") if isinstance(message, dict) else None
     if kind not in expected:
         raise MalformedMessageError(f"no message of type {' or '.join(expected)}")
-    wanted = _ENTRIES[kind]
-    if message.keys() != {"type", *wanted}:
+    if message.keys() != {"type", *_ENTRIES[kind]}:
         raise MalformedMessageError(f"a {kind} with the entries {sorted(map(str, message))}")
-    for name, type_ in wanted.items():
+    for name, type_ in _ENTRIES[kind].items():
         if not isinstance(message[name], type_) or isinstance(message[name], bool):
             raise MalformedMessageError(f"a {kind} whose {name} is a {type(message[name]).__name__}")
     return message
 
 
-def _pack_array(value: object) -> Mapping[str, Any]:
+def _pack_array(value: object) -> dict[str, Any]:
     if not isinstance(value, np.ndarray) or value.dtype.name not in _DTYPES:
         raise TypeError(f"{type(value).__name__} cannot be sent")
-    data = np.ascontiguousarray(value, dtype=_DTYPES[value.dtype.name])
-    return {"dtype": value.dtype.name, "shape": list(value.shape), "data": data.data if data.size else b""}
+    data = np.asarray(value, dtype=_DTYPES[value.dtype.name]).tobytes()
+    return {"dtype": value.dtype.name, "shape": list(value.shape), "data": data}
 
 
 def _unpack_array(entries: dict[Any, Any]) -> object:
@@ -95,9 +97,23 @@ def _unpack_array(entries: dict[Any, Any]) -> object:
         raise MalformedMessageError(f"an array of {str(entries['dtype'])[:20]}, expected {' or '.join(_DTYPES)}")
     if not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 8:
         raise MalformedMessageError("an array with a broken shape")
-    elements = 1
-    for side in shape:
-        elements *= side
-    if elements * dtype.itemsize != len(data):
+    if math.prod(shape) * dtype.itemsize != len(data):
         raise MalformedMessageError(f"an array of shape {shape} with {len(data)} bytes")
     return np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as torch wants its arrays
+
+
+def read_token(path: str | None) -> str | None:
+    """Return the token in a file; None where no file is named.
+
+    Raises:
+        UserError: The file cannot be read, or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the token in {path}: {error}.") from error
+    if not token:
+        raise UserError(f"{path} holds no token: write one into it, for example with 'openssl rand -hex 32'.")
+    return token

@@ -9,7 +9,6 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -18,22 +17,13 @@ from websockets.http11 import Request, Response
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION
-from pixio_robot.deployment.remote.protocol import (
-    HEALTH_PATH,
-    MAX_MESSAGE_BYTES,
-    POLICY_PATH,
-    PROTOCOL_VERSION,
-    MalformedMessageError,
-    decode,
-    encode,
-)
+from pixio_robot.deployment.remote import protocol
+from pixio_robot.deployment.remote.protocol import MalformedMessageError, decode, encode
 from pixio_robot.deployment.runtime.observation import check_stacked
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
 
 logger = logging.getLogger(__name__)
-
-_CLOSE_POLICY_VIOLATION = 1008
-_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_POLICY_VIOLATION = 1008
 # It logs with tracebacks what `_Connection` and `_serve_client` say in a line.
 _quiet = logging.getLogger(f"{__name__}.websockets")
 _quiet.setLevel(logging.CRITICAL)
@@ -51,39 +41,35 @@ class _Connection(ServerConnection):
                 logger.warning("refused %s: no websocket handshake (%s)", _name(self), why)
 
 
-@dataclass(frozen=True)
-class ServerLimits:
-    """How much clients may ask for; what is beyond is refused at once.
-
-    Attributes:
-        connections: Clients at a time.
-        waiting: Requests of all clients that wait for the one inference at a time.
-        patience: Seconds that a client may take to say hello, to answer a ping, and to take in an answer.
-    """
-
-    connections: int = 16
-    waiting: int = 4
-    patience: float = 10.0
-
-
 class PolicyServer:
     """Answers requests for chunks of one policy, one at a time.
 
     Every request brings its whole history: a client that reconnects goes on as if nothing had happened.
     """
 
-    def __init__(self, policy: ChunkPolicy, token: str | None = None, limits: ServerLimits | None = None) -> None:
+    def __init__(
+        self,
+        policy: ChunkPolicy,
+        token: str | None = None,
+        *,
+        connections: int = 16,
+        waiting: int = 4,
+        patience: float = 10.0,
+    ) -> None:
         """Prepare a server.
 
         Args:
             policy: What answers.
             token: What clients have to know; None lets everybody in.
-            limits: How much they may ask for.
+            connections: Clients at a time; more are refused.
+            waiting: Requests of all clients that wait for the one inference at a time; more are refused.
+            patience: Seconds that a client may take to say hello, to answer a ping, and to take in an answer.
         """
         self._policy, self._token = policy, token
-        self._limits = limits or ServerLimits()
+        self._most = {"connections": connections, "waiting": waiting}
+        self._counts = {"connections": 0, "waiting": 0, "answered": 0}
+        self._patience = patience
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._connections = self._waiting = self._answered = 0
 
     @contextlib.asynccontextmanager
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
@@ -97,25 +83,21 @@ class PolicyServer:
         Raises:
             UserError: Other computers could connect without a token, or the port is taken.
         """
-        if self._token is None and host not in _LOCAL_HOSTS:
+        if self._token is None and host not in protocol.LOCAL_HOSTS:
             raise UserError(
                 f"Listening on {host} would let everybody on the network ask this policy: give a token "
                 "(token_file=…), or listen on 127.0.0.1."
             )
-        patience = self._limits.patience
         server = serve(
             self._serve_client,
             host,
             port,
             ssl=tls,
             process_request=self._admit,
-            max_size=MAX_MESSAGE_BYTES,
+            max_size=protocol.MAX_MESSAGE_BYTES,
             max_queue=2,
             compression=None,  # camera frames hardly shrink
-            open_timeout=patience,
-            ping_interval=patience,
-            ping_timeout=patience,
-            close_timeout=patience,
+            **dict.fromkeys(("open_timeout", "ping_interval", "ping_timeout", "close_timeout"), self._patience),
             create_connection=_Connection,
             logger=_quiet,
         )
@@ -127,105 +109,84 @@ class PolicyServer:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain requests, and refuse clients before any message of theirs is read."""
-        if request.path == HEALTH_PATH:
-            return self._health(connection)
-        if request.path != POLICY_PATH:
-            return connection.respond(http.HTTPStatus.NOT_FOUND, f"ask {POLICY_PATH} or {HEALTH_PATH}\n")
-        if self._token is not None:
-            offered = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(offered.encode(), f"Bearer {self._token}".encode()):
-                logger.warning("refused %s: no or a wrong token", _name(connection))
-                return connection.respond(http.HTTPStatus.UNAUTHORIZED, "a token is needed\n")
-        if self._connections >= self._limits.connections:
-            logger.warning("refused %s: %d clients are connected", _name(connection), self._connections)
+        if request.path == protocol.HEALTH_PATH:
+            state = {"status": "ok", "protocol": protocol.PROTOCOL_VERSION, "schema": SCHEMA_VERSION, **self._counts}
+            response = connection.respond(http.HTTPStatus.OK, json.dumps(state) + "\n")
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+            return response
+        if request.path != protocol.POLICY_PATH:
+            asked = f"ask {protocol.POLICY_PATH} or {protocol.HEALTH_PATH}\n"
+            return connection.respond(http.HTTPStatus.NOT_FOUND, asked)
+        offered = request.headers.get("Authorization", "")
+        if self._token and not hmac.compare_digest(offered.encode(), f"Bearer {self._token}".encode()):
+            logger.warning("refused %s: no or a wrong token", _name(connection))
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "a token is needed\n")
+        if self._counts["connections"] >= self._most["connections"]:
+            logger.warning("refused %s: %d clients are connected", _name(connection), self._counts["connections"])
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
         return None
 
-    def _health(self, connection: ServerConnection) -> Response:
-        state: dict[str, Any] = {
-            "status": "ok",
-            "protocol": PROTOCOL_VERSION,
-            "schema": SCHEMA_VERSION,
-            "connections": self._connections,
-            "waiting": self._waiting,
-            "answered": self._answered,
-        }
-        response = connection.respond(http.HTTPStatus.OK, json.dumps(state) + "\n")
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = "application/json"
-        return response
+    @contextlib.contextmanager
+    def _counted(self, what: str) -> Any:  # noqa: ANN401
+        self._counts[what] += 1
+        try:
+            yield
+        finally:
+            self._counts[what] -= 1
 
     async def _serve_client(self, connection: ServerConnection) -> None:
-        self._connections += 1
-        try:
-            await self._greet(connection)
-            async for received in connection:
-                await self._answer(connection, received)
-        except MalformedMessageError as error:
-            await self._refuse(connection, f"malformed message: {error}")
-        except UserError as error:
-            await self._refuse(connection, str(error))
-        except TimeoutError:
-            logger.warning("dropped %s: it took longer than %g s", _name(connection), self._limits.patience)
-            connection.transport.abort()
-        except ConnectionClosed as error:
-            logger.info("lost %s: %s", _name(connection), error)
-        finally:
-            self._connections -= 1
+        with self._counted("connections"):
+            try:
+                async with asyncio.timeout(self._patience):
+                    hello = decode(await connection.recv(), "hello")
+                for what, ours in (("protocol", protocol.PROTOCOL_VERSION), ("schema", SCHEMA_VERSION)):
+                    if hello[what] != ours:
+                        raise UserError(
+                            f"The client speaks {what} {hello[what]}, this server {what} {ours}: install the same "
+                            f"version of pixio-robot on both."
+                        )
+                await self._send(connection, encode("welcome", metadata=dict(self._policy.metadata)))
+                logger.info("connected %s", _name(connection))
+                async for received in connection:
+                    await self._send(connection, await self._answer(connection, decode(received, "predict")))
+            except (MalformedMessageError, UserError) as error:
+                reason = str(error) if isinstance(error, UserError) else f"malformed message: {error}"
+                logger.warning("refused %s: %s", _name(connection), reason)
+                with contextlib.suppress(ConnectionClosed, TimeoutError):
+                    await self._send(connection, encode("refused", reason=reason))
+                    await connection.close(_POLICY_VIOLATION)
+            except TimeoutError:
+                logger.warning("dropped %s: it took longer than %g s", _name(connection), self._patience)
+                connection.transport.abort()
+            except ConnectionClosed as error:
+                logger.info("lost %s: %s", _name(connection), error)
 
-    async def _greet(self, connection: ServerConnection) -> None:
-        async with asyncio.timeout(self._limits.patience):
-            hello = decode(await connection.recv(), "hello")
-        for what, theirs, ours in (
-            ("protocol", hello["protocol"], PROTOCOL_VERSION),
-            ("schema", hello["schema"], SCHEMA_VERSION),
-        ):
-            if theirs != ours:
-                raise UserError(
-                    f"The client speaks {what} {theirs}, this server {what} {ours}: install the same version of "
-                    f"pixio-robot on both."
-                )
-        await self._send(connection, encode("welcome", metadata=dict(self._policy.metadata)))
-        logger.info("connected %s", _name(connection))
-
-    async def _answer(self, connection: ServerConnection, received: object) -> None:
-        request = decode(received, "predict")
-        number = request["id"]
+    async def _answer(self, connection: ServerConnection, request: dict[str, Any]) -> bytes:
+        """Return the answer to a request, by the one thread of the policy."""
+        observation, chunk = request["observation"], request["chunk"]
         try:
-            check_stacked(self._policy.metadata, request["observation"])
-            if request["chunk"] not in range(1 << 31):
-                raise UserError(f"The chunk's number is {request['chunk']}, expected one from 0 on.")
-            if self._waiting >= self._limits.waiting:
-                raise UserError(f"The server is busy: {self._waiting} requests wait already.")
+            check_stacked(self._policy.metadata, observation)
+            if chunk not in range(1 << 31):
+                raise UserError(f"The chunk's number is {chunk}, expected one from 0 on.")
+            if self._counts["waiting"] >= self._most["waiting"]:
+                raise UserError(f"The server is busy: {self._counts['waiting']} requests wait already.")
         except UserError as error:
             logger.warning("refused a request of %s: %s", _name(connection), error)
-            await self._send(connection, encode("error", id=number, reason=str(error)))
-            return
-        self._waiting += 1
-        try:
-            work = asyncio.get_running_loop().run_in_executor(
-                self._thread, self._policy.predict, request["observation"], request["chunk"]
-            )
-            actions_HA = await work
-        except Exception as error:
-            logger.exception("the policy failed on a request of %s", _name(connection))
-            reason = f"the policy failed ({type(error).__name__})"
-            await self._send(connection, encode("error", id=number, reason=reason))
-            return
-        finally:
-            self._waiting -= 1
-        await self._send(connection, encode("actions", id=number, actions=actions_HA))
-        self._answered += 1
+            return encode("error", id=request["id"], reason=str(error))
+        loop = asyncio.get_running_loop()
+        with self._counted("waiting"):
+            try:
+                actions_HA = await loop.run_in_executor(self._thread, self._policy.predict, observation, chunk)
+            except Exception as error:
+                logger.exception("the policy failed on a request of %s", _name(connection))
+                return encode("error", id=request["id"], reason=f"the policy failed ({type(error).__name__})")
+        self._counts["answered"] += 1
+        return encode("actions", id=request["id"], actions=actions_HA)
 
     async def _send(self, connection: ServerConnection, message: bytes) -> None:
-        async with asyncio.timeout(self._limits.patience):
+        async with asyncio.timeout(self._patience):  # pings wait for what is being sent, and would wait for ever
             await connection.send(message)
-
-    async def _refuse(self, connection: ServerConnection, reason: str) -> None:
-        logger.warning("refused %s: %s", _name(connection), reason)
-        with contextlib.suppress(ConnectionClosed, TimeoutError):
-            await self._send(connection, encode("refused", reason=reason))
-            await connection.close(_CLOSE_POLICY_VIOLATION)
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -20,8 +20,7 @@ from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.deployment.artifact.metadata import CameraSource
-from pixio_robot.deployment.runtime import Observation
+from pixio_robot.deployment.runtime import CameraSource, Observation
 
 logger = logging.getLogger(__name__)
 
@@ -78,22 +77,9 @@ class LeRobotRobot:
         state = metadata["state"]
         self.state_names = [] if state is None else _ordered("state", state, numbers)
         self.action_names = _ordered("action", metadata["action"], list(robot.action_features))
+        self.state_size, self.action_size = len(self.state_names) or None, len(self.action_names)
+        self.is_over = False  # never: a real robot has no episodes
         self._start = time.perf_counter()
-
-    @property
-    def state_size(self) -> int | None:
-        """Length of the state."""
-        return len(self.state_names) or None
-
-    @property
-    def action_size(self) -> int:
-        """Length of an action."""
-        return len(self.action_names)
-
-    @property
-    def is_over(self) -> bool:
-        """Never: a real robot has no episodes."""
-        return False
 
     def observe(self) -> Observation:
         """Return what the robot perceives; what it could not read is missing, so that the runtime holds."""

@@ -1,10 +1,9 @@
-"""Any LeRobot environment as a robot, and episodes of it under a controller.
+"""Any LeRobot environment as a robot.
 
 Shape letters: S state size, A action size.
 """
 
-import time as wall_time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -14,9 +13,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from lerobot.utils.random_utils import set_seed
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.metadata import CameraSource
-from pixio_robot.deployment.runtime import Clock, Controller, Observation, check_robot, run_episode
-from pixio_robot.evaluation.record import Episode
+from pixio_robot.deployment.runtime import CameraSource, Observation
 
 
 class SimulatedRobot:
@@ -44,15 +41,11 @@ class SimulatedRobot:
         }
         self.state_size: int | None = spaces["agent_pos"].shape[0] if "agent_pos" in spaces.spaces else None
         self.action_size: int = config.features[ACTION].shape[0]
+        self.max_steps: int = self._env.unwrapped._max_episode_steps  # type: ignore[attr-defined]  # LeRobot's contract
         self.is_over = True
         self.success = False
         self.steps = 0
         self.total_reward = 0.0
-
-    @property
-    def max_steps(self) -> int:
-        """Actions after which an episode ends."""
-        return self._env.unwrapped._max_episode_steps  # type: ignore[attr-defined]  # LeRobot's contract
 
     def reset(self, seed: int) -> None:
         """Begin the episode of a seed, the same as in evaluation."""
@@ -76,46 +69,6 @@ class SimulatedRobot:
         self.success |= bool(info["is_success"])
         self.is_over = bool(terminated or truncated)
 
-    def render(self) -> np.ndarray:
-        """Return a picture of the robot, uint8 (H, W, 3)."""
-        frame: Any = self._env.render()
-        return frame
-
     def close(self) -> None:
         """Free the simulation."""
         self._vector_env.close()
-
-
-def run_episodes(
-    robot: SimulatedRobot,
-    controller: Controller,
-    clock: Clock,
-    seeds: Sequence[int],
-    on_episode: Callable[[Episode], None],
-    on_step: Callable[..., bool] | None = None,
-) -> tuple[Episode, ...]:
-    """Run one episode for each seed.
-
-    Args:
-        robot: The simulated robot.
-        controller: What decides.
-        clock: A `WallClock` for real time, a `LockStepClock` to simulate as fast as possible.
-        seeds: As for `evaluate_policy`.
-        on_episode: Called after each.
-        on_step: As for `run_episode`.
-
-    Raises:
-        UserError: The artifact does not fit the robot; nothing was sent.
-    """
-    check_robot(controller, robot)
-    episodes = []
-    for seed in seeds:
-        start = wall_time.perf_counter()
-        robot.reset(seed)
-        # Periods in which nothing is sent take none of the episode's own steps.
-        run_episode(robot, controller, clock, 2 * robot.max_steps, on_step)
-        seconds = wall_time.perf_counter() - start
-        episode = Episode(seed, robot.success, robot.steps, robot.total_reward, seconds)
-        episodes.append(episode)
-        on_episode(episode)
-    return tuple(episodes)

@@ -18,11 +18,12 @@ from pixio_robot.deployment.runtime.clock import Clock, LockStepClock, WallClock
 from pixio_robot.deployment.runtime.controller import Command, Controller, ControlReport
 from pixio_robot.deployment.runtime.holding import HoldReason
 from pixio_robot.deployment.runtime.loop import Robot, check_robot, run_episode
-from pixio_robot.deployment.runtime.observation import Observation, check_observation
+from pixio_robot.deployment.runtime.observation import CameraSource, Observation, check_observation
 from pixio_robot.deployment.runtime.policy import ArtifactPolicy, ChunkPolicy
 
 __all__ = [
     "ArtifactPolicy",
+    "CameraSource",
     "ChunkPolicy",
     "Clock",
     "Command",

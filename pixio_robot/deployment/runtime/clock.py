@@ -16,7 +16,7 @@ class Clock(Protocol):
         ...
 
 
-class WallClock:
+class WallClock(Clock):
     """Real time, monotonic."""
 
     def now(self) -> float:
@@ -25,12 +25,10 @@ class WallClock:
 
     def sleep_until(self, moment: float) -> None:
         """Sleep until `moment`."""
-        remaining = moment - self.now()
-        if remaining > 0:
-            time.sleep(remaining)
+        time.sleep(max(0.0, moment - self.now()))
 
 
-class LockStepClock:
+class LockStepClock(Clock):
     """Time that stands still but for `sleep_until`: what the robot's computer does takes none of it."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.runtime.clock import Clock
-from pixio_robot.deployment.runtime.holding import Held, Holding, HoldReason
+from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError, hold_action
 from pixio_robot.deployment.runtime.modes import Planner, make_mode
 from pixio_robot.deployment.runtime.observation import History, Observation, check_observation
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
@@ -82,14 +82,13 @@ class Controller:
             executor: Where `asynchronous` infers; None makes one thread.
 
         Raises:
-            UserError: There is no such mode, no control rate, or one other than the demonstrations'.
+            UserError: There is no such mode, no control rate, or another than the demonstrations'.
         """
         self.metadata: Any = policy.metadata
         self.rate = control_rate(self.metadata, rate)
         self.report = ControlReport()
         self._mode = make_mode(mode, Planner(policy, clock, 1 / self.rate), executor)
         self._history = History(self.metadata)
-        self._holding = Holding(self.metadata)
         limits = self.metadata["action"]
         self._minimum = np.asarray(limits["minimum"], dtype=np.float32)
         self._maximum = np.asarray(limits["maximum"], dtype=np.float32)
@@ -116,8 +115,8 @@ class Controller:
         try:
             self._watch(observation)
             action = self._mode.next_action(self._history, observation.time)
-        except Held as held:
-            return self._hold(held)
+        except NoActionError as error:
+            return self._hold(error)
         if self._held is not None:
             logger.info("goes on after: %s", self._held)
             self._held = None
@@ -131,22 +130,21 @@ class Controller:
             check_observation(self.metadata, observation.values)
             self._history.append(observation.values)
         except UserError as error:
-            raise Held(HoldReason.BAD_OBSERVATION, str(error)) from error
+            raise NoActionError(HoldReason.BAD_OBSERVATION, str(error)) from error
         for camera in self.metadata["cameras"]:
             age = observation.ages.get(camera["key"], 0.0)
             if not age <= _STALE_PERIODS / self.rate:
-                raise Held(HoldReason.STALE_CAMERA, f"the frame of {camera['key']} is {age:.2f} s old")
+                raise NoActionError(HoldReason.STALE_CAMERA, f"the frame of {camera['key']} is {age:.2f} s old")
 
-    def _hold(self, held: Held) -> Command:
-        self.report.holds[held.reason] += 1
-        if held.reason is not HoldReason.WAITING:
-            if held.reason is not self._held:  # once for each hold, not in every period of it
-                logger.warning("holds: %s: %s", held.reason, held)
+    def _hold(self, error: NoActionError) -> Command:
+        self.report.holds[error.reason] += 1
+        if error.reason is not HoldReason.WAITING:
+            if error.reason is not self._held:  # once for each hold, not in every period of it
+                logger.warning("holds: %s: %s", error.reason, error)
             self._mode.interrupt()
             self._history.forget()
-        self._held = held.reason
-        action = self._holding.action(self._last)
-        return Command(action, held.reason)
+        self._held = error.reason
+        return Command(hold_action(self.metadata["action"], self._last), error.reason)
 
 
 def control_rate(metadata: Any, rate: float | None) -> float:  # noqa: ANN401 (JSON)

@@ -1,4 +1,4 @@
-"""What it means that a robot holds still, in each action space.
+"""Holding: a robot stands still because no action can be given. What that means in each action space.
 
 An action in a *delta* space is a motion from where the robot is: zero stands still, while a gripper's command is no
 motion but a state, and stays what it was. An action in an *absolute* space is a place: the last one stays. In a space
@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Held", "HoldReason", "Holding"]
-
 
 class HoldReason(StrEnum):
     """Why a robot is told to stand still."""
@@ -27,7 +25,7 @@ class HoldReason(StrEnum):
     BAD_ACTION = "bad action"
 
 
-class Held(Exception):  # noqa: N818 (no error: a decision)
+class NoActionError(Exception):
     """Raised inside the runtime where no action can be given; the message is for the log."""
 
     def __init__(self, reason: HoldReason, sentence: str) -> None:
@@ -35,29 +33,18 @@ class Held(Exception):  # noqa: N818 (no error: a decision)
         self.reason = reason
 
 
-class Holding:
-    """The hold action of a robot, from its artifact's metadata."""
+def hold_action(described: Mapping[str, Any], last: np.ndarray | None) -> np.ndarray | None:
+    """Return the action (A,) that holds, or None to send nothing.
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        action = metadata["action"]
-        space = str(action["space"] or "").lower()
-        self._size: int = action["size"]
-        self._is_delta = "delta" in space
-        self._is_absolute = not self._is_delta and ("absolute" in space or "position" in space)
-        names = action["names"]
-        self._keeps = np.array([self._is_absolute or "gripper" in name.lower() for name in names or []], dtype=bool)
-        if not names:
-            self._keeps = np.full(self._size, self._is_absolute)
-        self._neutral = np.clip(0.0, action["minimum"], action["maximum"]).astype(np.float32)
-
-    def action(self, last: np.ndarray | None) -> np.ndarray | None:
-        """Return the action (A,) that holds, or None to send nothing.
-
-        Args:
-            last: The action (A,) sent last; None before the first.
-        """
-        if not (self._is_delta or self._is_absolute) or (last is None and self._keeps.any()):
-            return None
-        if last is None:
-            return self._neutral.copy()
-        return np.where(self._keeps, last, self._neutral).astype(np.float32)
+    Args:
+        described: `action` in an artifact's metadata.
+        last: The action (A,) sent last; None before the first.
+    """
+    space, names = str(described["space"] or "").lower(), described["names"] or [""] * described["size"]
+    is_delta = "delta" in space
+    is_absolute = not is_delta and ("absolute" in space or "position" in space)
+    keeps = np.array([is_absolute or "gripper" in name.lower() for name in names])
+    if not (is_delta or is_absolute) or (last is None and keeps.any()):
+        return None
+    neutral = np.clip(0.0, described["minimum"], described["maximum"])
+    return np.where(keeps, neutral if last is None else last, neutral).astype(np.float32)

@@ -6,10 +6,10 @@ from typing import Protocol
 import numpy as np
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.metadata import CameraSource, check_sources
+from pixio_robot.deployment.artifact.metadata import check_size
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.controller import Command, Controller
-from pixio_robot.deployment.runtime.observation import Observation
+from pixio_robot.deployment.runtime.observation import CameraSource, Observation
 
 
 class Robot(Protocol):
@@ -48,10 +48,29 @@ def check_robot(controller: Controller, robot: Robot) -> None:
     """Check before the first motion that an artifact and a robot are made for each other.
 
     Raises:
-        UserError: See `check_sources`; or the action has another length.
+        UserError: A camera is missing, or gives another colour order or aspect ratio; state or action has another length.
     """
     metadata = controller.metadata
-    check_sources(metadata, robot.cameras, robot.state_size)
+    for camera in metadata["cameras"]:
+        key = camera["key"]
+        if key not in robot.cameras:
+            raise UserError(
+                f"The artifact reads {key}, but the robot offers {', '.join(sorted(robot.cameras)) or 'no camera'}: "
+                f"connect that camera or rename one."
+            )
+        source = robot.cameras[key]
+        if source.colour_order != camera["colour_order"]:
+            raise UserError(
+                f"{key} delivers {source.colour_order}, but the artifact was trained on {camera['colour_order']}: "
+                f"reverse the channels before the call."
+            )
+        check_size(camera, source.height, source.width)
+    state = metadata["state"]
+    if state is not None and robot.state_size != state["size"]:
+        raise UserError(
+            f"{state['key']} has {robot.state_size or 'no'} numbers, but the artifact reads {state['size']}"
+            f"{': ' + ', '.join(state['names']) if state['names'] else ''}; give the state it was trained on."
+        )
     if robot.action_size != metadata["action"]["size"]:
         raise UserError(
             f"The robot takes actions of {robot.action_size} numbers, but the artifact gives "

@@ -35,57 +35,25 @@ second chunk below). When it is late, the present chunk goes on to its last acti
 
 A chunk whose look found the robot standing (the first, or the one after a hold) starts at its action 0, whenever it comes.
 
-Shape letters: H action horizon, A action size.
+Shape letters: N chunks, H action horizon, A action size.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.deployment.runtime.clock import Clock
-from pixio_robot.deployment.runtime.holding import Held, HoldReason
+from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError
 from pixio_robot.deployment.runtime.observation import Arrays, History
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
 
 _ENSEMBLE_DECAY = 0.01  # ACT's
-
-
-class Mode(Protocol):
-    """Decides the action of every control period."""
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        ...
-
-    def interrupt(self) -> None:
-        """The robot stands, whatever was planned: plan anew."""
-        ...
-
-    def next_action(self, history: History, time: float) -> np.ndarray:
-        """Return the action (A,) of this period.
-
-        Args:
-            history: Up to this period's observation.
-            time: The observation's time in seconds.
-
-        Raises:
-            Held: There is none.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A chunk of actions (H, A) and what it took, in seconds."""
-
-    actions_HA: np.ndarray
-    seconds: float
 
 
 class Planner:
@@ -95,126 +63,136 @@ class Planner:
     """
 
     def __init__(self, policy: ChunkPolicy, clock: Clock, period: float) -> None:
-        self._policy, self._clock = policy, clock
-        self.metadata = policy.metadata
+        self._policy, self.clock = policy, clock
         self.period = period
-        self.horizon: int = self.metadata["action_horizon"]
-        self.executed: int = min(self.metadata["executed_actions"] or self.horizon, self.horizon)
-        self._shape = (self.horizon, self.metadata["action"]["size"])
-        self._chunk = 0
+        self.horizon: int = policy.metadata["action_horizon"]
+        self.executed: int = min(policy.metadata["executed_actions"] or self.horizon, self.horizon)
+        self._shape = (self.horizon, policy.metadata["action"]["size"])
+        self.reset()
 
     @property
     def patience(self) -> float:
         """The time that a chunk covers, in seconds: no inference may take longer."""
         return self.horizon * self.period
 
-    def now(self) -> float:
-        """Return the time."""
-        return self._clock.now()
-
     def reset(self) -> None:
         """Number chunks from 0 again."""
         self._chunk = 0
 
-    def prepare(self, history: History) -> Callable[[], Plan]:
-        """Return the inference on the present history, to be called now or in a thread."""
+    def prepare(self, history: History) -> Callable[[], tuple[np.ndarray, float]]:
+        """Return the inference on the present history, to be called now or in a thread.
+
+        It gives actions (H, A) and the seconds that it took, or raises NoActionError.
+        """
         stacked, chunk = history.stacked(), self._chunk
         self._chunk += 1
         return lambda: self._infer(stacked, chunk)
 
-    def _infer(self, stacked: Arrays, chunk: int) -> Plan:
-        start = self._clock.now()
+    def _infer(self, stacked: Arrays, chunk: int) -> tuple[np.ndarray, float]:
+        start = self.clock.now()
         try:
             actions_HA = self._policy.predict(stacked, chunk)
         except Exception as error:  # whatever it is, the robot must not go on
-            raise Held(HoldReason.FAILED_INFERENCE, f"the policy failed ({type(error).__name__}: {error})") from error
-        seconds = self._clock.now() - start
+            sentence = f"the policy failed ({type(error).__name__}: {error})"
+            raise NoActionError(HoldReason.FAILED_INFERENCE, sentence) from error
+        seconds = self.clock.now() - start
         if actions_HA.shape != self._shape:
-            raise Held(HoldReason.BAD_ACTION, f"the policy gave actions {actions_HA.shape}, expected {self._shape}")
+            sentence = f"the policy gave actions {actions_HA.shape}, expected {self._shape}"
+            raise NoActionError(HoldReason.BAD_ACTION, sentence)
         if not np.isfinite(actions_HA).all():
-            raise Held(HoldReason.BAD_ACTION, "the policy gave actions that are not finite")
+            raise NoActionError(HoldReason.BAD_ACTION, "the policy gave actions that are not finite")
         if seconds > self.patience:
-            raise Held(
+            raise NoActionError(
                 HoldReason.LATE_INFERENCE,
                 f"an inference took {seconds:.2f} s, longer than the {self.patience:.2f} s that its actions cover",
             )
-        return Plan(actions_HA, seconds)
+        return actions_HA, seconds
 
 
-class Synchronous:
-    """Look, infer, execute."""
-
-    def __init__(self, planner: Planner) -> None:
-        self._planner = planner
-        self._queue: deque[np.ndarray] = deque()
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._planner.reset()
-        self._queue.clear()
-
-    def interrupt(self) -> None:
-        """Plan anew."""
-        self._queue.clear()
-
-    def next_action(self, history: History, time: float) -> np.ndarray:
-        """Return the next action of the chunk, or the first of a new one."""
-        del time
-        if not self._queue:
-            self._queue.extend(self._planner.prepare(history)().actions_HA[: self._planner.executed])
-        return self._queue.popleft()
-
-
-class Ensemble:
-    """Infer in every period and average."""
+class Mode(ABC):
+    """Decides the action of every control period."""
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._chunks: deque[np.ndarray] = deque(maxlen=planner.horizon)
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._planner.reset()
-        self._chunks.clear()
-
-    def interrupt(self) -> None:
-        """Forget what was planned before the robot stood."""
-        self._chunks.clear()
-
-    def next_action(self, history: History, time: float) -> np.ndarray:
-        """Return the weighted mean of what all chunks say about this period."""
-        del time
-        self._chunks.append(self._planner.prepare(history)().actions_HA)
-        newest = len(self._chunks) - 1
-        said = np.stack([chunk_HA[newest - age] for age, chunk_HA in enumerate(self._chunks)])
-        weights = np.exp(-_ENSEMBLE_DECAY * np.arange(len(said), dtype=np.float32))
-        return (weights @ said) / weights.sum()
-
-
-@dataclass
-class _Flight:
-    """An inference that is under way."""
-
-    future: Future[Plan]
-    time: float  # of its observation
-    started: float
-    standing: bool  # the robot stood when it was observed, and stands until the chunk is there
-    obsolete: bool = False
-
-
-class Asynchronous:
-    """The next chunk is computed in a thread while the present one is executed."""
-
-    def __init__(self, planner: Planner, executor: Executor | None = None) -> None:
-        self._planner = planner
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._flight: _Flight | None = None
         self.reset()
 
     def reset(self) -> None:
         """Begin an episode."""
         self._planner.reset()
         self.interrupt()
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Forget what was planned, since the robot stands: plan anew."""
+
+    @abstractmethod
+    def next_action(self, history: History, time: float) -> np.ndarray:
+        """Return the action (A,) of this period.
+
+        Args:
+            history: Up to this period's observation.
+            time: The observation's time in seconds.
+
+        Raises:
+            NoActionError: There is none.
+        """
+
+
+class Synchronous(Mode):
+    """Look, infer, execute."""
+
+    def interrupt(self) -> None:
+        """Plan anew."""
+        self._queue: deque[np.ndarray] = deque()
+
+    def next_action(self, history: History, time: float) -> np.ndarray:
+        """Return the next action of the chunk, or the first of a new one."""
+        del time
+        if not self._queue:
+            actions_HA, _ = self._planner.prepare(history)()
+            self._queue.extend(actions_HA[: self._planner.executed])
+        return self._queue.popleft()
+
+
+class Ensemble(Mode):
+    """Infer in every period and average."""
+
+    def interrupt(self) -> None:
+        """Plan anew."""
+        self._chunks: deque[np.ndarray] = deque(maxlen=self._planner.horizon)
+
+    def next_action(self, history: History, time: float) -> np.ndarray:
+        """Return the weighted mean of what all chunks say about this period."""
+        del time
+        self._chunks.append(self._planner.prepare(history)()[0])
+        newest = len(self._chunks) - 1
+        said_NA = np.stack([chunk_HA[newest - number] for number, chunk_HA in enumerate(self._chunks)])
+        weights = np.exp(-_ENSEMBLE_DECAY * np.arange(len(said_NA), dtype=np.float32))
+        return (weights @ said_NA) / weights.sum()
+
+
+@dataclass
+class _Flight:
+    """An inference that is under way."""
+
+    future: Future[tuple[np.ndarray, float]]
+    time: float  # of its observation
+    started: float
+    standing: bool  # the robot stood when it was observed, and stands until the chunk is there
+    obsolete: bool = False
+
+
+class Asynchronous(Mode):
+    """The next chunk is computed in a thread while the present one is executed."""
+
+    def __init__(self, planner: Planner, executor: Executor | None = None) -> None:
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._flight: _Flight | None = None
+        super().__init__(planner)
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        super().reset()
         self._latency = 0.0
 
     def interrupt(self) -> None:
@@ -227,28 +205,21 @@ class Asynchronous:
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the action of the newest chunk whose time it is."""
         self._land(time)
-        place = self._place(time)
-        if self._flight is None and (self._chunk_HA is None or place + self._lead >= self._planner.executed):
-            self._start(history, time)
+        period = self._planner.period
+        place = round((time - self._chunk_time) / period)
+        lead = math.ceil(self._latency / period - 1e-6)  # periods of the last inference; exactly one period is one
+        if self._flight is None and (self._chunk_HA is None or place + lead >= self._planner.executed):
+            future = self._executor.submit(self._planner.prepare(history))
+            self._flight = _Flight(future, time, self._planner.clock.now(), standing=self._chunk_HA is None)
+        waited = 0.0 if self._flight is None else self._planner.clock.now() - self._flight.started
         if self._chunk_HA is None:
-            raise self._waiting()
+            if waited > self._planner.patience:
+                raise NoActionError(HoldReason.LATE_INFERENCE, f"no chunk after {waited:.2f} s")
+            raise NoActionError(HoldReason.WAITING, "no chunk yet")
         if place >= self._planner.horizon:
-            raise Held(
-                HoldReason.LATE_INFERENCE, f"the chunk is used up, and the next took over {self._waited():.2f} s so far"
-            )
+            sentence = f"the chunk is used up, and the next took over {waited:.2f} s so far"
+            raise NoActionError(HoldReason.LATE_INFERENCE, sentence)
         return self._chunk_HA[place]
-
-    @property
-    def _lead(self) -> int:
-        """Periods that an inference takes, as far as the last one tells."""
-        return math.ceil(self._latency / self._planner.period - 1e-6)  # exactly one period is one
-
-    def _place(self, time: float) -> int:
-        return round((time - self._chunk_time) / self._planner.period)
-
-    def _start(self, history: History, time: float) -> None:
-        future = self._executor.submit(self._planner.prepare(history))
-        self._flight = _Flight(future, time, self._planner.now(), standing=self._chunk_HA is None)
 
     def _land(self, time: float) -> None:
         """Take over the chunk that is ready, if one is."""
@@ -256,22 +227,12 @@ class Asynchronous:
         if flight is None or not flight.future.done():
             return
         self._flight = None
-        if flight.obsolete:
-            return
-        plan = flight.future.result()  # raises Held for an inference that failed
-        self._latency = plan.seconds
-        self._chunk_HA, self._chunk_time = plan.actions_HA, time if flight.standing else flight.time
-
-    def _waited(self) -> float:
-        return 0.0 if self._flight is None else self._planner.now() - self._flight.started
-
-    def _waiting(self) -> Held:
-        if self._waited() > self._planner.patience:
-            return Held(HoldReason.LATE_INFERENCE, f"no chunk after {self._waited():.2f} s")
-        return Held(HoldReason.WAITING, "no chunk yet")
+        if not flight.obsolete:
+            self._chunk_HA, self._latency = flight.future.result()  # raises NoActionError for one that failed
+            self._chunk_time = time if flight.standing else flight.time
 
 
-MODES: Mapping[str, Any] = {"synchronous": Synchronous, "ensemble": Ensemble, "asynchronous": Asynchronous}
+MODES: dict[str, type[Mode]] = {"synchronous": Synchronous, "ensemble": Ensemble, "asynchronous": Asynchronous}
 
 
 def make_mode(name: str, planner: Planner, executor: Executor | None) -> Mode:

@@ -11,9 +11,21 @@ from typing import Any
 import numpy as np
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.metadata import size_fits, wrong_size
+from pixio_robot.deployment.artifact.metadata import check_size
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class CameraSource:
+    """What a robot's camera delivers, as far as its owner knows."""
+
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    colour_order: str = "RGB"
+    """`RGB`, or `BGR` as OpenCV reads frames."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,12 @@ class Observation:
     values: Mapping[str, np.ndarray]
     time: float
     ages: Mapping[str, float] = field(default_factory=dict)
+
+
+def observed_keys(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the keys that an artifact reads: cameras, then the state if there is one."""
+    keys = [camera["key"] for camera in metadata["cameras"]]
+    return keys if metadata["state"] is None else [*keys, metadata["state"]["key"]]
 
 
 def check_observation(metadata: Mapping[str, Any], values: Mapping[str, object]) -> None:
@@ -53,42 +71,54 @@ def check_observation(metadata: Mapping[str, Any], values: Mapping[str, object])
                 f"{key} brings {_kind(frame)}, but the artifact reads uint8 frames (height, width, 3) in "
                 f"{camera['colour_order']}: give frames as the camera takes them."
             )
-        height, width = frame.shape[:2]
-        if not size_fits(camera, height, width):
-            raise UserError(wrong_size(camera, height, width))
+        check_size(camera, *frame.shape[:2])
     described = metadata["state"]
     if described is None:
         return
-    state = values.get(described["key"])
-    expected = f"float32 ({described['size']},)"
-    if not isinstance(state, np.ndarray) or state.dtype != np.float32 or state.shape != (described["size"],):
+    state, shape = values.get(described["key"]), (described["size"],)
+    if not isinstance(state, np.ndarray) or state.dtype != np.float32 or state.shape != shape:
         raise UserError(
-            f"{described['key']} brings {_kind(state)}, but the artifact reads {expected}: give the state it was "
+            f"{described['key']} brings {_kind(state)}, but the artifact reads float32 {shape}: give the state it was "
             "trained on."
         )
     if not np.isfinite(state).all():
         raise UserError(f"{described['key']} is not finite ({state.tolist()}): look at the robot's sensors.")
 
 
+def check_stacked(metadata: Mapping[str, Any], stacked: Mapping[str, object]) -> None:
+    """Check what `History.stacked` gives, after it came from somewhere else.
+
+    Raises:
+        UserError: As for `check_observation`; keys are missing or too many, or the history has another length.
+    """
+    horizon, wanted = metadata["observation_horizon"], observed_keys(metadata)
+    if stacked.keys() != set(wanted):
+        raise UserError(f"The observation has {sorted(stacked)}, but the artifact reads {sorted(wanted)}.")
+    leading = (1,) if horizon == 1 else (1, horizon)
+    for key, array in stacked.items():
+        if not isinstance(array, np.ndarray) or array.shape[: len(leading)] != leading:
+            raise UserError(f"{key} brings {_kind(array)}, but the artifact reads {horizon} step(s) of a batch of 1.")
+    for step in range(horizon):
+        place = (0,) if horizon == 1 else (0, step)
+        check_observation(metadata, {key: np.asarray(array)[place] for key, array in stacked.items()})
+
+
 class History:
     """The last O observations; the first of an episode stands for those before it, as in training."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self._metadata = metadata
-        self._steps: deque[Mapping[str, np.ndarray]] = deque(maxlen=metadata["observation_horizon"])
-        self._keys = [camera["key"] for camera in metadata["cameras"]]
-        if metadata["state"] is not None:
-            self._keys.append(metadata["state"]["key"])
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._horizon: int = metadata["observation_horizon"]
+        self._keys = observed_keys(metadata)
+        self.reset()
 
     def reset(self) -> None:
         """Begin an episode."""
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self.forget()
-        self._shapes = {}
 
     def forget(self) -> None:
         """Let the next observation stand for those before it."""
-        self._steps.clear()
+        self._steps: deque[Mapping[str, np.ndarray]] = deque(maxlen=self._horizon)
 
     def append(self, values: Mapping[str, np.ndarray]) -> None:
         """Add the newest observation.
@@ -100,38 +130,13 @@ class History:
             before = self._shapes.setdefault(key, values[key].shape)
             if before != values[key].shape:
                 raise UserError(f"{key} changed from {before} to {values[key].shape}: keep a camera's size.")
-        self._steps.append(values)
-        while len(self._steps) < self._steps.maxlen:  # type: ignore[operator]
-            self._steps.append(values)
+        self._steps.extend([values] * (1 if self._steps else self._horizon))
 
     def stacked(self) -> Arrays:
         """Return what the artifact is called with: (1, …), or (1, O, …) where O > 1."""
-        if len(self._steps) == 1:
+        if self._horizon == 1:
             return {key: self._steps[0][key][None] for key in self._keys}
         return {key: np.stack([step[key] for step in self._steps])[None] for key in self._keys}
-
-
-def check_stacked(metadata: Mapping[str, Any], stacked: Mapping[str, object]) -> None:
-    """Check what `History.stacked` gives, after it came from somewhere else.
-
-    Raises:
-        UserError: As for `check_observation`; keys are missing or too many, or the history has another length.
-    """
-    horizon = metadata["observation_horizon"]
-    wanted = {camera["key"] for camera in metadata["cameras"]}
-    wanted |= set() if metadata["state"] is None else {metadata["state"]["key"]}
-    if stacked.keys() != wanted:
-        raise UserError(f"The observation has {sorted(stacked)}, but the artifact reads {sorted(wanted)}.")
-    leading = (1,) if horizon == 1 else (1, horizon)
-    steps: list[dict[str, object]] = [{} for _ in range(horizon)]
-    for key, array in stacked.items():
-        if not isinstance(array, np.ndarray) or array.shape[: len(leading)] != leading:
-            raise UserError(f"{key} brings {_kind(array)}, but the artifact reads {horizon} step(s) of a batch of 1.")
-        rows = array if horizon == 1 else array[0]
-        for step, row in zip(steps, rows, strict=True):
-            step[key] = row
-    for step in steps:
-        check_observation(metadata, step)
 
 
 def _kind(value: object) -> str:

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.artifact import chunk_noise, load_artifact
+from pixio_robot.deployment.artifact.loading import chunk_noise, load_artifact
 from pixio_robot.deployment.runtime.observation import Arrays
 
 # TorchScript profiles its first call and compiles in the second; the third is as fast as all later ones.
@@ -46,27 +45,18 @@ class ArtifactPolicy:
         Raises:
             UserError: The file is no artifact of this schema, damaged, not made for the device, or an encoder's.
         """
-        self._module, metadata = load_artifact(path, device)
-        self._device = torch.device(device)
-        if metadata["kind"] != "policy":
+        self._module, self.metadata = load_artifact(path, device)
+        if self.metadata["kind"] != "policy":
             raise UserError(f"{path} holds an encoder, which gives no actions: export a policy with checkpoint=….")
-        self._metadata: Mapping[str, Any] = metadata
-        golden: Mapping[str, Tensor] = self._module.golden_observation
         with torch.inference_mode():
             for _ in range(_WARM_UP_CALLS):
-                self._module({key: value.to(self._device) for key, value in golden.items()})
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """The artifact's metadata."""
-        return self._metadata
+                self._module(self._module.golden_observation)
 
     @torch.inference_mode()
     def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
         """Return the actions (H, A); see `ChunkPolicy`."""
         observed = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in stacked.items()}
-        noise = chunk_noise(self._metadata, chunk)
+        noise = chunk_noise(self.metadata, chunk)
         if noise is not None:
-            observed[self._metadata["noise"]["key"]] = noise
-        actions_BHA = self._module({key: value.to(self._device) for key, value in observed.items()})
-        return actions_BHA[0].to("cpu", torch.float32).numpy()
+            observed[self.metadata["noise"]["key"]] = noise
+        return self._module(observed)[0].to("cpu", torch.float32).numpy()

@@ -1,4 +1,4 @@
-"""Every policy on every family of encoder in every form gives the eager path's actions, over a whole episode."""
+"""Every policy on every family of encoder in every format gives the eager path's actions, over a whole episode."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from fake_cuda import FakeGpu, run_on_meta
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.deployment.artifact.artifact import load_artifact, open_torchscript
-from pixio_robot.deployment.artifact.verification import PARITY_TOLERANCE, difference_between
-from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
-from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.artifact.loading import load_artifact, open_torchscript
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.formats import FORMATS, suffix_of
 from pixio_robot.deployment.export.lerobot_policy import open_policy
+from pixio_robot.deployment.export.observations import check_observations
+from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 
-SUFFIXES = {"torchscript": "pt", "pt2": "pt2", "onnx": "onnx"}
-# Each policy, encoder and form once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
+# Each policy, encoder and format once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
 FEW = {
     ("pixio_act", "resnet18", "pt2"),
     ("pixio_diffusion", "vit_tiny_patch16_224", "torchscript"),
     ("pixio_bc", "torchscript", "torchscript"),
     ("pixio_bc", "pixio_tiny16", "onnx"),
 }
-ALL = [(policy, encoder, form) for policy in POLICIES for encoder in ENCODERS for form in SUFFIXES]
+ALL = [(policy, encoder, format_) for policy in POLICIES for encoder in ENCODERS for format_ in FORMATS]
 
 
 @pytest.fixture(scope="module")
@@ -31,28 +31,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
     return make_store(tmp_path_factory.mktemp("demos") / "demos.zarr")
 
 
-def fresh(checkpoint: Path, store: DemoStore, noise_shape: tuple[int, int] | None) -> dict[str, torch.Tensor]:
-    """Return the last episode, which no export was checked on."""
-    observed = check_observations(checkpoint, str(store.path), episode=-1)
-    if noise_shape is not None:
-        generator = torch.Generator().manual_seed(7)
-        observed["noise"] = torch.randn((len(observed["observation.state"]), *noise_shape), generator=generator)
-    return observed
-
-
 @pytest.mark.parametrize(
-    ("policy", "encoder", "form"),
+    ("policy", "encoder", "format_"),
     [pytest.param(*case, marks=[] if case in FEW else pytest.mark.slow) for case in ALL],
 )
-def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: DemoStore, tmp_path: Path) -> None:
+def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: DemoStore, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(policy, encoder, store, tmp_path)
     observed = check_observations(checkpoint, str(store.path))
-    options = ExportOptions(form, sampling_steps=3 if policy == "pixio_diffusion" else None)
-    exported = export_policy(checkpoint, observed, tmp_path / f"policy.{SUFFIXES[form]}", options)
-    module, metadata = load_artifact(exported.path)
-    assert metadata == exported.metadata
+    options = ExportOptions(format_, sampling_steps=3 if policy == "pixio_diffusion" else None)
+    path = tmp_path / f"policy{suffix_of(format_)}"
+    exported = export_policy(checkpoint, observed, path, options)
+    module, metadata = load_artifact(path)
+    assert metadata == exported
     opened = open_policy(checkpoint, options.sampling_steps)
-    observed = fresh(checkpoint, store, opened.noise_shape)
+    # The last episode, which no export was checked on.
+    observed = opened.observed(check_observations(checkpoint, str(store.path), episode=-1), seed=7)
     expected = opened.eager(observed)
     assert expected.std(dim=0).max() > 1e-3  # the observations matter
     for row in range(len(expected)):  # one at a time, as a robot does
@@ -61,19 +54,19 @@ def test_parity_over_an_episode(policy: str, encoder: str, form: str, store: Dem
     torch.testing.assert_close(module(observed), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=1e-5, atol=1e-5)
     assert metadata["action_horizon"] == expected.shape[1]
-    if torch.cuda.is_available() and form != "onnx":  # where there is no GPU, the fake one below
+    if torch.cuda.is_available() and format_ != "onnx":  # where there is no GPU, the fake one below
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            on_gpu = load_artifact(exported.path, "cuda")[0](observed)
+            on_gpu = load_artifact(path, "cuda")[0](observed)
         assert on_gpu.device.type == "cuda"
         torch.testing.assert_close(on_gpu.cpu(), expected, rtol=1e-3, atol=1e-3)
-    if form == "torchscript":
+    if format_ == "torchscript":
         code = module.core.code
         # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.
         assert "torch.device(" not in code and ".forward(" not in code
         on_gpu = FakeGpu().run_artifact(module, observed)
         assert on_gpu.device.type == "cuda" and on_gpu.shape[-2:] == expected.shape[-2:]
-    if form == "pt2":
-        on_gpu = FakeGpu().run_program(torch.export.load(exported.path), observed)
+    if format_ == "pt2":
+        on_gpu = FakeGpu().run_program(torch.export.load(path), observed)
         assert on_gpu.device.type == "cuda" and on_gpu.shape == expected.shape
 
 
@@ -126,7 +119,7 @@ def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> N
     options = ExportOptions(
         precision="bfloat16", sampling_steps=2, action_names=["x", "y", "grip"], control_rate_hz=store.fps
     )
-    metadata = export_policy(checkpoint, observed, tmp_path / "policy.pt", options).metadata
+    metadata = export_policy(checkpoint, observed, tmp_path / "policy.pt", options)
     assert [(camera["key"], camera["height"], camera["width"]) for camera in metadata["cameras"]] == [
         ("observation.images.wrist", 32, 64),
         ("observation.images.front", 32, 32),

@@ -1,4 +1,4 @@
-"""TorchScript encoders of users, traced and scripted, leave in every form, or are refused in a sentence."""
+"""TorchScript encoders of users, traced and scripted, leave in every format, or are refused in a sentence."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.artifact import load_artifact
-from pixio_robot.deployment.export.exporting import ExportOptions, export_encoder
+from pixio_robot.deployment.artifact import load_artifact
+from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder
 from pixio_robot.encoders import EncoderConfig, frames_to_images
 
 SIZE = 64
@@ -71,7 +71,8 @@ def test_scripts_leave_as_graphs(encoder: str, suffix: str, frames: Tensor, tmp_
     script = ENCODERS[encoder]()
     script.save(str(tmp_path / "encoder.pt"))
     config = EncoderConfig("torchscript", str(tmp_path / "encoder.pt"), image_size=SIZE)
-    path = export_encoder(config, frames[:3], tmp_path / f"artifact.{suffix}", ExportOptions(suffix)).path
+    path = tmp_path / f"artifact.{suffix}"
+    export_encoder(config, frames[:3], path, ExportOptions(suffix))
     module, _ = load_artifact(path)
     expected = script(frames_to_images(frames))
     if expected.ndim == 4:

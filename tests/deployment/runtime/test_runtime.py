@@ -11,7 +11,7 @@ from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from runtime_policies import CAMERA, Counting, Gated, metadata, observation
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.runtime import Controller, HoldReason, LockStepClock
+from pixio_robot.deployment.runtime import CameraSource, Controller, HoldReason, LockStepClock, Observation, check_robot
 
 
 def places(controller: Controller, steps: range) -> list[float]:
@@ -199,3 +199,38 @@ def test_an_unknown_mode_and_another_rate_are_refused() -> None:
         Controller(Counting(metadata()), "ensemble", LockStepClock(), rate=30)
     with pytest.raises(UserError, match="give one with rate="):
         Controller(Counting(metadata(control_rate_hz=None)), "ensemble", LockStepClock())
+
+
+class Still:
+    """A robot that says what it is, and fails where it is asked for more."""
+
+    def __init__(self, cameras: dict[str, CameraSource], state_size: int = 2, action_size: int = 2) -> None:
+        self.cameras, self.state_size, self.action_size, self.is_over = cameras, state_size, action_size, False
+
+    def observe(self) -> Observation:
+        raise AssertionError("looked at before it was checked")
+
+    def send(self, action: np.ndarray) -> None:
+        raise AssertionError(f"was sent {action}")
+
+
+@pytest.mark.parametrize(
+    ("robot", "sentence"),
+    [
+        (Still({"front": CameraSource(480, 640)}), "the robot offers front"),
+        (Still({CAMERA: CameraSource(480, 640, "BGR")}), "delivers BGR, but the artifact was trained on RGB"),
+        (Still({CAMERA: CameraSource(480, 480)}), "480×480 px, but the artifact reads 24×32 px or another size"),
+        (Still({CAMERA: CameraSource(480, 640)}, state_size=3), "has 3 numbers, but the artifact reads 2: x, y"),
+        (
+            Still({CAMERA: CameraSource(480, 640)}, action_size=3),
+            "takes actions of 3 numbers, but the artifact gives 2",
+        ),
+    ],
+)
+def test_a_robot_is_checked_before_the_first_motion(robot: Still, sentence: str) -> None:
+    policy = Counting(metadata(state__names=["x", "y"]))
+    controller = Controller(policy, "synchronous", LockStepClock())
+    check_robot(controller, Still({CAMERA: CameraSource(480, 640), "another": CameraSource(10, 10)}))
+    with pytest.raises(UserError, match=sentence) as caught:
+        check_robot(controller, robot)
+    assert len(str(caught.value).splitlines()) == 1 and not policy.seen

@@ -13,7 +13,7 @@ from lerobot_env_pixio.configuration import PixioEnvConfig
 from lerobot_env_pixio.experts.aloha import Kinematics
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
 
-from pixio_robot.deployment.runtime.holding import Holding
+from pixio_robot.deployment.runtime.holding import hold_action
 
 CONFIGS = [
     MetaworldEnvConfig(task="drawer-open-v3", image_size=32),
@@ -109,7 +109,7 @@ def test_a_robot_that_holds_stays(config_and_env: tuple[PixioEnvConfig, CameraEn
     space = env.action_space
     description = {"space": env.control_mode, "names": env.action_names, "size": len(env.action_names)}
     limits = {"minimum": space.low.tolist(), "maximum": space.high.tolist()}
-    hold = Holding({"action": {**description, **limits}}).action(actions[-1])
+    hold = hold_action({**description, **limits}, actions[-1])
     assert hold is not None
     assert hold[-1] == actions[-1][-1]  # a gripper's command, or a place: it stays
     env.render_observations = False

@@ -14,8 +14,8 @@ from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_tr
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.deployment.artifact.artifact import load_artifact
-from pixio_robot.deployment.export.exporting import export_policy
+from pixio_robot.deployment.artifact import load_artifact
+from pixio_robot.deployment.export.exporter import export_policy
 from pixio_robot.deployment.export.lerobot_policy import open_policy
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, weights_hash
 from pixio_robot.encoders.vision_encoder import build_backbone
@@ -119,7 +119,8 @@ def test_a_policy_with_adapters_is_exported_merged(store: DemoStore, tmp_path: P
     steps = np.array([2, 9, 17])
     keys = [*CAMERAS, "observation.state"]
     observed = {key: torch.from_numpy(store.read_steps(key, steps)) for key in keys}
-    module, metadata = load_artifact(export_policy(model_dir, observed, tmp_path / "policy.pt").path)
+    export_policy(model_dir, observed, tmp_path / "policy.pt")
+    module, metadata = load_artifact(tmp_path / "policy.pt")
     opened = open_policy(model_dir)
     unmerged = dataclasses.replace(opened, policy=PixioACTPolicy.from_pretrained(model_dir).cpu())
     assert unmerged.policy.encoder.config.mode == "lora"

@@ -1,10 +1,12 @@
-"""Real observations to check an export on: a whole episode, as the policy would have met it.
+"""Real observations to check artifacts on: a whole episode, as the policy would have met it.
 
 Shape letters: N observations, O observation steps, H and W image size.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,11 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.evaluation.checkpoints import open_checkpoint
+from pixio_robot.evaluation.checkpoints import RUN_FILE, open_checkpoint
 
 _NUM_CHECKED = 8
+_LAST_EPISODE = -1
+_SAME = "give the checkpoint that it was exported from"
 
 
 def check_frames(store_path: str | None) -> Tensor:
@@ -61,6 +65,40 @@ def check_observations(checkpoint: Path, store_path: str | None, episode: int = 
     return observations
 
 
+def fresh_parity(
+    checkpoint: Path, store_path: str | None
+) -> Callable[[Mapping[str, Any]], tuple[Mapping[str, Tensor], Tensor]]:
+    """Return a function from an artifact's metadata to the last episode of a store and the eager path's actions on it.
+
+    Args:
+        checkpoint: The `pretrained_model` folder that the artifact was exported from.
+        store_path: A DemoStore; None takes the one that the checkpoint was trained on.
+
+    Raises:
+        UserError: (Of the function returned.) The artifact is no policy's, or that of another checkpoint.
+    """
+
+    def eager(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Tensor]:
+        from pixio_robot.deployment.export.lerobot_policy import open_policy
+
+        if metadata["kind"] != "policy":
+            raise UserError("The artifact is an encoder's, which has no checkpoint: leave checkpoint out.")
+        trained = open_checkpoint(checkpoint).type
+        if trained != metadata["policy"]:
+            raise UserError(f"The artifact is a {metadata['policy']}, but {checkpoint} holds a {trained}; {_SAME}.")
+        opened = open_policy(checkpoint, metadata["sampling_steps"])
+        ours, theirs = (
+            f"{encoder['name']} with the weights {encoder['weights_hash'][:16]}"
+            for encoder in (metadata["encoder"], opened.metadata()["encoder"])
+        )
+        if ours != theirs:
+            raise UserError(f"The artifact's encoder is {ours}, that of {checkpoint} is {theirs}; {_SAME}.")
+        observed = opened.observed(check_observations(checkpoint, store_path, episode=_LAST_EPISODE), seed=1)
+        return observed, opened.eager(observed)
+
+    return eager
+
+
 def control_rate(checkpoint: Path, store_path: str | None) -> float:
     """Return the steps per second of the demonstrations that `check_observations` reads."""
     return float(_store(checkpoint, store_path).fps)
@@ -69,7 +107,7 @@ def control_rate(checkpoint: Path, store_path: str | None) -> float:
 def _store(checkpoint: Path, store_path: str | None) -> DemoStore:
     if store_path is None:
         open_checkpoint(checkpoint)  # says what is wrong with the folder, rather than with its demonstrations
-        run_file = checkpoint / "pixio_run.json"
+        run_file = checkpoint / RUN_FILE
         store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
         if store_path is None or not Path(store_path).exists():
             raise UserError(

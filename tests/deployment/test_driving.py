@@ -20,8 +20,8 @@ from runtime_policies import METADATA, Counting, metadata
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
-from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
-from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
 from pixio_robot.encoders import EncoderConfig
@@ -122,13 +122,11 @@ def test_simulated_episodes_go_as_with_the_eager_policy(policy: str, tmp_path: P
     store = make_store(tmp_path / "pusht.zarr", ("top",), (64, 2, 2), actions=(256, 90))
     checkpoint = make_checkpoint(policy, store, tmp_path / "pretrained_model")
     options = ExportOptions(control_rate_hz=10)
-    artifact = export_policy(
-        checkpoint, check_observations(checkpoint, str(store.path)), tmp_path / "policy.pt", options
-    )
+    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), tmp_path / "policy.pt", options)
     env, seeds = env_config_from({"type": "pixio_pusht", "image_size": 64, "episode_length": 80}), range(100, 105)
     eager = evaluate_policy(checkpoint, env, seeds, workers=1, console=quiet())
     given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}
-    ours = drive_simulation(ArtifactPolicy(artifact.path), env, seeds, realtime=False, **given)
+    ours = drive_simulation(ArtifactPolicy(tmp_path / "policy.pt"), env, seeds, realtime=False, **given)
     assert ours is not None
     returns = [[episode.total_reward for episode in record.episodes] for record in (eager, ours)]
     assert len(set(returns[0])) == len(seeds)

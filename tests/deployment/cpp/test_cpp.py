@@ -10,11 +10,11 @@ import torch
 from checkpoints import make_checkpoint, make_store
 
 import pixio_robot
-from pixio_robot.deployment.artifact.artifact import load_artifact, seal_archive
+from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
 from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION
-from pixio_robot.deployment.artifact.verification import PARITY_TOLERANCE
-from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
-from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.observations import check_observations
+from pixio_robot.deployment.verification import PARITY_TOLERANCE
 
 SOURCE = Path(pixio_robot.__file__).parent / "deployment" / "cpp"
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.precision import bfloat16_slowdown
-from pixio_robot.deployment.artifact.artifact import load_artifact
+from pixio_robot.deployment.artifact import load_artifact
 
 PARITY_TOLERANCE = {"float32": 1e-5, "float16": 0.01, "bfloat16": 0.05, "int8": 0.2}
 """Most that an artifact may differ from the eager path by precision, as `difference_between` measures it.
@@ -107,9 +109,15 @@ def verify_artifact(
     memory = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
     if any(torch.device(device).type == "cuda" for device in devices):
         memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
-    checks.append(_rows_check(module, precision))
+    three = {key: torch.cat([value] * 3) for key, value in module.golden_observation.items()}
+    expected = torch.cat([module.golden_output] * 3)
+    checks.append(_check("three observations at once", _call(module, three), expected, precision))
     if eager is not None:
-        checks.append(_parity_check(module, *eager(metadata), precision))
+        observations, expected = eager(metadata)
+        rows = [{key: value[row : row + 1] for key, value in observations.items()} for row in range(len(expected))]
+        got = torch.cat([_call(module, row) for row in rows])
+        where = f" on {len(rows)} fresh observations"
+        checks.append(_check("parity with the checkpoint", got, expected, precision, where=where))
     rate, executed = metadata["control_rate_hz"], metadata["executed_actions"]
     period = 1000 / rate if rate else None
     chunk = period * executed if period is not None and executed else period
@@ -136,32 +144,23 @@ def difference_between(got: Tensor, expected: Tensor, precision: str) -> float:
 
 def golden_check(module: Any, device: str, precision: str) -> Check:  # noqa: ANN401 (whatever load_artifact gives)
     """Does the artifact, loaded on a device, still turn its golden observation into its golden output?"""
-    with torch.inference_mode():
-        difference = difference_between(module(module.golden_observation), module.golden_output, precision)
     on_gpu = precision == "float32" and torch.device(device).type == "cuda"
-    tolerance = GPU_TOLERANCE if on_gpu else PARITY_TOLERANCE[precision]
-    return _parity(f"golden pair on {device}", difference, tolerance, " in TF32" if on_gpu else "")
+    tolerance, where = (GPU_TOLERANCE, " in TF32") if on_gpu else (None, "")
+    got = _call(module, module.golden_observation)
+    return _check(f"golden pair on {device}", got, module.golden_output, precision, tolerance, where)
 
 
-def _rows_check(module: Any, precision: str) -> Check:  # noqa: ANN401
-    """Three observations at once must give what each gives alone."""
-    with torch.inference_mode():
-        three = {key: torch.cat([value] * 3) for key, value in module.golden_observation.items()}
-        difference = difference_between(module(three), torch.cat([module.golden_output] * 3), precision)
-    return _parity("three observations at once", difference, PARITY_TOLERANCE[precision])
-
-
-def _parity_check(module: Any, observations: Mapping[str, Tensor], expected: Tensor, precision: str) -> Check:  # noqa: ANN401
-    rows = range(len(expected))
-    with torch.inference_mode():
-        got = [module({key: value[row : row + 1] for key, value in observations.items()}) for row in rows]
-    difference = difference_between(torch.cat(got), expected, precision)
-    where = f" on {len(rows)} fresh observations"
-    return _parity("parity with the checkpoint", difference, PARITY_TOLERANCE[precision], where)
-
-
-def _parity(name: str, difference: float, tolerance: float, where: str = "") -> Check:
+def _check(
+    name: str, got: Tensor, expected: Tensor, precision: str, tolerance: float | None = None, where: str = ""
+) -> Check:
+    tolerance = PARITY_TOLERANCE[precision] if tolerance is None else tolerance
+    difference = difference_between(got, expected, precision)
     return Check(name, difference <= tolerance, f"difference {difference:.1e}{where} (allowed {tolerance:.0e})")
+
+
+@torch.inference_mode()
+def _call(module: Any, observation: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
+    return module(observation)
 
 
 def speed_check(latencies: Sequence[Latency], chunk_ms: float, slowdown: float = 0.0) -> Check:
@@ -204,3 +203,41 @@ def call_times(call: Callable[[], object], calls: int) -> list[float]:
             if number >= 0:
                 times.append(1000 * (time.perf_counter() - start))
     return times
+
+
+def print_verification(path: Path, verification: Verification, console: Console) -> None:
+    """Print an artifact's description, the checks, the latencies and the verdict."""
+    metadata = verification.metadata
+    cameras = ", ".join(
+        f"{camera['key'].removeprefix('observation.images.')} {camera['height']}×{camera['width']} "
+        f"{camera['colour_order']}"
+        for camera in metadata["cameras"]
+    )
+    console.print(
+        f"{path}: {metadata['policy'] or metadata['kind']} on {metadata['encoder']['name']}, {metadata['form']}, "
+        f"{metadata['precision']}; {cameras}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    checks = Table("check", "", "detail", box=None, pad_edge=False)
+    for check in verification.checks:
+        checks.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.detail)
+    period = verification.control_period_ms
+    times = Table("device", "threads", "p50", "p95", "p99", "in time", box=None, pad_edge=False)
+    times.title = "latency of one call in ms" + ("" if period is None else f", control period {period:.0f} ms")
+    times.title_justify = "left"
+    for latency in verification.latencies:
+        figures = (f"{value:.1f}" for value in (latency.p50, latency.p95, latency.p99))
+        times.add_row(latency.device, str(latency.threads), *figures, _in_time(latency, verification))
+    console.print(checks, times, sep="\n")
+    memory = ", ".join(f"{kind} {mebibytes:.0f} MiB" for kind, mebibytes in verification.peak_memory_mib.items())
+    console.print(f"peak memory: {memory}", highlight=False)
+    console.print("[green]passed[/]" if verification.passed else "[red]failed[/]")
+
+
+def _in_time(latency: Latency, verification: Verification) -> str:
+    if verification.control_period_ms is None or verification.chunk_ms is None:
+        return "control rate not known"
+    if latency.p99 < verification.control_period_ms:
+        return "within a step"
+    return "beside a chunk (asynchronous)" if latency.p99 < verification.chunk_ms else "too slow"

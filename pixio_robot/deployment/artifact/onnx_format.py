@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.golden import check_like, read_golden
-from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest, require_file
+from pixio_robot.deployment.artifact.golden import GoldenArtifact
+from pixio_robot.deployment.artifact.metadata import no_artifact, sealed
 
 _METADATA, _GOLDEN = "pixio_robot.metadata", "pixio_robot.golden"
 _MOST_BYTES = 2**31 - 1
@@ -26,8 +26,8 @@ _ERRORS = 3  # onnxruntime's number of that level
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxArtifact:
-    """An ONNX file, called as other artifacts are."""
+class OnnxArtifact(GoldenArtifact):
+    """An ONNX file; its answers lie on the CPU."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         """Load the file, whether or not it has metadata.
@@ -45,18 +45,10 @@ class OnnxArtifact:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = _ERRORS  # it warns of every constant that it cannot fold
         self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-        properties = self._session.get_modelmeta().custom_metadata_map
-        self.golden_observation, self.golden_output = read_golden(properties[_GOLDEN])
+        super().__init__(self._session.get_modelmeta().custom_metadata_map[_GOLDEN])
 
-    def __call__(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return actions (B, H, A) in raw units, or tokens (B, N, D), on the CPU.
-
-        Raises:
-            UserError: An input is missing, or of another dtype or shape than the golden observation's.
-        """
-        check_like(self.golden_observation, observation)
-        inputs = {key: observation[key].cpu().numpy() for key in self.golden_observation}
-        (output,) = self._session.run(["output"], inputs)
+    def _run(self, observation: dict[str, Tensor]) -> Tensor:
+        (output,) = self._session.run(["output"], {key: value.cpu().numpy() for key, value in observation.items()})
         return torch.from_numpy(output)
 
 
@@ -98,40 +90,28 @@ def seal_onnx(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     import onnx
 
     model = onnx.load(path)
-    sealed = {**metadata, "schema": SCHEMA_VERSION}
-    sealed["digest"] = digest(sealed, _contents_hash(model))
-    entry = model.metadata_props.add()
-    entry.key, entry.value = _METADATA, json.dumps(sealed, ensure_ascii=False)
+    described = sealed(metadata, _contents_hash(model))
+    model.metadata_props.add(key=_METADATA, value=json.dumps(described, ensure_ascii=False))
     path.write_bytes(model.SerializeToString())
-    return sealed
+    return described
 
 
-def read_onnx_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a file, checked against its digest.
+def read_onnx(path: Path) -> tuple[object, str]:
+    """Return what a file says of itself, unchecked, and the hash of everything else in it.
 
     Raises:
-        UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
+        UserError: It is no artifact, or a package is missing.
     """
-    require_file(path)
     require_onnx()
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path)
-        properties = {entry.key: entry.value for entry in model.metadata_props}
-        metadata = json.loads(properties[_METADATA])
-    except (OSError, ValueError, KeyError, DecodeError) as error:
-        raise UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.") from error
-    checked = check_metadata(metadata, path)
-    check_digest(checked, _contents_hash(model), path)
-    return checked
-
-
-def load_onnx(path: Path, device: str = "cpu") -> tuple[OnnxArtifact, dict[str, Any]]:
-    """Load an artifact and its metadata; see `load_artifact`."""
-    metadata = read_onnx_metadata(path)
-    return OnnxArtifact(path, device), metadata
+        (described,) = [json.loads(entry.value) for entry in model.metadata_props if entry.key == _METADATA]
+    except (OSError, ValueError, DecodeError) as error:
+        raise no_artifact(path) from error
+    return described, _contents_hash(model)
 
 
 def _contents_hash(model: Any) -> str:  # noqa: ANN401 (onnx's generated classes)

@@ -8,16 +8,16 @@ from checkpoints import make_checkpoint, make_store
 from forked_scripts import run_script
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.artifact import load_artifact, seal_archive
-from pixio_robot.deployment.artifact.verification import (
+from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.observations import check_observations
+from pixio_robot.deployment.verification import (
     PARITY_TOLERANCE,
     Latency,
     difference_between,
     golden_check,
     speed_check,
 )
-from pixio_robot.deployment.export.exporting import ExportOptions, export_policy
-from pixio_robot.deployment.export.frames import check_observations
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import torch
 from checkpoints import make_checkpoint, make_store
 
 import pixio_robot
-from pixio_robot.deployment.export.exporting import export_policy
-from pixio_robot.deployment.export.frames import check_observations
+from pixio_robot.deployment.export.exporter import export_policy
+from pixio_robot.deployment.export.observations import check_observations
 
 PACKAGE = Path(pixio_robot.__file__).parent
 ON_THE_ROBOT = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from pixio_robot.deployment.artifact.artifact import chunk_noise, load_artifact
+from pixio_robot.deployment.artifact import chunk_noise, load_artifact
 module, metadata = load_artifact(Path({file!r}))
 difference = (module(module.golden_observation) - module.golden_output).abs().max().item()
 assert difference <= 1e-5, difference

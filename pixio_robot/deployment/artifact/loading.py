@@ -1,16 +1,15 @@
 """Artifacts read with torch alone: metadata and digest checked, then the module on its device.
 
 An artifact is a TorchScript or torch.export (`.pt2`) file, both of them zip archives, with its metadata
-(`pixio_robot.deployment.artifact.metadata` says what that is) among the archive's extra files.
+(`pixio_robot.deployment.artifact.metadata` says what that is) among the archive's extra files; or an ONNX file.
 
 Shape letters: B batch, H action horizon, A action size.
 """
 
 import hashlib
 import json
-import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION, check_digest, check_metadata, digest, require_file
+from pixio_robot.deployment.artifact.exported_program import ExportedProgram
+from pixio_robot.deployment.artifact.metadata import check_metadata, digest, no_artifact, sealed
+from pixio_robot.deployment.artifact.onnx_format import OnnxArtifact, read_onnx
 
 _METADATA_FILE = "extra/metadata.json"
 _READ_AT_ONCE = 1 << 22
@@ -38,24 +39,19 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
     Raises:
         UserError: The file is no artifact, from another schema, damaged or edited, or not made for the device.
     """
-    if path.suffix == ".onnx":
-        from pixio_robot.deployment.artifact.onnx_form import load_onnx
-
-        return load_onnx(path, device)
     metadata = read_metadata(path)
     if device.partition(":")[0] not in metadata["devices"]:
         raise UserError(
             f"{path} ({metadata['precision']}) runs on {' and '.join(metadata['devices'])}, not on {device}: export it "
             f"with another precision, or choose another device."
         )
+    opens = {"pt2": ExportedProgram, "onnx": OnnxArtifact}.get(metadata["form"], open_torchscript)
     try:
-        if metadata["form"] == "pt2":
-            from pixio_robot.deployment.artifact.exported_program import ExportedProgram
-
-            return ExportedProgram(path, device), metadata
-        return open_torchscript(path, device), metadata
+        return opens(path, device), metadata
     except RuntimeError as error:
-        raise UserError(f"torch {torch.__version__} cannot load {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{path} cannot be loaded by torch {torch.__version__}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def open_torchscript(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
@@ -69,38 +65,22 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
     """
-    require_file(path)
-    if path.suffix == ".onnx":
-        from pixio_robot.deployment.artifact.onnx_form import read_onnx_metadata
-
-        return read_onnx_metadata(path)
-    no_artifact = f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py."
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            (own_name,) = [name for name in names if name.partition("/")[2] == _METADATA_FILE]
-            metadata = check_metadata(json.loads(archive.read(own_name)), path)
-            contents = _contents_hash(archive)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(no_artifact) from error
-    check_digest(metadata, contents, path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; scripts/export_torchscript.py makes artifacts.")
+    described, contents_hash = read_onnx(path) if path.suffix == ".onnx" else _read_archive(path)
+    metadata = check_metadata(described, path)
+    if metadata["digest"] != digest(metadata, contents_hash):
+        raise UserError(f"{path} was damaged or edited since its export (its digest does not match): export it again.")
     return metadata
 
 
-def seal_archive(archive: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Add metadata to an archive that torch wrote, with the digest of both; returns them.
-
-    Raises:
-        zipfile.BadZipFile: It is no archive.
-    """
-    with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as opened:
-        root = opened.namelist()[0].partition("/")[0]
-        sealed = {**metadata, "schema": SCHEMA_VERSION}
-        sealed["digest"] = digest(sealed, _contents_hash(opened))
-        opened.writestr(f"{root}/{_METADATA_FILE}", json.dumps(sealed, ensure_ascii=False, indent=1))
-    return sealed
+def seal_archive(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Add metadata to an archive that torch wrote, with the digest of both; returns them."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        described = sealed(metadata, _contents_hash(archive))
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/{_METADATA_FILE}", json.dumps(described, ensure_ascii=False, indent=1))
+    return described
 
 
 def chunk_noise(metadata: Mapping[str, Any], chunk: int, batch_size: int = 1) -> Tensor | None:
@@ -126,6 +106,16 @@ def refusal(error: Exception) -> str:
     return lines[-1].removeprefix("builtins.ValueError: ").removeprefix("RuntimeError: ") if lines else repr(error)
 
 
+def _read_archive(path: Path) -> tuple[object, str]:
+    """Return what an archive says of itself, unchecked, and the hash of everything else in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (own_name,) = [name for name in archive.namelist() if name.partition("/")[2] == _METADATA_FILE]
+            return json.loads(archive.read(own_name)), _contents_hash(archive)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise no_artifact(path) from error
+
+
 def _contents_hash(archive: zipfile.ZipFile) -> str:
     """Hash names and contents of all entries but the metadata, whose order does not count."""
     total = hashlib.sha256()
@@ -138,15 +128,3 @@ def _contents_hash(archive: zipfile.ZipFile) -> str:
                 content.update(block)
         total.update(f"{name}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-def write_atomically[T](path: Path, write: Callable[[Path], T]) -> T:
-    """Let a function write a file beside `path`, then move it there; returns what the function returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        result = write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return result
