@@ -103,7 +103,7 @@ def test_export_and_load(workplace: Path) -> None:
     keys = [key for key in store.features if key.startswith("observation.")]
     observation = {key: torch.from_numpy(store.read_steps(key, steps)) for key in keys}
     opened = open_policy(checkpoint)
-    assert [camera["key"] for camera in metadata["cameras"]] == list(opened.image_sizes)
+    assert [camera["key"] for camera in metadata["cameras"]] == list(opened.layout.image_sizes)
     torch.testing.assert_close(module(observation), opened.eager(observation), rtol=0, atol=1e-4)
     torch.testing.assert_close(module(module.golden_observation), module.golden_output, rtol=0, atol=1e-4)
 
