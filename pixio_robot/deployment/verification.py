@@ -61,10 +61,6 @@ class Verification:
     metadata: dict[str, Any]
     checks: list[Check]
     latencies: list[Latency]
-    control_period_ms: float | None
-    """Time between two steps; None where the metadata does not say the control rate."""
-    chunk_ms: float | None
-    """Time that the executed actions of a chunk last, in which the next chunk can be computed beside them."""
     peak_memory_mib: dict[str, float]
     """The process's peak with the artifact and torch in it (`cpu`), and what torch took of a GPU's memory (`cuda`)."""
 
@@ -118,13 +114,17 @@ def verify_artifact(
         got = torch.cat([_call(module, row) for row in rows])
         where = f" on {len(rows)} fresh observations"
         checks.append(_check("parity with the checkpoint", got, expected, precision, where=where))
-    rate, executed = metadata["control_rate_hz"], metadata["executed_actions"]
-    period = 1000 / rate if rate else None
-    chunk = period * executed if period is not None and executed else period
-    if chunk is not None:
+    period, chunk = _deadlines(metadata)
+    if period is not None:
         slowdown = bfloat16_slowdown() if precision == "bfloat16" else 0.0
         checks.append(speed_check(latencies, chunk, slowdown))
-    return Verification(metadata, checks, latencies, period, chunk, memory)
+    return Verification(metadata, checks, latencies, memory)
+
+
+def _deadlines(metadata: Mapping[str, Any]) -> tuple[float | None, float]:
+    """Return the milliseconds between two steps (None if unknown), and those that a chunk's executed actions last."""
+    rate = metadata["control_rate_hz"]
+    return (1000 / rate, 1000 / rate * (metadata["executed_actions"] or 1)) if rate else (None, 0.0)
 
 
 def difference_between(got: Tensor, expected: Tensor, precision: str) -> float:
@@ -222,22 +222,16 @@ def print_verification(path: Path, verification: Verification, console: Console)
     checks = Table("check", "", "detail", box=None, pad_edge=False)
     for check in verification.checks:
         checks.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.detail)
-    period = verification.control_period_ms
+    period, chunk = _deadlines(metadata)
     times = Table("device", "threads", "p50", "p95", "p99", "in time", box=None, pad_edge=False)
     times.title = "latency of one call in ms" + ("" if period is None else f", control period {period:.0f} ms")
     times.title_justify = "left"
     for latency in verification.latencies:
         figures = (f"{value:.1f}" for value in (latency.p50, latency.p95, latency.p99))
-        times.add_row(latency.device, str(latency.threads), *figures, _in_time(latency, verification))
+        late = "beside a chunk (asynchronous)" if latency.p99 < chunk else "too slow"
+        in_time = "control rate not known" if period is None else "within a step" if latency.p99 < period else late
+        times.add_row(latency.device, str(latency.threads), *figures, in_time)
     console.print(checks, times, sep="\n")
     memory = ", ".join(f"{kind} {mebibytes:.0f} MiB" for kind, mebibytes in verification.peak_memory_mib.items())
     console.print(f"peak memory: {memory}", highlight=False)
     console.print("[green]passed[/]" if verification.passed else "[red]failed[/]")
-
-
-def _in_time(latency: Latency, verification: Verification) -> str:
-    if verification.control_period_ms is None or verification.chunk_ms is None:
-        return "control rate not known"
-    if latency.p99 < verification.control_period_ms:
-        return "within a step"
-    return "beside a chunk (asynchronous)" if latency.p99 < verification.chunk_ms else "too slow"

@@ -1,5 +1,5 @@
 """Artifacts: a policy or an encoder as one file, read with torch alone."""
 
-from pixio_robot.deployment.artifact.loading import chunk_noise, load_artifact, read_metadata, refusal
+from pixio_robot.deployment.artifact.loading import chunk_noise, load_artifact, read_metadata
 
-__all__ = ["chunk_noise", "load_artifact", "read_metadata", "refusal"]
+__all__ = ["chunk_noise", "load_artifact", "read_metadata"]

@@ -3,7 +3,7 @@
 An artifact is a TorchScript or torch.export (`.pt2`) file, both of them zip archives, with its metadata
 (`pixio_robot.deployment.artifact.metadata` says what that is) among the archive's extra files; or an ONNX file.
 
-Shape letters: B batch, H action horizon, A action size.
+Shape letter: A action size.
 """
 
 import hashlib
@@ -83,8 +83,8 @@ def seal_archive(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return described
 
 
-def chunk_noise(metadata: Mapping[str, Any], chunk: int, batch_size: int = 1) -> Tensor | None:
-    """Return the noise (B, horizon, A) that a policy's rollouts give it for a chunk; None for one that takes none.
+def chunk_noise(metadata: Mapping[str, Any], chunk: int) -> Tensor | None:
+    """Return the noise (1, horizon, A) that a policy's rollouts give it for a chunk; None for one that takes none.
 
     It depends on the number of chunks since the reset alone, so that episodes repeat, and is that of
     `pixio_diffusion` in evaluation.
@@ -92,18 +92,10 @@ def chunk_noise(metadata: Mapping[str, Any], chunk: int, batch_size: int = 1) ->
     Args:
         metadata: Of the artifact.
         chunk: Number of chunks since the episode began, from 0.
-        batch_size: B; every row is the same.
     """
     if metadata["noise"] is None:
         return None
-    noise_HA = torch.randn(metadata["noise"]["shape"], generator=torch.Generator().manual_seed(chunk))
-    return noise_HA.expand(batch_size, -1, -1)
-
-
-def refusal(error: Exception) -> str:
-    """Return the sentence with which a scripted module refused an observation, without the interpreter's trace."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].removeprefix("builtins.ValueError: ").removeprefix("RuntimeError: ") if lines else repr(error)
+    return torch.randn((1, *metadata["noise"]["shape"]), generator=torch.Generator().manual_seed(chunk))
 
 
 def _read_archive(path: Path) -> tuple[object, str]:

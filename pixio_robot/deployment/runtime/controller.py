@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError, hold_action
-from pixio_robot.deployment.runtime.modes import Planner, make_mode
+from pixio_robot.deployment.runtime.modes import MODES
 from pixio_robot.deployment.runtime.observation import History, Observation, check_observation
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
 
@@ -87,7 +87,9 @@ class Controller:
         self.metadata: Any = policy.metadata
         self.rate = control_rate(self.metadata, rate)
         self.report = ControlReport()
-        self._mode = make_mode(mode, Planner(policy, clock, 1 / self.rate), executor)
+        if mode not in MODES:
+            raise UserError(f"Unknown execution mode {mode!r}. {nearest_name(mode, MODES)}")
+        self._mode = MODES[mode](policy, clock, 1 / self.rate, executor)
         self._history = History(self.metadata)
         limits = self.metadata["action"]
         self._minimum = np.asarray(limits["minimum"], dtype=np.float32)

@@ -47,7 +47,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError
 from pixio_robot.deployment.runtime.observation import Arrays, History
@@ -56,69 +55,24 @@ from pixio_robot.deployment.runtime.policy import ChunkPolicy
 _ENSEMBLE_DECAY = 0.01  # ACT's
 
 
-class Planner:
-    """Asks a policy for chunks, numbers them, and lets through only what a robot may execute.
+class Mode(ABC):
+    """Asks a policy for chunks and decides the action of every control period.
 
     A chunk that took longer than the time it covers is late: the robot is elsewhere by then.
     """
 
-    def __init__(self, policy: ChunkPolicy, clock: Clock, period: float) -> None:
-        self._policy, self.clock = policy, clock
-        self.period = period
-        self.horizon: int = policy.metadata["action_horizon"]
-        self.executed: int = min(policy.metadata["executed_actions"] or self.horizon, self.horizon)
-        self._shape = (self.horizon, policy.metadata["action"]["size"])
-        self.reset()
-
-    @property
-    def patience(self) -> float:
-        """The time that a chunk covers, in seconds: no inference may take longer."""
-        return self.horizon * self.period
-
-    def reset(self) -> None:
-        """Number chunks from 0 again."""
-        self._chunk = 0
-
-    def prepare(self, history: History) -> Callable[[], tuple[np.ndarray, float]]:
-        """Return the inference on the present history, to be called now or in a thread.
-
-        It gives actions (H, A) and the seconds that it took, or raises NoActionError.
-        """
-        stacked, chunk = history.stacked(), self._chunk
-        self._chunk += 1
-        return lambda: self._infer(stacked, chunk)
-
-    def _infer(self, stacked: Arrays, chunk: int) -> tuple[np.ndarray, float]:
-        start = self.clock.now()
-        try:
-            actions_HA = self._policy.predict(stacked, chunk)
-        except Exception as error:  # whatever it is, the robot must not go on
-            sentence = f"the policy failed ({type(error).__name__}: {error})"
-            raise NoActionError(HoldReason.FAILED_INFERENCE, sentence) from error
-        seconds = self.clock.now() - start
-        if actions_HA.shape != self._shape:
-            sentence = f"the policy gave actions {actions_HA.shape}, expected {self._shape}"
-            raise NoActionError(HoldReason.BAD_ACTION, sentence)
-        if not np.isfinite(actions_HA).all():
-            raise NoActionError(HoldReason.BAD_ACTION, "the policy gave actions that are not finite")
-        if seconds > self.patience:
-            raise NoActionError(
-                HoldReason.LATE_INFERENCE,
-                f"an inference took {seconds:.2f} s, longer than the {self.patience:.2f} s that its actions cover",
-            )
-        return actions_HA, seconds
-
-
-class Mode(ABC):
-    """Decides the action of every control period."""
-
-    def __init__(self, planner: Planner) -> None:
-        self._planner = planner
+    def __init__(self, policy: ChunkPolicy, clock: Clock, period: float, executor: Executor | None = None) -> None:
+        """Put a policy under a clock, with control periods of some seconds; inferences in a thread run in the executor."""
+        self._policy, self._clock, self._period = policy, clock, period
+        self._horizon: int = policy.metadata["action_horizon"]
+        self._executed: int = min(policy.metadata["executed_actions"] or self._horizon, self._horizon)
+        self._patience = self._horizon * period  # the time that a chunk covers, in seconds
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="inference")
         self.reset()
 
     def reset(self) -> None:
         """Begin an episode."""
-        self._planner.reset()
+        self._num_chunks = 0
         self.interrupt()
 
     @abstractmethod
@@ -137,6 +91,35 @@ class Mode(ABC):
             NoActionError: There is none.
         """
 
+    def _prepare(self, history: History) -> Callable[[], tuple[np.ndarray, float]]:
+        """Return the inference on the present history, to be called now or in a thread.
+
+        It gives actions (H, A) that a robot may execute and the seconds that it took, or raises NoActionError.
+        """
+        stacked, chunk = history.stacked(), self._num_chunks
+        self._num_chunks += 1
+        return lambda: self._infer(stacked, chunk)
+
+    def _infer(self, stacked: Arrays, chunk: int) -> tuple[np.ndarray, float]:
+        start = self._clock.now()
+        try:
+            actions_HA = self._policy.predict(stacked, chunk)
+        except Exception as error:  # whatever it is, the robot must not go on
+            sentence = f"the policy failed ({type(error).__name__}: {error})"
+            raise NoActionError(HoldReason.FAILED_INFERENCE, sentence) from error
+        seconds, shape = self._clock.now() - start, (self._horizon, self._policy.metadata["action"]["size"])
+        if actions_HA.shape != shape:
+            sentence = f"the policy gave actions {actions_HA.shape}, expected {shape}"
+            raise NoActionError(HoldReason.BAD_ACTION, sentence)
+        if not np.isfinite(actions_HA).all():
+            raise NoActionError(HoldReason.BAD_ACTION, "the policy gave actions that are not finite")
+        if seconds > self._patience:
+            raise NoActionError(
+                HoldReason.LATE_INFERENCE,
+                f"an inference took {seconds:.2f} s, longer than the {self._patience:.2f} s that its actions cover",
+            )
+        return actions_HA, seconds
+
 
 class Synchronous(Mode):
     """Look, infer, execute."""
@@ -149,8 +132,8 @@ class Synchronous(Mode):
         """Return the next action of the chunk, or the first of a new one."""
         del time
         if not self._queue:
-            actions_HA, _ = self._planner.prepare(history)()
-            self._queue.extend(actions_HA[: self._planner.executed])
+            actions_HA, _ = self._prepare(history)()
+            self._queue.extend(actions_HA[: self._executed])
         return self._queue.popleft()
 
 
@@ -159,12 +142,12 @@ class Ensemble(Mode):
 
     def interrupt(self) -> None:
         """Plan anew."""
-        self._chunks: deque[np.ndarray] = deque(maxlen=self._planner.horizon)
+        self._chunks: deque[np.ndarray] = deque(maxlen=self._horizon)
 
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the weighted mean of what all chunks say about this period."""
         del time
-        self._chunks.append(self._planner.prepare(history)()[0])
+        self._chunks.append(self._prepare(history)()[0])
         newest = len(self._chunks) - 1
         said_NA = np.stack([chunk_HA[newest - number] for number, chunk_HA in enumerate(self._chunks)])
         weights = np.exp(-_ENSEMBLE_DECAY * np.arange(len(said_NA), dtype=np.float32))
@@ -185,10 +168,7 @@ class _Flight:
 class Asynchronous(Mode):
     """The next chunk is computed in a thread while the present one is executed."""
 
-    def __init__(self, planner: Planner, executor: Executor | None = None) -> None:
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._flight: _Flight | None = None
-        super().__init__(planner)
+    _flight: _Flight | None = None
 
     def reset(self) -> None:
         """Begin an episode."""
@@ -205,18 +185,19 @@ class Asynchronous(Mode):
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the action of the newest chunk whose time it is."""
         self._land(time)
-        period = self._planner.period
-        place = round((time - self._chunk_time) / period)
-        lead = math.ceil(self._latency / period - 1e-6)  # periods of the last inference; exactly one period is one
-        if self._flight is None and (self._chunk_HA is None or place + lead >= self._planner.executed):
-            future = self._executor.submit(self._planner.prepare(history))
-            self._flight = _Flight(future, time, self._planner.clock.now(), standing=self._chunk_HA is None)
-        waited = 0.0 if self._flight is None else self._planner.clock.now() - self._flight.started
+        place = round((time - self._chunk_time) / self._period)
+        lead = math.ceil(
+            self._latency / self._period - 1e-6
+        )  # periods of the last inference; exactly one period is one
+        if self._flight is None and (self._chunk_HA is None or place + lead >= self._executed):
+            future = self._executor.submit(self._prepare(history))
+            self._flight = _Flight(future, time, self._clock.now(), standing=self._chunk_HA is None)
+        waited = 0.0 if self._flight is None else self._clock.now() - self._flight.started
         if self._chunk_HA is None:
-            if waited > self._planner.patience:
+            if waited > self._patience:
                 raise NoActionError(HoldReason.LATE_INFERENCE, f"no chunk after {waited:.2f} s")
             raise NoActionError(HoldReason.WAITING, "no chunk yet")
-        if place >= self._planner.horizon:
+        if place >= self._horizon:
             sentence = f"the chunk is used up, and the next took over {waited:.2f} s so far"
             raise NoActionError(HoldReason.LATE_INFERENCE, sentence)
         return self._chunk_HA[place]
@@ -233,19 +214,3 @@ class Asynchronous(Mode):
 
 
 MODES: dict[str, type[Mode]] = {"synchronous": Synchronous, "ensemble": Ensemble, "asynchronous": Asynchronous}
-
-
-def make_mode(name: str, planner: Planner, executor: Executor | None) -> Mode:
-    """Return a mode by its name.
-
-    Args:
-        name: `synchronous`, `ensemble` or `asynchronous`.
-        planner: Where chunks come from.
-        executor: Where `asynchronous` infers; None makes one thread.
-
-    Raises:
-        UserError: There is no such mode.
-    """
-    if name not in MODES:
-        raise UserError(f"Unknown execution mode {name!r}. {nearest_name(name, MODES)}")
-    return Asynchronous(planner, executor) if name == "asynchronous" else MODES[name](planner)
