@@ -35,8 +35,14 @@ sys.path.append(str(HELPERS / "robot_plugin"))
 from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
 
 POLICIES = {
-    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
-    "pixio_diffusion": {"horizon": 8, "n_action_steps": 3, "n_obs_steps": 2, "down_dims": (16, 32)},
+    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64, "n_encoder_layers": 1},
+    "pixio_diffusion": {
+        "horizon": 8,
+        "n_action_steps": 3,
+        "n_obs_steps": 2,
+        "down_dims": (16, 32),
+        "num_inference_steps": 3,
+    },
     "pixio_bc": {"n_obs_steps": 3, "chunk_size": 4, "n_action_steps": 2, "hidden_width": 32},
 }
 ROBOT = {"type": "noting", "state_size": 2, "action_size": 2, "camera_names": list(CAMERAS), "image_size": 48}
@@ -182,17 +188,17 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
 
     def drive(dry_run: bool) -> str:
         console = quiet()
-        given = {"mode": mode, "seconds": 0.6, "rate": None, "console": console}
+        given = {"mode": mode, "seconds": 0.4, "rate": None, "console": console}
         drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, **given)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
     said = drive(dry_run=True)
     assert not notes.exists()
-    assert said.count("would send") == 6 and "joint_1.pos" in said
-    assert "6 control periods" in drive(dry_run=False)
+    assert said.count("would send") == 4 and "joint_1.pos" in said
+    assert "4 control periods" in drive(dry_run=False)
     sent = np.array([json.loads(line) for line in notes.read_text().splitlines()])
-    assert len(sent) >= (4 if mode == "asynchronous" else 6)
+    assert len(sent) >= (2 if mode == "asynchronous" else 4)
     low, high = (policy.metadata["action"][side] for side in ("minimum", "maximum"))
     assert np.isfinite(sent).all() and (sent >= np.array(low) - 1e-6).all() and (sent <= np.array(high) + 1e-6).all()
 

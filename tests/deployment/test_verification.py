@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import make_checkpoint, make_store
+from checkpoints import make_checkpoint
 from forked_scripts import run_script
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
-from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.deployment.verification import (
     PARITY_TOLERANCE,
@@ -20,27 +20,14 @@ from pixio_robot.deployment.verification import (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint of a diffusion policy, its demonstrations and its artifact."""
-    folder = tmp_path_factory.mktemp("verify")
-    store = make_store(folder / "demos.zarr")
-    checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, folder)
-    observed = check_observations(checkpoint, str(store.path))
-    options = ExportOptions(sampling_steps=2, control_rate_hz=1.0)  # any machine is fast enough for a step a second
-    export_policy(checkpoint, observed, folder / "policy.pt", options)
-    return folder
-
-
-def verify(folder: Path, *arguments: str) -> tuple[int, str]:
-    done = run_script("verify_artifact.py", *arguments, "calls=3", "threads=[1]", cwd=folder)
+def verify(folder: Path, *arguments: object) -> tuple[int, str]:
+    done = run_script("verify_artifact.py", *map(str, arguments), "calls=3", "threads=[1]", cwd=folder)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_sound_artifact_passes(folder: Path) -> None:
-    checkpoint = folder / "pixio_diffusion_pixio_tiny16"
-    code, said = verify(folder, "policy.pt", f"checkpoint={checkpoint}", "frames=demos.zarr")
+def test_a_sound_artifact_passes(sampler: Path) -> None:
+    code, said = verify(sampler, "policy.pt", "checkpoint=checkpoint", "frames=demos.zarr")
     assert code == 0, said
     for words in ("golden pair on cpu", "three observations at once", "on 7 fresh observations", "p99", "peak memory"):
         assert words in said
@@ -48,20 +35,20 @@ def test_a_sound_artifact_passes(folder: Path) -> None:
     assert "FAIL" not in said
 
 
-def test_another_output_fails(folder: Path) -> None:
-    module, metadata = load_artifact(folder / "policy.pt")
+def test_another_output_fails(sampler: Path, tmp_path: Path) -> None:
+    module, metadata = load_artifact(sampler / "policy.pt")
     with torch.no_grad():
         module.action_offset.add_(1e-3)
-    torch.jit.save(module, str(folder / "other.pt"))
-    seal_archive(folder / "other.pt", metadata)
-    code, said = verify(folder, "other.pt")
+    torch.jit.save(module, str(tmp_path / "other.pt"))
+    seal_archive(tmp_path / "other.pt", metadata)
+    code, said = verify(tmp_path, "other.pt")
     assert code == 1, said
     assert "FAIL" in said and "golden pair on cpu" in said
 
 
-def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(folder: Path) -> None:
+def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(sampler: Path) -> None:
     """The module stays on the CPU: what is tested is what is allowed where."""
-    module, _ = load_artifact(folder / "policy.pt")
+    module, _ = load_artifact(sampler / "policy.pt")
     with torch.no_grad():
         module.action_offset.add_(1e-3)
     assert not golden_check(module, "cpu", "float32").passed
@@ -72,11 +59,11 @@ def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(folder: Path) -> None:
     assert not golden_check(module, "cuda:0", "float32").passed
 
 
-def test_another_checkpoint_and_no_artifact_are_bad_input(folder: Path) -> None:
-    code, said = verify(folder, "demos.zarr/zarr.json")
+def test_another_checkpoint_and_no_artifact_are_bad_input(sampler: Path, tmp_path: Path) -> None:
+    code, said = verify(sampler, "demos.zarr/zarr.json")
     assert (code, "is no pixio-robot artifact" in said) == (2, True), said
-    other = make_checkpoint("pixio_bc", "pixio_tiny16", make_store(folder / "again.zarr"), folder)
-    code, said = verify(folder, "policy.pt", f"checkpoint={other}", "frames=demos.zarr")
+    make_checkpoint("pixio_bc", "pixio_tiny16", DemoStore.open(sampler / "demos.zarr"), tmp_path)
+    code, said = verify(sampler, "policy.pt", f"checkpoint={tmp_path / 'pixio_bc_pixio_tiny16'}", "frames=demos.zarr")
     assert code == 2, said
     assert "The artifact is a pixio_diffusion, but" in said
 
@@ -104,7 +91,7 @@ def test_a_precision_that_the_processor_is_slow_in_is_named() -> None:
     assert "bfloat16" not in speed_check([Latency("cuda", 1, 1.0, 1.0, 1.0)], 50, 52.3).detail
 
 
-def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(folder: Path) -> None:
-    for store in (None, str(folder / "demos.zarr")):
+def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(sampler: Path) -> None:
+    for store in (None, str(sampler / "demos.zarr")):
         with pytest.raises(UserError, match="model.safetensors"):
-            check_observations(folder, store)
+            check_observations(sampler, store)

@@ -13,7 +13,7 @@ from pixio_robot.training.policy.building import build_policy, policy_config_fro
 CAMERAS = {"observation.images.wrist": (32, 64), "observation.images.front": (32, 32)}
 STATE_SIZE, ACTION_SIZE = 5, 3
 POLICIES: dict[str, dict[str, Any]] = {
-    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
+    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64, "n_encoder_layers": 1},
     "pixio_diffusion": {"horizon": 8, "n_action_steps": 3, "n_obs_steps": 2, "down_dims": (16, 32)},
     "pixio_bc": {"n_obs_steps": 3, "chunk_size": 4, "n_action_steps": 2, "hidden_width": 32},
 }

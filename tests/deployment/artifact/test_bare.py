@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import make_checkpoint, make_store
 
 import pixio_robot
-from pixio_robot.deployment.export.exporter import export_policy
-from pixio_robot.deployment.export.observations import check_observations
 
 PACKAGE = Path(pixio_robot.__file__).parent
 ON_THE_ROBOT = """
@@ -23,22 +20,13 @@ from pixio_robot.deployment.artifact import chunk_noise, load_artifact
 module, metadata = load_artifact(Path({file!r}))
 difference = (module(module.golden_observation) - module.golden_output).abs().max().item()
 assert difference <= 1e-5, difference
-found = [name for name in ("timm", "lerobot", "zarr", "hydra", "rich", "safetensors") if name in sys.modules]
+found = [name for name in ("timm", "lerobot", "zarr", "hydra", "rich", "safetensors", "pydantic") if name in sys.modules]
 assert not found, found
 try:
     import timm
 except ModuleNotFoundError:
     print(metadata["policy"])
 """
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifact")
-    store = make_store(folder / "demos.zarr")
-    checkpoint = make_checkpoint("pixio_act", "pixio_tiny16", store, folder)
-    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), folder / "policy.pt")
-    return folder / "policy.pt"
 
 
 def requirements(*names: str) -> set[str]:
@@ -58,7 +46,7 @@ def requirements(*names: str) -> set[str]:
     return found
 
 
-def test_beside_torch_and_numpy_alone(artifact: Path, tmp_path: Path) -> None:
+def test_beside_torch_and_numpy_alone(sampler: Path, tmp_path: Path) -> None:
     """Links to these packages are all that the interpreter can import, its own library aside."""
     for name in requirements("torch", "numpy"):
         distribution = metadata.distribution(name)
@@ -67,14 +55,14 @@ def test_beside_torch_and_numpy_alone(artifact: Path, tmp_path: Path) -> None:
             if not link.exists() and not top.endswith((".dist-info", ".pth")) and top != "__pycache__":
                 link.symlink_to(Path(str(distribution.locate_file(top))))
     (tmp_path / "pixio_robot").symlink_to(PACKAGE)
-    code = ON_THE_ROBOT.format(path=[str(tmp_path)], file=str(artifact))
+    code = ON_THE_ROBOT.format(path=[str(tmp_path)], file=str(sampler / "policy.pt"))
     done = subprocess.run([sys.executable, "-I", "-S", "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "pixio_act"
+    assert done.stdout.strip() == "pixio_diffusion"
 
 
 @pytest.mark.slow
-def test_in_an_environment_of_its_own(artifact: Path, tmp_path: Path) -> None:
+def test_in_an_environment_of_its_own(sampler: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
     version = torch.__version__.partition("+")[0]
@@ -82,7 +70,7 @@ def test_in_an_environment_of_its_own(artifact: Path, tmp_path: Path) -> None:
     install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
     subprocess.run([*install, f"torch=={version}", numpy], check=True)
     subprocess.run([*install, "--no-deps", str(PACKAGE.parent)], check=True)
-    code = ON_THE_ROBOT.format(path=[], file=str(artifact))
+    code = ON_THE_ROBOT.format(path=[], file=str(sampler / "policy.pt"))
     done = subprocess.run([str(python), "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "pixio_act"
+    assert done.stdout.strip() == "pixio_diffusion"
