@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     """Export; see configs/export_torchscript.yaml."""
     from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder, export_policy
     from pixio_robot.deployment.export.formats import suffix_of
-    from pixio_robot.deployment.export.observations import check_frames, check_observations, control_rate
+    from pixio_robot.deployment.export.observations import check_frames, demonstrations
 
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
     options = ExportOptions(
@@ -27,14 +27,14 @@ def main(cfg: DictConfig) -> None:
         list(cfg.state_names) if cfg.state_names else None,
         list(cfg.action_names) if cfg.action_names else None,
         cfg.action_space,
-        cfg.control_rate_hz or (None if checkpoint is None else control_rate(checkpoint, cfg.frames)),
+        cfg.control_rate_hz,
     )
     name = "policy" if checkpoint is not None else cfg.encoder.name
     output = Path(cfg.output or f"outputs/export/{name}{suffix_of(cfg.format)}")
     if checkpoint is None:
         metadata = export_encoder(EncoderConfig(**cfg.encoder), check_frames(cfg.frames), output, options)
     else:
-        metadata = export_policy(checkpoint, check_observations(checkpoint, cfg.frames), output, options)
+        metadata = export_policy(checkpoint, demonstrations(checkpoint, cfg.frames), output, options)
     Console().print(
         f"{output} ({output.stat().st_size / 2**20:.1f} MiB): difference from the eager path "
         f"{metadata['parity']['difference']:.1e} on {metadata['parity']['observations']} real observations",

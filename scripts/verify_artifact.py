@@ -18,22 +18,22 @@ from pixio_robot.cli.entry_points import entry_point
 @entry_point("verify_artifact", positional=("file",))
 def main(cfg: DictConfig) -> None:
     """See configs/verify_artifact.yaml for every choice."""
-    from pixio_robot.deployment.verification import print_verification, verify_artifact
+    from pixio_robot.deployment.verification import verify_artifact
 
     eager = None
     if cfg.checkpoint is not None:
         from pixio_robot.deployment.export.observations import fresh_parity
 
         eager = fresh_parity(Path(cfg.checkpoint), cfg.frames)
-    verification = verify_artifact(
+    passed = verify_artifact(
         Path(cfg.file),
+        Console(),
         eager=eager,
         devices=list(cfg.devices) if cfg.devices is not None else None,
         threads=list(cfg.threads),
         calls=cfg.calls,
     )
-    print_verification(Path(cfg.file), verification, Console())
-    sys.exit(0 if verification.passed else 1)
+    sys.exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ The checks need torch alone; parity with a checkpoint also needs what training n
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -34,8 +33,7 @@ _LEAST_SQUARE = 1e-12  # of an output that is all zero
 _WARM_UP_CALLS = 5
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One question and its answer."""
 
     name: str
@@ -43,8 +41,7 @@ class Check:
     detail: str
 
 
-@dataclass(frozen=True)
-class Latency:
+class Latency(NamedTuple):
     """Times of single calls, in milliseconds, one observation each."""
 
     device: str
@@ -54,38 +51,27 @@ class Latency:
     p99: float
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What was found of an artifact."""
-
-    metadata: dict[str, Any]
-    checks: list[Check]
-    latencies: list[Latency]
-    peak_memory_mib: dict[str, float]
-    """The process's peak with the artifact and torch in it (`cpu`), and what torch took of a GPU's memory (`cuda`)."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-
 def verify_artifact(
     path: Path,
+    console: Console,
     *,
     eager: Callable[[Mapping[str, Any]], tuple[Mapping[str, Tensor], Tensor]] | None = None,
     devices: Sequence[str] | None = None,
     threads: Sequence[int] = (1,),
     calls: int = 100,
-) -> Verification:
-    """Check an artifact and measure its latency on this machine.
+) -> bool:
+    """Check an artifact, measure its latency on this machine, and print what was found.
 
     Args:
         path: The file.
+        console: Where to print.
         eager: Gives, for the metadata, fresh observations and what the eager path makes of them; None leaves this out.
         devices: Where to run it; None takes each of its devices that this machine has.
         threads: Numbers of CPU threads to measure with.
         calls: How many calls each measurement takes.
+
+    Returns:
+        Whether every check passed.
 
     Raises:
         UserError: The file is no artifact, from another schema, damaged or edited; a device or a number does not fit.
@@ -102,9 +88,10 @@ def verify_artifact(
         checks.append(golden_check(load_artifact(path, device)[0], device, precision))
         for number in threads if torch.device(device).type == "cpu" else threads[:1]:
             latencies.append(_latency(path, device, number, calls))
-    memory = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+    # The process's peak with the artifact and torch in it, and what torch took of a GPU's memory.
+    memory = f"cpu {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB"
     if any(torch.device(device).type == "cuda" for device in devices):
-        memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
+        memory += f", cuda {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB"
     three = {key: torch.cat([value] * 3) for key, value in module.golden_observation.items()}
     expected = torch.cat([module.golden_output] * 3)
     checks.append(_check("three observations at once", _call(module, three), expected, precision))
@@ -118,7 +105,12 @@ def verify_artifact(
     if period is not None:
         slowdown = bfloat16_slowdown() if precision == "bfloat16" else 0.0
         checks.append(speed_check(latencies, chunk, slowdown))
-    return Verification(metadata, checks, latencies, memory)
+    passed = all(check.passed for check in checks)
+    console.print(_title(path, metadata), highlight=False, soft_wrap=True)
+    console.print(_check_table(checks), _latency_table(latencies, period, chunk), sep="\n")
+    console.print(f"peak memory: {memory}", highlight=False)
+    console.print("[green]passed[/]" if passed else "[red]failed[/]")
+    return passed
 
 
 def _deadlines(metadata: Mapping[str, Any]) -> tuple[float | None, float]:
@@ -205,33 +197,29 @@ def call_times(call: Callable[[], object], calls: int) -> list[float]:
     return times
 
 
-def print_verification(path: Path, verification: Verification, console: Console) -> None:
-    """Print an artifact's description, the checks, the latencies and the verdict."""
-    metadata = verification.metadata
-    cameras = ", ".join(
+def _title(path: Path, metadata: Mapping[str, Any]) -> str:
+    cameras = (
         f"{camera['key'].removeprefix('observation.images.')} {camera['height']}×{camera['width']} "
         f"{camera['colour_order']}"
         for camera in metadata["cameras"]
     )
-    console.print(
-        f"{path}: {metadata['policy'] or metadata['kind']} on {metadata['encoder']['name']}, {metadata['form']}, "
-        f"{metadata['precision']}; {cameras}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    checks = Table("check", "", "detail", box=None, pad_edge=False)
-    for check in verification.checks:
-        checks.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.detail)
-    period, chunk = _deadlines(metadata)
-    times = Table("device", "threads", "p50", "p95", "p99", "in time", box=None, pad_edge=False)
-    times.title = "latency of one call in ms" + ("" if period is None else f", control period {period:.0f} ms")
-    times.title_justify = "left"
-    for latency in verification.latencies:
-        figures = (f"{value:.1f}" for value in (latency.p50, latency.p95, latency.p99))
+    what = f"{metadata['policy'] or metadata['kind']} on {metadata['encoder']['name']}"
+    return f"{path}: {what}, {metadata['form']}, {metadata['precision']}; {', '.join(cameras)}"
+
+
+def _check_table(checks: Sequence[Check]) -> Table:
+    table = Table("check", "", "detail", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row(check.name, "[green]pass[/]" if check.passed else "[red]FAIL[/]", check.detail)
+    return table
+
+
+def _latency_table(latencies: Sequence[Latency], period: float | None, chunk: float) -> Table:
+    table = Table("device", "threads", "p50", "p95", "p99", "in time", box=None, pad_edge=False, title_justify="left")
+    table.title = "latency of one call in ms" + ("" if period is None else f", control period {period:.0f} ms")
+    for latency in latencies:
         late = "beside a chunk (asynchronous)" if latency.p99 < chunk else "too slow"
         in_time = "control rate not known" if period is None else "within a step" if latency.p99 < period else late
-        times.add_row(latency.device, str(latency.threads), *figures, in_time)
-    console.print(checks, times, sep="\n")
-    memory = ", ".join(f"{kind} {mebibytes:.0f} MiB" for kind, mebibytes in verification.peak_memory_mib.items())
-    console.print(f"peak memory: {memory}", highlight=False)
-    console.print("[green]passed[/]" if verification.passed else "[red]failed[/]")
+        figures = (f"{value:.1f}" for value in (latency.p50, latency.p95, latency.p99))
+        table.add_row(latency.device, str(latency.threads), *figures, in_time)
+    return table

@@ -6,7 +6,6 @@ import pytest
 from checkpoints import make_checkpoint, make_store
 
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
-from pixio_robot.deployment.export.observations import check_observations
 
 
 @pytest.fixture(scope="session")
@@ -16,5 +15,5 @@ def sampler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = make_store(folder / "demos.zarr")
     checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, folder).rename(folder / "checkpoint")
     options = ExportOptions(sampling_steps=2, control_rate_hz=1.0)  # any machine is fast enough for a step a second
-    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), folder / "policy.pt", options)
+    export_policy(checkpoint, store, folder / "policy.pt", options)
     return folder

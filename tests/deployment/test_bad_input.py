@@ -14,7 +14,6 @@ from forked_scripts import run_script
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.deployment.artifact.loading import read_metadata, seal_archive
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
-from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 
@@ -45,10 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = folder / "pretrained_model"
     for part in (built, *processors):
         part.save_pretrained(checkpoint)
-    observed = check_observations(checkpoint, str(store.path))
     names = ["x.pos", "y.pos"]
     options = ExportOptions(control_rate_hz=10, state_names=names, action_names=names)
-    export_policy(checkpoint, observed, folder / "policy.pt", options)
+    export_policy(checkpoint, store, folder / "policy.pt", options)
     return folder
 
 

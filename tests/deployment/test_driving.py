@@ -21,7 +21,6 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
-from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
 from pixio_robot.encoders import EncoderConfig
@@ -35,7 +34,7 @@ sys.path.append(str(HELPERS / "robot_plugin"))
 from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
 
 POLICIES = {
-    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64, "n_encoder_layers": 1},
+    "pixio_act": {"chunk_size": 6, "n_action_steps": 3, "dim_model": 32, "dim_feedforward": 64},
     "pixio_diffusion": {
         "horizon": 8,
         "n_action_steps": 3,
@@ -96,7 +95,7 @@ def exported(
     folder = tmp_path_factory.mktemp(request.param)
     checkpoint = make_checkpoint(request.param, store, folder / "pretrained_model")
     options = ExportOptions(control_rate_hz=10)
-    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), folder / "policy.pt", options)
+    export_policy(checkpoint, store, folder / "policy.pt", options)
     return checkpoint, folder / "policy.pt"
 
 
@@ -128,7 +127,7 @@ def test_simulated_episodes_go_as_with_the_eager_policy(policy: str, tmp_path: P
     store = make_store(tmp_path / "pusht.zarr", ("top",), (64, 2, 2), actions=(256, 90))
     checkpoint = make_checkpoint(policy, store, tmp_path / "pretrained_model")
     options = ExportOptions(control_rate_hz=10)
-    export_policy(checkpoint, check_observations(checkpoint, str(store.path)), tmp_path / "policy.pt", options)
+    export_policy(checkpoint, store, tmp_path / "policy.pt", options)
     env, seeds = env_config_from({"type": "pixio_pusht", "image_size": 64, "episode_length": 80}), range(100, 105)
     eager = evaluate_policy(checkpoint, env, seeds, workers=1, console=quiet())
     given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}

@@ -10,7 +10,8 @@ from forked_scripts import run_script
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
-from pixio_robot.deployment.export.observations import check_observations
+from pixio_robot.deployment.export.exporter import export_policy
+from pixio_robot.deployment.export.observations import demonstrations
 from pixio_robot.deployment.verification import (
     PARITY_TOLERANCE,
     Latency,
@@ -92,6 +93,7 @@ def test_a_precision_that_the_processor_is_slow_in_is_named() -> None:
 
 
 def test_a_folder_without_a_checkpoint_is_named_before_its_demonstrations(sampler: Path) -> None:
-    for store in (None, str(sampler / "demos.zarr")):
-        with pytest.raises(UserError, match="model.safetensors"):
-            check_observations(sampler, store)
+    with pytest.raises(UserError, match="model.safetensors"):
+        demonstrations(sampler, None)
+    with pytest.raises(UserError, match="model.safetensors"):
+        export_policy(sampler, DemoStore.open(sampler / "demos.zarr"), sampler / "other.pt")

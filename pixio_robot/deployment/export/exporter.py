@@ -6,7 +6,7 @@ Shape letters: N observations, O observation steps, H and W image size, S state 
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.metadata import KEYS
 from pixio_robot.deployment.export.cores import EncoderCore, PolicyCore, Precision, reduce_precision
 from pixio_robot.deployment.export.formats import FORMATS, Content, suffix_of
+from pixio_robot.deployment.export.observations import episode_observations
 from pixio_robot.deployment.export.shell import ShellLayout
 from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, weights_hash
@@ -45,7 +47,7 @@ class ExportOptions:
     action_space: str | None = None
     """What an action is, for the metadata, for example `joint positions in degrees`."""
     control_rate_hz: float | None = None
-    """Steps per second of the demonstrations; None takes what the checkpoint says."""
+    """Steps per second; None takes the demonstrations'."""
 
 
 def export_encoder(
@@ -87,14 +89,13 @@ def export_encoder(
 
 
 def export_policy(
-    checkpoint: Path, observations: Mapping[str, Tensor], path: Path, options: ExportOptions | None = None
+    checkpoint: Path, store: DemoStore, path: Path, options: ExportOptions | None = None
 ) -> dict[str, Any]:
     """Export a policy: uint8 frames and raw state in, unnormalised action chunk out.
 
     Args:
         checkpoint: A `pretrained_model` folder in LeRobot's format.
-        observations: Real observations to check on, in the order of an episode: uint8 frames (N, [O,] H, W, 3) for
-            each camera and `observation.state` (N, [O,] S), with an axis of steps where the policy reads several.
+        store: Demonstrations of the same robot and cameras; the result is checked on their first episode.
         path: The file to write.
         options: How; None takes the defaults.
 
@@ -102,19 +103,24 @@ def export_policy(
         The metadata, whose `parity` says how the file compares with the eager path.
 
     Raises:
-        UserError: The folder is no checkpoint, the observations do not fit it, an option does not suit it, or the
+        UserError: The folder is no checkpoint, the demonstrations do not fit it, an option does not suit it, or the
             artifact differs from the eager path.
     """
     from pixio_robot.deployment.export.lerobot_policy import open_policy
 
     options = options or ExportOptions()
-    return export_opened(open_policy(checkpoint, options.sampling_steps), observations, path, options)
+    options = replace(options, control_rate_hz=options.control_rate_hz or float(store.fps))
+    opened = open_policy(checkpoint, options.sampling_steps)
+    return export_opened(opened, episode_observations(store, opened.layout.observation_steps), path, options)
 
 
 def export_opened(
     opened: "OpenedPolicy", observations: Mapping[str, Tensor], path: Path, options: ExportOptions
 ) -> dict[str, Any]:
-    """Export a policy that `open_policy` gives; see `export_policy`. Its encoder takes on the precision for good."""
+    """Export a policy that `open_policy` gives, checked on observations (N, [O,] …) in an episode's order.
+
+    See `export_policy`. The policy's encoder takes on the precision for good.
+    """
     metadata, layout, encoder = opened.metadata(), opened.layout, opened.policy.encoder
     assert isinstance(encoder, VisionEncoder)
     metadata["control_rate_hz"] = options.control_rate_hz or metadata["control_rate_hz"]

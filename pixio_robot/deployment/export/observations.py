@@ -36,24 +36,37 @@ def check_frames(store_path: str | None) -> Tensor:
     return torch.from_numpy(store.read_steps(store.image_keys[0], spread))
 
 
-def check_observations(checkpoint: Path, store_path: str | None, episode: int = 0) -> dict[str, Tensor]:
-    """Return the observations of an episode of a store, with the history that a policy reads of each.
-
-    The first observation of the episode stands for those before it, as in rollouts.
-
-    Args:
-        checkpoint: A `pretrained_model` folder.
-        store_path: A DemoStore; None takes the one that the checkpoint was trained on.
-        episode: Its number; −1 is the last.
-
-    Returns:
-        By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
+def demonstrations(checkpoint: Path, store_path: str | None) -> DemoStore:
+    """Open a store, by default the one that a checkpoint was trained on.
 
     Raises:
         UserError: The folder is no checkpoint, or there is no store.
     """
-    store = _store(checkpoint, store_path)
-    observation_steps = open_checkpoint(checkpoint).n_obs_steps
+    if store_path is None:
+        open_checkpoint(checkpoint)  # says what is wrong with the folder, rather than with its demonstrations
+        run_file = checkpoint / RUN_FILE
+        store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
+        if store_path is None or not Path(store_path).exists():
+            raise UserError(
+                f"The demonstrations that {checkpoint} was trained on are not here: give real observations to check "
+                "the export on with frames=<DemoStore>."
+            )
+    return DemoStore.open(store_path)
+
+
+def episode_observations(store: DemoStore, observation_steps: int, episode: int = 0) -> dict[str, Tensor]:
+    """Return the observations of an episode, each with the history that a policy reads.
+
+    The first observation of the episode stands for those before it, as in rollouts.
+
+    Args:
+        store: The demonstrations.
+        observation_steps: Number O of observations that the policy reads.
+        episode: Its number; −1 is the last.
+
+    Returns:
+        By key: frames uint8 (N, [O,] H, W, 3), `observation.state` (N, [O,] S).
+    """
     episode_range = store.episode_range(episode % store.num_episodes)
     steps = np.arange(episode_range.start, episode_range.stop)
     rows = np.maximum(np.arange(len(steps))[:, None] + np.arange(1 - observation_steps, 1), 0)
@@ -93,25 +106,9 @@ def fresh_parity(
         )
         if ours != theirs:
             raise UserError(f"The artifact's encoder is {ours}, that of {checkpoint} is {theirs}; {_SAME}.")
-        observed = opened.observed(check_observations(checkpoint, store_path, episode=_LAST_EPISODE), seed=1)
+        store = demonstrations(checkpoint, store_path)
+        observations = episode_observations(store, opened.layout.observation_steps, _LAST_EPISODE)
+        observed = opened.observed(observations, seed=1)
         return observed, opened.eager(observed)
 
     return eager
-
-
-def control_rate(checkpoint: Path, store_path: str | None) -> float:
-    """Return the steps per second of the demonstrations that `check_observations` reads."""
-    return float(_store(checkpoint, store_path).fps)
-
-
-def _store(checkpoint: Path, store_path: str | None) -> DemoStore:
-    if store_path is None:
-        open_checkpoint(checkpoint)  # says what is wrong with the folder, rather than with its demonstrations
-        run_file = checkpoint / RUN_FILE
-        store_path = json.loads(run_file.read_text()).get("demonstrations") if run_file.exists() else None
-        if store_path is None or not Path(store_path).exists():
-            raise UserError(
-                f"The demonstrations that {checkpoint} was trained on are not here: give real observations to check "
-                "the export on with frames=<DemoStore>."
-            )
-    return DemoStore.open(store_path)

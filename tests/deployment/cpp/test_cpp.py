@@ -13,7 +13,6 @@ import pixio_robot
 from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
 from pixio_robot.deployment.artifact.metadata import SCHEMA_VERSION
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
-from pixio_robot.deployment.export.observations import check_observations
 from pixio_robot.deployment.verification import PARITY_TOLERANCE
 
 SOURCE = Path(pixio_robot.__file__).parent / "deployment" / "cpp"
@@ -49,9 +48,7 @@ def test_golden_output_in_cpp(program: Path, tmp_path: Path) -> None:
     for policy, precision in (("pixio_act", "float32"), ("pixio_diffusion", "int8")):
         checkpoint = make_checkpoint(policy, "pixio_tiny16", store, tmp_path)
         path = tmp_path / f"{policy}.pt"
-        export_policy(
-            checkpoint, check_observations(checkpoint, str(store.path)), path, ExportOptions(precision=precision)
-        )
+        export_policy(checkpoint, store, path, ExportOptions(precision=precision))
         done = run(program, path, "--calls", 3)
         assert done.returncode == 0, done.stderr
         values = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("camera"))

@@ -13,7 +13,7 @@ from pixio_robot.deployment.artifact.loading import load_artifact, open_torchscr
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.export.formats import FORMATS, suffix_of
 from pixio_robot.deployment.export.lerobot_policy import open_policy
-from pixio_robot.deployment.export.observations import check_observations
+from pixio_robot.deployment.export.observations import episode_observations
 from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 
 # Each policy, encoder and format once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
@@ -37,15 +37,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
 )
 def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: DemoStore, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(policy, encoder, store, tmp_path)
-    observed = check_observations(checkpoint, str(store.path))
     options = ExportOptions(format_, sampling_steps=3 if policy == "pixio_diffusion" else None)
     path = tmp_path / f"policy{suffix_of(format_)}"
-    exported = export_policy(checkpoint, observed, path, options)
+    exported = export_policy(checkpoint, store, path, options)
     module, metadata = load_artifact(path)
     assert metadata == exported
     opened = open_policy(checkpoint, options.sampling_steps)
     # The last episode, which no export was checked on.
-    observed = opened.observed(check_observations(checkpoint, str(store.path), episode=-1), seed=7)
+    observed = opened.observed(episode_observations(store, opened.layout.observation_steps, episode=-1), seed=7)
     expected = opened.eager(observed)
     assert expected.std(dim=0).max() > 1e-3  # the observations matter
     for row in range(len(expected)):  # one at a time, as a robot does
@@ -94,8 +93,8 @@ def test_the_fake_gpu_refuses_what_a_real_one_would() -> None:
 
 def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
-    observed = check_observations(checkpoint, str(store.path))
-    export_policy(checkpoint, observed, tmp_path / "policy.pt", ExportOptions(precision="float16"))
+    observed = episode_observations(store, POLICIES["pixio_bc"]["n_obs_steps"])
+    export_policy(checkpoint, store, tmp_path / "policy.pt", ExportOptions(precision="float16"))
     module, _ = load_artifact(tmp_path / "policy.pt")
     assert FakeGpu().run_artifact(module, observed).device.type == "cuda"
     if torch.cuda.is_available():
@@ -105,8 +104,8 @@ def test_half_precision_on_a_gpu(store: DemoStore, tmp_path: Path) -> None:
 
 def test_an_artifact_brings_observations_to_its_own_device(store: DemoStore, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("pixio_bc", "torchscript", store, tmp_path)
-    observed = check_observations(checkpoint, str(store.path))
-    export_policy(checkpoint, observed, tmp_path / "policy.pt")
+    observed = episode_observations(store, POLICIES["pixio_bc"]["n_obs_steps"])
+    export_policy(checkpoint, store, tmp_path / "policy.pt")
     actions = run_on_meta(open_torchscript(tmp_path / "policy.pt", "meta"), observed)
     assert {value.device.type for value in observed.values()} == {"cpu"}
     assert actions.device.type == "meta"
@@ -114,11 +113,8 @@ def test_an_artifact_brings_observations_to_its_own_device(store: DemoStore, tmp
 
 def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("pixio_diffusion", "pixio_tiny16", store, tmp_path)
-    observed = check_observations(checkpoint, str(store.path))
-    options = ExportOptions(
-        precision="bfloat16", sampling_steps=2, action_names=["x", "y", "grip"], control_rate_hz=store.fps
-    )
-    metadata = export_policy(checkpoint, observed, tmp_path / "policy.pt", options)
+    options = ExportOptions(precision="bfloat16", sampling_steps=2, action_names=["x", "y", "grip"])
+    metadata = export_policy(checkpoint, store, tmp_path / "policy.pt", options)
     assert [(camera["key"], camera["height"], camera["width"]) for camera in metadata["cameras"]] == [
         ("observation.images.wrist", 32, 64),
         ("observation.images.front", 32, 32),
@@ -137,7 +133,7 @@ def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> N
     assert metadata["normalisation"]["action"]["mode"] == "MIN_MAX"
     assert 1e-6 < metadata["parity"]["difference"] < 0.1  # of bfloat16
     with pytest.raises(UserError, match="action_names has 1 names, but the policy has 3"):
-        export_policy(checkpoint, observed, tmp_path / "other.pt", ExportOptions(action_names=["x"]))
+        export_policy(checkpoint, store, tmp_path / "other.pt", ExportOptions(action_names=["x"]))
     with pytest.raises(UserError, match="sampling_steps=101 must lie between 1 and 100"):
-        export_policy(checkpoint, observed, tmp_path / "other.pt", ExportOptions(sampling_steps=101))
+        export_policy(checkpoint, store, tmp_path / "other.pt", ExportOptions(sampling_steps=101))
     assert not (tmp_path / "other.pt").exists()

@@ -119,7 +119,7 @@ def test_a_policy_with_adapters_is_exported_merged(store: DemoStore, tmp_path: P
     steps = np.array([2, 9, 17])
     keys = [*CAMERAS, "observation.state"]
     observed = {key: torch.from_numpy(store.read_steps(key, steps)) for key in keys}
-    export_policy(model_dir, observed, tmp_path / "policy.pt")
+    export_policy(model_dir, store, tmp_path / "policy.pt")
     module, metadata = load_artifact(tmp_path / "policy.pt")
     opened = open_policy(model_dir)
     unmerged = dataclasses.replace(opened, policy=PixioACTPolicy.from_pretrained(model_dir).cpu())
