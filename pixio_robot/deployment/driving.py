@@ -84,7 +84,9 @@ def drive_simulation(
         UserError: Policy, task and mode do not go together; nothing was sent.
     """
     if mode == "asynchronous" and not realtime:
-        raise UserError("In lock step no time passes that inference could hide: mode=asynchronous needs realtime=true.")
+        raise UserError(
+            "With realtime=false no time passes during inference, so mode=asynchronous has nothing to hide: set realtime=true."
+        )
     started = time.perf_counter()
     clock = WallClock() if realtime else LockStepClock()
     controller = Controller(policy, mode, clock, rate)
@@ -148,7 +150,7 @@ def drive_robot(
         console: Where that is shown.
 
     Raises:
-        UserError: The robot is unknown, cannot be reached, or does not fit the artifact; nothing was sent.
+        UserError: The robot is unknown, cannot be connected, or does not fit the artifact; nothing was sent.
     """
     clock = WallClock()
     controller = Controller(policy, mode, clock, rate)
@@ -161,7 +163,7 @@ def drive_robot(
         device.connect()
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"The robot {description['type']!r} cannot be reached: {' '.join(str(error).split())}"
+            f"The robot {description['type']!r} could not be connected: {' '.join(str(error).split())}"
         ) from error
     try:
         printer = _Printer(robot.action_names, console) if dry_run else None

@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused_before_the_first_action(exported: tuple[Pa
         (ToyEnvConfig(camera_names=["front"]), "synchronous", True, "reads observation.images.wrist"),
         (ToyEnvConfig(action_size=3), "synchronous", True, "takes actions of 3 numbers"),
         (ToyEnvConfig(fps=20), "synchronous", True, "acts at 10 Hz, the simulated task runs at 20 Hz"),
-        (ToyEnvConfig(), "asynchronous", False, "needs realtime=true"),
+        (ToyEnvConfig(), "asynchronous", False, "set realtime=true"),
         (ToyEnvConfig(), "sync", True, "Did you mean 'synchronous'"),
     ):
         with pytest.raises(UserError, match=message):
@@ -247,7 +247,7 @@ def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
     )
     robot = ["--robot.type=pixio_sim", "--robot.env=pixio_robosuite", "--robot.image_size=64"]
     robot += ["--robot.episode_length=15", f"--robot.calibration_dir={tmp_path}", "--play_sounds=false"]
-    rollout = ["--strategy.type=base", f"--policy.path={checkpoint}", "--task=lift", "--fps=20", "--duration=3"]
+    rollout = ["--strategy.type=base", f"--policy.path={checkpoint}", "--task=lift", "--fps=20", "--duration=8"]
     said = _run("lerobot.scripts.lerobot_rollout", *rollout, *robot, cwd=tmp_path)
     assert "seed 0: failure; the next episode begins" in said
     record = ["--teleop.type=swaying", "--teleop.names=[x.vel,y.vel,z.vel,roll.vel,pitch.vel,yaw.vel,gripper.pos]"]

@@ -62,7 +62,7 @@ def test_on_a_gpu_float32_is_as_exact_as_its_convolutions(sampler: Path) -> None
 
 def test_another_checkpoint_and_no_artifact_are_bad_input(sampler: Path, tmp_path: Path) -> None:
     code, said = verify(sampler, "demos.zarr/zarr.json")
-    assert (code, "is no pixio-robot artifact" in said) == (2, True), said
+    assert (code, "is not a pixio-robot artifact" in said) == (2, True), said
     make_checkpoint("pixio_bc", "pixio_tiny16", DemoStore.open(sampler / "demos.zarr"), tmp_path)
     code, said = verify(sampler, "policy.pt", f"checkpoint={tmp_path / 'pixio_bc_pixio_tiny16'}", "frames=demos.zarr")
     assert code == 2, said

@@ -57,7 +57,7 @@ _ACTION_KEYS = {"size": int, "names": list | None, "space": str | None, "minimum
 
 def no_artifact(path: object) -> UserError:
     """Return the error for a file that is something else."""
-    return UserError(f"{path} is no pixio-robot artifact; make one with scripts/export_torchscript.py.")
+    return UserError(f"{path} is not a pixio-robot artifact; make one with scripts/export_torchscript.py.")
 
 
 def check_metadata(metadata: object, path: object) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
         raise UserError(f"{path} has {age}schema {schema}, this version reads {SCHEMA_VERSION}: {advice}.")
     missing = sorted(KEYS - metadata.keys())
     if missing:
-        raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: the file was edited; export it again.")
+        raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: it may have been edited; export it again.")
     broken = _broken(metadata)
     if broken is not None:
         raise UserError(f"The metadata of {path} has an impossible value for {broken}: export it again.")

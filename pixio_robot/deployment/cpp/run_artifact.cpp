@@ -21,7 +21,7 @@
 
 namespace {
 
-constexpr int kSchemaVersion = 2;  // pixio_robot/deployment/metadata.py
+constexpr int kSchemaVersion = 2;  // pixio_robot/deployment/artifact/metadata.py
 // Rounding differs from processor to processor; the reduced precisions lose more (PARITY_TOLERANCE in verification.py).
 const std::map<std::string, double> kTolerance = {{"float32", 1e-5}, {"float16", 0.01}, {"bfloat16", 0.05}, {"int8", 0.2}};
 
@@ -97,7 +97,7 @@ int run(const Arguments& arguments) {
   }
   const std::string metadata = extra_files["metadata.json"];
   if (metadata.empty()) {
-    throw UserError(arguments.file + " is no pixio-robot artifact: it has no metadata");
+    throw UserError(arguments.file + " is not a pixio-robot artifact: it has no metadata");
   }
   const int schema = std::atoi(metadata_field(metadata, "schema").c_str());
   if (schema != kSchemaVersion) {

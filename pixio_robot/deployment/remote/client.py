@@ -91,7 +91,7 @@ class RemotePolicy(contextlib.AbstractContextManager):
             connection, metadata = self._connect()
             if metadata != self.metadata:
                 connection.close()
-                raise RemoteError("the server has another artifact by now: start anew")
+                raise RemoteError("the server has another artifact now: start the robot's program again")
             self._connection = connection
         self._requests += 1
         self._connection.send(encode("predict", id=self._requests, chunk=chunk, observation=stacked))

@@ -108,8 +108,8 @@ class LeRobotRobot:
             self._robot.send_action(self.named(action))
         except (TimeoutError, RuntimeError, OSError) as error:
             raise UserError(
-                f"The robot takes no more actions ({' '.join(str(error).split())}): look at its cable and power, and "
-                f"start again."
+                f"The robot takes no more actions ({' '.join(str(error).split())}); its cable or its power may be why: "
+                f"look at both, and start again."
             ) from error
 
     def _source(self, name: str, shape: tuple[int, int, int]) -> CameraSource:

@@ -31,7 +31,7 @@ class SimulatedRobot:
             raise UserError(str(error)) from error
         tasks = [env for suite in suites.values() for env in suite.values()]
         if len(tasks) != 1 or not isinstance(tasks[0], gymnasium.vector.SyncVectorEnv):
-            raise UserError(f"The environment {config.type!r} is no single task: run one task at a time.")
+            raise UserError(f"The environment {config.type!r} has several tasks: choose one.")
         self._vector_env = tasks[0]
         self._env: gymnasium.Env = tasks[0].envs[0]
         self._period = 1 / config.fps

@@ -127,7 +127,7 @@ def test_other_files_and_other_schemas_are_refused(artifact: Path, tmp_path: Pat
     torch.jit.save(torch.jit.script(torch.nn.Identity()), str(tmp_path / "plain.pt"))
     (tmp_path / "half.pt").write_bytes(artifact.read_bytes()[:100_000])
     for name in ("text.pt", "plain.pt", "half.pt"):
-        with pytest.raises(UserError, match="is no pixio-robot artifact"):
+        with pytest.raises(UserError, match="is not a pixio-robot artifact"):
             load_artifact(tmp_path / name)
     for name in ("absent.pt", "absent.pt2", "absent.onnx"):
         with pytest.raises(UserError, match=f"There is no file .*{name}"):
