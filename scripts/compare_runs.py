@@ -11,7 +11,7 @@ from pixio_robot.cli.entry_points import entry_point
 @entry_point("compare_runs")
 def main(cfg: DictConfig) -> None:
     """Compare; see configs/compare_runs.yaml."""
-    from pixio_robot.common.files import write_json
+    from pixio_robot.common.files import write_json, write_text
     from pixio_robot.evaluation.comparison.runs import (
         as_json,
         as_markdown,
@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     output = Path(cfg.output)
     rows = compare_runs(find_runs([Path(place) for place in cfg.runs]))
     write_json(output / "comparison.json", as_json(rows))
-    (output / "comparison.md").write_text(as_markdown(rows), encoding="utf-8")
+    write_text(output / "comparison.md", as_markdown(rows))
     save_comparison_picture(rows, output / "comparison.png")
     console = Console()
     console.print(as_table(rows))

@@ -1,13 +1,116 @@
-"""Files that are complete or as before, whenever the process dies."""
+"""The one way to write a file or a folder: complete, or as before, whenever the process dies or the disk fills up."""
 
+import contextlib
+import errno
 import json
 import os
+import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+
+from pixio_robot.common.errors import UserError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, overwrite: bool = True, kept: str | None = None) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file or a folder to; it is moved to `path`, or removed on failure.
+
+    A process that is killed leaves its part under a hidden name; the next one that writes to `path` removes it.
+
+    Args:
+        path: Where the result shall be; folders above it are made. A file replaces a file; a folder replaces nothing.
+        overwrite: Whether there may be something at `path`.
+        kept: What is kept when the disk is full, for the message.
+
+    Raises:
+        UserError: There is something at `path` that may not be overwritten, nothing may be written there, or the disk
+            is full.
+    """
+    if not overwrite and path.exists():
+        raise UserError(f"Cannot write {path}: it exists; choose another path or delete it.")
+    kept = kept or ("the file is as it was" if path.exists() else "nothing was written there")
+    unfinished = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    with explains_full_disk(path, kept):
+        _prepare_folder(path)
+        try:
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            _remove(unfinished)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, see `atomic_path`."""
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file in UTF-8, see `atomic_path`."""
+    write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON so that the file at `path` is complete or as before, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write JSON for people to read, see `atomic_path`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def explains_full_disk(path: Path, kept: str) -> Iterator[None]:
+    """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`.
+
+    Of several around each other, the outermost knows what is kept in the end.
+    """
+    try:
+        yield
+    except Exception as error:  # HDF5 fails once more, in another way, when it closes the file
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, OSError):
+            raise
+        reason = os.strerror(cause.errno or 0)
+        raise UserError(
+            f"The disk is full ({reason}) while writing {path}: {kept}; free some space and run again."
+        ) from cause
+
+
+def _prepare_folder(path: Path) -> None:
+    """Make the folder above `path`, and remove from it what killed processes left of `path`."""
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK | os.X_OK)
+    except (PermissionError, FileExistsError, NotADirectoryError):
+        is_writable = False
+    if not is_writable:
+        raise UserError(f"Cannot write {path}: {folder} is no folder that may be written to; choose another path.")
+    visible = f"{path.name.lstrip('.')}.{socket.gethostname()}."
+    for left in folder.glob(".*"):
+        # Any number of dots: what is made of parts leaves unfinished parts beside its own unfinished whole.
+        name = left.name.lstrip(".")
+        process = name.removeprefix(visible).partition(".")[0]
+        if name.startswith(visible) and process.isdigit() and not _is_alive(int(process)):
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():  # of an earlier process with this number: this one is only about to begin
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pixio_robot.common.files import write_text
+
 
 def append_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
     """Append one JSON object a line."""
@@ -21,15 +23,12 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     records = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-    return records
+    return [record for record in records if isinstance(record, dict)]
 
 
 def keep_lines(file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Drop the other lines; a crash on the way leaves the file as it was."""
-    kept = [record for record in read_lines(file) if keep(record)]
-    temporary = file.with_suffix(".unfinished")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, "".join(json.dumps(record) + "\n" for record in read_lines(file) if keep(record)))

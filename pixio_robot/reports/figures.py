@@ -1,29 +1,21 @@
-"""Figures and pictures as files, each written whole or not at all."""
+"""Figures and pictures as files."""
 
-import io
-import os
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pixio_robot.common.files import atomic_path
+
 
 def save_figure(figure: Figure, file: Path) -> None:
     """Write a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    _write(buffer.getvalue(), file)
+    with atomic_path(file) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)
 
 
 def save_picture(picture: np.ndarray, file: Path) -> None:
     """Write a uint8 RGB picture as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    _write(buffer.getvalue(), file)
-
-
-def _write(data: bytes, file: Path) -> None:
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_bytes(data)
-    os.replace(unfinished, file)
+    with atomic_path(file) as unfinished:
+        Image.fromarray(picture).save(unfinished, format="PNG")

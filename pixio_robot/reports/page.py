@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from pixio_robot.common.files import write_text
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.reports.charts import line_chart
 
@@ -109,9 +109,7 @@ def write_report(run_dir: Path) -> Path:
         versions=versions,
     )
     path = run_dir / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page)
     return path
 
 

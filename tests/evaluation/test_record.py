@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord
 
@@ -60,14 +59,6 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
             path.write_text(content)
         with pytest.raises(UserError, match="not an evaluation record"):
             EvaluationRecord.load(path)
-
-
-def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "some.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_versions_are_those_of_this_process_and_clone() -> None:

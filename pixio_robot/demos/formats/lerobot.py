@@ -27,7 +27,7 @@ from pixio_robot.demos.formats.transfer import (
     Record,
     check_not_empty,
     explains_unreadable,
-    made_whole,
+    new_result,
     write_store,
 )
 from pixio_robot.demos.store.codecs import LOSSLESS
@@ -66,7 +66,7 @@ def export_lerobot(
         UserError: There is something at `root`, the store is empty or damaged, or the disk is full.
     """
     check_not_empty(store)
-    with made_whole(Path(root)) as unfinished:
+    with new_result(Path(root)) as unfinished:
         _write_dataset(store, unfinished, repo_id, use_videos, console or Console(stderr=True))
 
 

@@ -40,7 +40,7 @@ from pixio_robot.demos.formats.transfer import (
     Record,
     check_not_empty,
     explains_unreadable,
-    made_whole,
+    new_result,
     pack,
     write_store,
 )
@@ -118,7 +118,7 @@ def export_replay_buffer(store: DemoStore, path: str | Path, *, console: Console
     """
     path = Path(path)
     check_not_empty(store)
-    with made_whole(path) as unfinished:
+    with new_result(path) as unfinished:
         if path.suffix != ".zip":
             _write_folder(store, unfinished, console or Console(stderr=True))
             return

@@ -38,7 +38,7 @@ from pixio_robot.demos.formats.transfer import (
     Record,
     check_not_empty,
     explains_unreadable,
-    made_whole,
+    new_result,
     write_store,
 )
 from pixio_robot.demos.store.codecs import LOSSLESS
@@ -117,7 +117,7 @@ def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | N
     check_not_empty(store)
     sources = sources_of_store(store, _ACTIONS)
     extra = asdict(Record.of_store(store)) | {"arrays": sources_to_json(sources)}
-    with made_whole(Path(path)) as unfinished, h5py.File(unfinished, "w") as file:
+    with new_result(Path(path)) as unfinished, h5py.File(unfinished, "w") as file:
         data = file.create_group("data")
         data.attrs["total"] = store.num_steps
         data.attrs["env_args"] = json.dumps(_env_args(store))

@@ -8,7 +8,7 @@ import fsspec
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, made_whole, pack, write_store
+from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, new_result, pack, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.locations import Location, explains_url
@@ -47,7 +47,7 @@ def export_store(
         _copy(store, destination, codec, image_size, console)
     else:
         with (
-            made_whole(destination) as unfinished,
+            new_result(destination) as unfinished,
             tempfile.TemporaryDirectory(prefix=f"{unfinished.name}.", dir=unfinished.parent) as temporary,
         ):
             folder = Path(temporary) / "demos.zarr"

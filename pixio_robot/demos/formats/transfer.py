@@ -11,9 +11,8 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import atomic_path
 from pixio_robot.common.progress import progress_bar
-from pixio_robot.common.unfinished import finished_at
-from pixio_robot.demos.store.arrays import explains_full_disk
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.store import DemoStore
 
@@ -69,16 +68,9 @@ class Record:
         return cls(saved.get("attributes", {}), **per_episode, fps=saved.get("fps"))
 
 
-@contextlib.contextmanager
-def made_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; what is there in the end is moved to `path`, or removed on failure.
-
-    Raises:
-        UserError: There is something at `path`, or the disk is full.
-    """
-    kept = "nothing was written there, and the source is as it was"
-    with explains_full_disk(path, kept), finished_at(path) as unfinished:
-        yield unfinished
+def new_result(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """Return an `atomic_path` of what a converter makes; nothing may be there yet."""
+    return atomic_path(path, overwrite=False, kept="nothing was written there, and the source is as it was")
 
 
 @contextlib.contextmanager
@@ -127,7 +119,7 @@ def write_store(
         UserError: There is something at the path, an episode cannot be read, the codec is unknown or not installed, or
             the disk is full. Then nothing is left there.
     """
-    with made_whole(path) as unfinished:
+    with new_result(path) as unfinished:
         store = DemoStore.create(unfinished, features, attributes, codec)
         with (
             contextlib.closing(store),

@@ -6,12 +6,9 @@ into a partly filled shard carries over the shard's other chunks as they are.
 """
 
 import contextlib
-import errno
 import math
-import os
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -38,8 +35,6 @@ _CONFIG: ArrayConfigParams = {"write_empty_chunks": True, "read_missing_chunks":
 _MAX_SHARD_BYTES = 16 * 2**20
 _MAX_SHARD_FRAMES = 512
 _ROWS_PER_CHUNK = 4096
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def create_array(group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str) -> None:
@@ -117,26 +112,6 @@ def check_files(array: zarr.Array, n_rows: int, read_row: Callable[[int], object
     rows_per_file = (array.shards or array.chunks)[0]
     for row in range(0, n_rows, rows_per_file):
         read_row(row)
-
-
-@contextlib.contextmanager
-def explains_full_disk(path: Path, what_is_kept: str) -> Iterator[None]:
-    """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`.
-
-    Of several around each other, the outermost knows what is kept in the end.
-    """
-    try:
-        yield
-    except Exception as error:  # HDF5 fails once more, in another way, when it closes the file
-        cause: BaseException | None = error
-        while cause is not None and not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
-            cause = cause.__cause__ or cause.__context__
-        if not isinstance(cause, OSError):
-            raise
-        reason = os.strerror(cause.errno or 0)
-        raise UserError(
-            f"The disk is full ({reason}) while writing {path}: {what_is_kept}; free some space and run again."
-        ) from cause
 
 
 @contextlib.contextmanager

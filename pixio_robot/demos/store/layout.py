@@ -9,8 +9,8 @@ from typing import Any
 import zarr
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.unfinished import finished_at
-from pixio_robot.demos.store.arrays import create_array, create_frame_array, explains_full_disk
+from pixio_robot.common.files import atomic_path
+from pixio_robot.demos.store.arrays import create_array, create_frame_array
 from pixio_robot.demos.store.codecs import CODECS
 from pixio_robot.demos.store.locations import Location, read_member
 
@@ -62,7 +62,7 @@ def create_layout(path: Path, features: Mapping[str, Feature], attributes: Mappi
         "tasks": [],
         "features": {key: asdict(feature) for key, feature in features.items()},
     }
-    with explains_full_disk(path, "nothing was recorded yet"), finished_at(path) as unfinished:
+    with atomic_path(path, overwrite=False, kept="nothing was recorded yet") as unfinished:
         group = zarr.open_group(str(unfinished), mode="w", zarr_format=3, attributes=recorded)
         for key, feature in features.items():
             if feature.is_image:

@@ -22,11 +22,11 @@ import zarr
 from filelock import FileLock, Timeout
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import explains_full_disk
 from pixio_robot.demos.store.arrays import (
     append_rows,
     check_files,
     explains_damage,
-    explains_full_disk,
     open_array,
     read_growing,
     read_rows,

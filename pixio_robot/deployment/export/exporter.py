@@ -4,7 +4,6 @@ Shape letters: N observations, O observation steps, H and W image size, S state 
 """
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.files import atomic_path
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.metadata import KEYS
 from pixio_robot.deployment.export.cores import EncoderCore, PolicyCore, Precision, reduce_precision
@@ -163,9 +163,9 @@ class _Export:
         golden = {key: value[:1].clone() for key, value in self.observed.items()}
         reduce_precision(self.encoder, options.precision)
 
-        def write_and_compare(temporary: Path) -> dict[str, Any]:
-            format_.write(temporary, Content(self.core, self.layout, golden, expected[:1].clone()))
-            module = format_.open(temporary)
+        with atomic_path(path) as unfinished:
+            format_.write(unfinished, Content(self.core, self.layout, golden, expected[:1].clone()))
+            module = format_.open(unfinished)
             with torch.no_grad():
                 together = difference_between(torch.cat([module(part) for part in parts]), expected, options.precision)
                 alone = difference_between(module(golden), expected[:1], options.precision)
@@ -180,9 +180,7 @@ class _Export:
             metadata = self._metadata(options, {"difference": difference, "observations": rows})
             if metadata["kind"] == "policy":
                 metadata["action_horizon"] = int(expected.shape[1])
-            return format_.seal(temporary, metadata)
-
-        return _write_atomically(path, write_and_compare)
+            return format_.seal(unfinished, metadata)
 
     def _metadata(self, options: ExportOptions, parity: dict[str, Any]) -> dict[str, Any]:
         cameras = [
@@ -222,15 +220,3 @@ def _check_options(options: ExportOptions, encoder: VisionEncoder, path: Path) -
         raise UserError(f"{path} does not fit format={options.format}: files of onnx, and only these, end in .onnx.")
     if options.precision != "float32" and encoder.config.name == TORCHSCRIPT:
         raise UserError("A TorchScript encoder keeps the precision it was written in: leave precision=float32.")
-
-
-def _write_atomically[T](path: Path, write: Callable[[Path], T]) -> T:
-    """Let a function write a file beside `path`, then move it there; returns what the function returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        result = write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return result

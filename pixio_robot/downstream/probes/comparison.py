@@ -1,6 +1,5 @@
 """Probes of several encoders over several splits: record, table and picture."""
 
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pixio_robot.downstream.probes.features import ProbeFeatures, probe_tokens
 from pixio_robot.downstream.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.downstream.probes.tasks import HIGHER_IS_BETTER, ProbeResult, probe
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.reports.figures import save_figure
 
 GUESS = "guess"  # the row without an encoder
 # Field of ProbeResult, heading, unit, factor.
@@ -123,7 +123,7 @@ def _cell(value: dict[str, Any], factor: float, best: bool) -> str:
     return f"[bold]{text}[/bold]" if best else text
 
 
-def comparison_picture(record: dict[str, Any]) -> bytes:
+def save_comparison_picture(record: dict[str, Any], file: Path) -> None:
     """Draw bars with deviations, one panel per probe, as PNG."""
     labels = [row["label"] for row in record["rows"]]
     figure = Figure(figsize=(2.9 * len(_COLUMNS), 1.2 + 0.36 * len(labels)), layout="constrained")
@@ -142,12 +142,10 @@ def comparison_picture(record: dict[str, Any]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         if index:
             axes.set_yticklabels([])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    save_figure(figure, file)
 
 
 def save_comparison(record: dict[str, Any], folder: Path) -> None:
     """Write `probes.json` and `probes.png`."""
     write_json(folder / "probes.json", record)
-    (folder / "probes.png").write_bytes(comparison_picture(record))
+    save_comparison_picture(record, folder / "probes.png")

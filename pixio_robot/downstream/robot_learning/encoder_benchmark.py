@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.files import write_json
+from pixio_robot.common.files import write_json, write_text
 from pixio_robot.common.statistics import paired_p_value, wilson_interval
 from pixio_robot.common.versions import software_versions
 from pixio_robot.encoders import EncoderConfig
@@ -105,7 +105,7 @@ def benchmark_encoders(plan: BenchmarkPlan, console: Console) -> dict[str, Any]:
         _run_cell(plan, *cell, console)
     results = summarise(plan)
     write_json(plan.folder / "results.json", results)
-    (plan.folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
+    write_text(plan.folder / "results.md", as_markdown(results))
     save_robustness_picture(results, plan.folder / "results.png")
     return results
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import atomic_path
 from pixio_robot.encoders import frames_to_images
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
 from pixio_robot.images.augment import normalise
@@ -194,8 +195,6 @@ def _check_made_by(file: Path, made_by: str) -> None:
 
 
 def _write(rows: list[dict[str, Any]], file: Path, made_by: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".unfinished")
     table = pyarrow.Table.from_pylist(rows, _SCHEMA.with_metadata({_MADE_BY: made_by.encode()}))
-    pyarrow.parquet.write_table(table, unfinished)
-    os.replace(unfinished, file)
+    with atomic_path(file) as unfinished:
+        pyarrow.parquet.write_table(table, unfinished)

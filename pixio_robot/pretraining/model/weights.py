@@ -1,7 +1,6 @@
 """Weights of a pretrained autoencoder: two safetensors files that say what they are."""
 
 import logging
-import os
 from pathlib import Path
 
 import timm
@@ -12,6 +11,7 @@ from timm.layers.attention import Attention
 from torch import nn
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.files import atomic_path
 from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
 from pixio_robot.pretraining.distributed import whole
 from pixio_robot.pretraining.model.mae import PixioMAE
@@ -106,9 +106,8 @@ def _save(module: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.
         if write:
             tensors[key] = value.to("cpu", dtype).contiguous()
     if write:
-        unfinished = file.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata=metadata)
-        os.replace(unfinished, file)
+        with atomic_path(file) as unfinished:
+            save_file(tensors, unfinished, metadata=metadata)
 
 
 def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import tarfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.files import atomic_path
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.images.decoding import SUFFIXES, decode
 from pixio_robot.pretraining.sources.grouped import Item
@@ -231,19 +231,15 @@ def _cached(
                 f"Decoding {count} images at {side} px needs {needed / 1e9:.1f} GB in {cache_dir}, "
                 f"{free / 1e9:.1f} GB are free: free some space, choose another cache_dir, or lower images.side."
             )
-        unfinished = cache_dir / f"{fingerprint}.{uuid.uuid4().hex[:8]}.unfinished"
-        unfinished.mkdir()
         try:
-            skipped = _write_frames(unfinished, decoded(), count)
-            record = {"side": side, "fingerprint": fingerprint, "skipped": skipped}
-            (unfinished / "cache.json").write_text(json.dumps(record, indent=1))
-            try:
-                os.replace(unfinished, folder)
-            except OSError:  # another run was faster with the same images
-                if not folder.exists():
-                    raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            with atomic_path(folder) as unfinished:
+                unfinished.mkdir()
+                skipped = _write_frames(unfinished, decoded(), count)
+                record = {"side": side, "fingerprint": fingerprint, "skipped": skipped}
+                (unfinished / "cache.json").write_text(json.dumps(record, indent=1))
+        except OSError:  # another run was faster with the same images
+            if not folder.exists():
+                raise
     cache = ImageCache(folder)
     if cache.skipped:
         log.warning("%d of %d images could not be decoded and are left out", len(cache.skipped), count)

@@ -10,6 +10,7 @@ from lerobot.datasets import LeRobotDataset
 from rich.console import Console
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from pixio_robot.common.files import atomic_path
 from pixio_robot.demos.formats.lerobot import export_lerobot
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.demos.windows.windows import WindowDataset
@@ -115,14 +116,12 @@ def _mapped(store: DemoStore, folder: Path) -> DemoStore:
     for key in store.image_keys:
         file = folder / f"{key}.npy"
         if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(".unfinished")
             shape = (store.num_steps, *store.features[key].shape)
-            frames = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-            for start in range(0, store.num_steps, _FRAMES_AT_ONCE):
-                stop = min(start + _FRAMES_AT_ONCE, store.num_steps)
-                frames[start:stop] = store.read(key, start, stop)
-            unfinished.rename(file)
+            with atomic_path(file) as unfinished:
+                frames = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+                for start in range(0, store.num_steps, _FRAMES_AT_ONCE):
+                    stop = min(start + _FRAMES_AT_ONCE, store.num_steps)
+                    frames[start:stop] = store.read(key, start, stop)
     return MappedStore(store, folder)
 
 

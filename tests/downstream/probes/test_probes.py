@@ -1,7 +1,9 @@
 """Probes find what tokens hold, and measure it by the usual definitions."""
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.downstream.probes.comparison import compare_encoders, comparison_picture, print_comparison
+from pixio_robot.downstream.probes.comparison import compare_encoders, print_comparison, save_comparison
 from pixio_robot.downstream.probes.features import ProbeFeatures, check_probed
 from pixio_robot.downstream.probes.ridge import ridge_path
 from pixio_robot.downstream.probes.scenes import ProbeScenes, labelled_scenes, split_groups
@@ -135,7 +137,7 @@ def test_measures_follow_their_definitions() -> None:
     torch.testing.assert_close(nearest_rotation(3 * columns), rotations)
 
 
-def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes) -> None:
+def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes, tmp_path: Path) -> None:
     encoders = {"random": EncoderConfig("pixio_tiny16", "random"), "pixels": EncoderConfig("pixels")}
     console = Console(record=True, width=200, quiet=False)
     record = compare_encoders(encoders, scenes, [0, 1, 2], console)
@@ -147,7 +149,9 @@ def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes) -> 
     text = console.export_text()
     assert f"{100 * depth['pixels']['mean']:.1f} ± " in text
     assert "–" in text
-    assert comparison_picture(record).startswith(b"\x89PNG")
+    save_comparison(record, tmp_path)
+    assert json.loads((tmp_path / "probes.json").read_text()) == json.loads(json.dumps(record))
+    assert (tmp_path / "probes.png").read_bytes().startswith(b"\x89PNG")
 
 
 @dataclasses.dataclass

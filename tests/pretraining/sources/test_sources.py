@@ -76,7 +76,7 @@ def test_a_cache_is_reused_until_the_images_change(
     assert changed.fingerprint != first.fingerprint
     assert len(changed) == len(first) + 1
     assert folder_images(folder, tmp_path / "cache", 8).side == 8
-    assert not list((tmp_path / "cache").glob("*.unfinished"))
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 def test_folders_without_readable_images_are_refused(tmp_path: Path) -> None:

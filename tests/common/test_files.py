@@ -1,0 +1,85 @@
+"""Whatever fails while a file or folder is written, what was there before stays, and nothing is left beside it."""
+
+import errno
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import atomic_path, write_json, write_text
+from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
+
+
+def write_half(path: Path, error: Exception) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_text("half")
+        raise error
+
+
+def test_a_file_that_cannot_be_written_to_its_end_is_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "some.json"
+    write_json(path, {"a": "ä"})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(RuntimeError):
+        write_half(path, RuntimeError())
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ä"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    write_text(tmp_path / "old", "old")
+    for name, kept in (("old", "is as it was"), ("new", "nothing was written there")):
+        with pytest.raises(UserError, match=f"disk is full.*{name}: .*{kept}"):
+            write_half(tmp_path / name, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_a_folder_appears_whole_and_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "folder", overwrite=False) as unfinished:
+        unfinished.mkdir()
+        (unfinished / "a").write_text("a")
+        assert not (tmp_path / "folder").exists()
+    with pytest.raises(UserError, match="it exists"), atomic_path(tmp_path / "folder", overwrite=False):
+        raise AssertionError
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["folder", "folder/a"]
+
+
+def test_what_killed_processes_left_of_a_file_is_removed(tmp_path: Path) -> None:
+    process = os.fork()
+    if process == 0:
+        os._exit(0)
+    os.waitpid(process, 0)
+    left = tmp_path / f".some.json.{socket.gethostname()}.{process}"
+    alive = tmp_path / f".some.json.{socket.gethostname()}.{os.getppid()}"
+    elsewhere = tmp_path / f".some.json.another-host.{process}"
+    for path in (left, alive, elsewhere):
+        path.write_text("half")
+    write_json(tmp_path / "some.json", 1)
+    assert not left.exists()
+    assert alive.exists()
+    assert elsewhere.exists()
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="no folder that may be written to"):
+        write_text(tmp_path / "file" / "a", "")
+
+
+def test_lines_that_are_broken_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    assert read_lines(file) == []
+    append_lines(file, [{"step": 1}])
+    with file.open("a") as stream:
+        stream.write('{"step": 2, "lo')
+    append_lines(file, [{"step": 3}])
+    with file.open("ab") as stream:
+        stream.write(b'[1]\n7\nnull\n\xff\xfe\n{"step": 4}')
+    assert read_lines(file) == [{"step": 1}, {"step": 3}, {"step": 4}]
+    keep_lines(file, lambda record: record["step"] > 1)
+    assert file.read_text() == '{"step": 3}\n{"step": 4}\n'
