@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pixio_robot.cli.entry_points import entry_point, given_fields
+from pixio_robot.cli.entry_points import entry_point, given_fields, given_settings
 from pixio_robot.encoders import EncoderConfig
 
 
@@ -36,6 +36,8 @@ def main(cfg: DictConfig) -> None:
             start_from=fields["start_from"],
         ),
         resume=fields["resume"],
+        run=fields["run"],
+        given=given_settings(cfg),
     )
 
 

@@ -130,6 +130,29 @@ def given_fields(cfg: DictConfig, group: str, instead: str) -> dict[str, Any]:
     return given
 
 
+def given_settings(cfg: DictConfig, *, but: Sequence[str] = ("resume", "run", "output_root")) -> dict[str, Any]:
+    """Return the settings that the command line of the running script sets, by dotted names; of chosen groups, all fields.
+
+    Args:
+        cfg: The composed config.
+        but: Settings that say which run is meant.
+    """
+    given: dict[str, Any] = {}
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key = override.get_key_element().lstrip("+~")
+        if key not in but:
+            value = OmegaConf.select(cfg, key)
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            given |= _flattened(key, plain)
+    return given
+
+
+def _flattened(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: item for part, inner in value.items() for name, item in _flattened(f"{key}.{part}", inner).items()}
+
+
 def _name_the_wrong_override(config_name: str, parsed: list[Override], lines: list[str]) -> NoReturn:
     """Find the override that does not compose, and raise the UserError that says why."""
     for position, override in enumerate(parsed):

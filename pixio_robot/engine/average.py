@@ -1,6 +1,6 @@
 """Exponential moving average of the trainable weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -24,16 +24,15 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model's present weights."""
+        """Move the average towards the model's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         get_ema_multi_avg_fn(decay)(list(self._average.values()), list(self._parameters.values()), self.updates)
         self.updates += 1
 
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Replace the average, for a resumed run."""
-        for name, value in self._average.items():
-            value.copy_(weights[name])
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The averaged weights by name, to be saved, and to be filled in by a resumed run."""
+        return dict(self._average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

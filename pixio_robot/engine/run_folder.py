@@ -1,25 +1,120 @@
-"""Folders of runs: a new one named by the time, or that of an interrupted run."""
+"""Folders of runs: named by the user or by the time at which they began, and found again."""
 
 import datetime
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.common.json_lines import read_lines
-from pixio_robot.engine.runs import newest_unfinished
+
+CONFIG_FILE = "config.yaml"
 
 
-def new_run_dir(output_root: Path) -> Path:
-    """Make the folder of a new run of train_policy."""
+def new_run_dir(runs: Path, name: str | None = None) -> Path:
+    """Make the folder of a new run; two that begin in the same instant get two.
+
+    Args:
+        runs: Where runs of a job are.
+        name: The user's name for it; None takes the time.
+
+    Raises:
+        UserError: There is one of that name, or it is no name of a folder.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    if name is not None:
+        if name != Path(name).name or name in ("", ".", ".."):
+            raise UserError(f"run={name!r} is no name of a folder: give one without slashes.")
+        try:
+            (runs / name).mkdir()
+        except FileExistsError:
+            raise UserError(
+                f"There is a run {runs / name} already: continue it with resume=auto, or choose another name."
+            ) from None
+        return runs / name
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = output_root / "train_policy"
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("", *(f"_{number}" for number in range(2, 100))):
         try:
-            (folder / f"{stamp}{suffix}").mkdir()
+            (runs / f"{stamp}{suffix}").mkdir()
         except FileExistsError:
             continue
-        return folder / f"{stamp}{suffix}"
+        return runs / f"{stamp}{suffix}"
     raise AssertionError("a hundred runs in one second")
+
+
+def run_to_resume(runs: Path, name: str | None, resume: str | None, result: str) -> Path | None:
+    """Return the folder of the run that is to be continued; None where a new one is to be begun.
+
+    Args:
+        runs: Where runs of the job are.
+        name: The user's name for the run, if any.
+        resume: None; a folder or the name of one; `last` for the newest unfinished run; or `auto`, which continues the run
+            of that name where there is one and begins it where there is none, so that a job script may always say it.
+        result: Name of the file that finished runs have.
+
+    Raises:
+        UserError: There is no such run, or `auto` has no name to look for.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        if name is None:
+            raise UserError("resume=auto continues the run of a name or begins it: add run=NAME.")
+        return runs / name if (runs / name / CONFIG_FILE).is_file() else None
+    if name is not None:
+        raise UserError(f"run={name} and resume={resume} name two runs: give one of them, or run={name} resume=auto.")
+    if resume == "last":
+        begun = sorted(runs.glob(f"*/{CONFIG_FILE}"), key=lambda path: path.stat().st_mtime_ns)
+        unfinished = [path.parent for path in begun if not (path.parent / result).exists()]
+        if not unfinished:
+            raise UserError(f"No unfinished run in {runs}: start one without resume=last.")
+        return unfinished[-1]
+    for folder in (Path(resume), runs / resume):
+        if folder.is_dir():
+            if not (folder / CONFIG_FILE).is_file():
+                raise UserError(f"{folder} is no folder of a run: it has no {CONFIG_FILE}.")
+            return folder
+    raise UserError(f"There is no run at {resume}: give the folder of an interrupted run, or resume=last.")
+
+
+def with_changes(
+    saved: Mapping[str, Any], given: Mapping[str, Any], changeable: frozenset[str], run_dir: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a run's settings with those that its continuation was given, where they can change in the middle.
+
+    Args:
+        saved: The settings of the run, nested.
+        given: Settings given beside `resume`, by their dotted names.
+        changeable: Dotted names of those that can change.
+        run_dir: For the message.
+
+    Returns:
+        The settings, and what changed in words (`trainer.steps 60 → 99`).
+
+    Raises:
+        UserError: Another setting was given another value than the run has.
+    """
+    settings: dict[str, Any] = {
+        key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()
+    }
+    changes = []
+    for name, value in given.items():
+        *groups, key = name.split(".")
+        place = settings
+        for group in groups:
+            place = place.get(group) or {}
+        before = place.get(key)
+        if before == value:
+            continue
+        if name not in changeable:
+            raise UserError(
+                f"{name}={value} is not what {run_dir} was begun with ({before}) and cannot change in the middle of a run: "
+                f"leave it out, or start a new run. What can change: {', '.join(sorted(changeable))}."
+            )
+        place[key] = value
+        changes.append(f"{name} {before} → {value}")
+    return settings, changes
 
 
 def discard_refused(run_dir: Path) -> None:
@@ -29,14 +124,3 @@ def discard_refused(run_dir: Path) -> None:
     """
     if not any(line["phase"] == "policy" for line in read_lines(run_dir / "log.jsonl")):
         shutil.rmtree(run_dir)
-
-
-def resumed_run_dir(resume: str, output_root: Path) -> Path:
-    """Return the folder of the run to resume: a path, or `last` for the newest unfinished run.
-
-    Raises:
-        UserError: There is no unfinished run.
-    """
-    if resume != "last":
-        return Path(resume)
-    return newest_unfinished(output_root / "train_policy", "report.html")

@@ -5,23 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
-
-
-class Curves(Protocol):
-    """Where the numbers of a run are drawn."""
-
-    def scalars(self, records: list[dict[str, float]]) -> None:
-        """Take in what there is of some steps; everything but `step` is a curve."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left."""
-        ...
+from pixio_robot.engine.curves import Board, Curves, WandbCurves, import_wandb
 
 
 class RunLog:
@@ -49,8 +39,6 @@ class RunLog:
         if writes:
             run_dir.mkdir(parents=True, exist_ok=True)
         if wandb_project is not None:
-            from pixio_robot.engine.wandb_curves import import_wandb
-
             import_wandb()  # now, before anything slow
 
     def __enter__(self) -> Self:
@@ -64,15 +52,27 @@ class RunLog:
             curves.close()
         self._curves.clear()
 
-    def write(self, phase: str, **values: float | int | str) -> None:
-        """Append one line; numbers of a `step` go to the open curves, too."""
+    def write(self, phase: str, **values: Any) -> None:  # noqa: ANN401
+        """Append one line of plain values (JSON); numbers of a `step` go to the open curves, too."""
         if not self._writes:
             return
         append_lines(self.path, [{"phase": phase, **values}])
         if "step" in values:
-            numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str)}
+            numbers = {name: float(value) for name, value in values.items() if isinstance(value, float | int)}
             for curves in self._curves:
                 curves.scalars([numbers])
+
+    def write_steps(self, phase: str, lines: list[dict[str, float]]) -> None:
+        """Append a line for each of some steps, at once."""
+        if self._writes:
+            append_lines(self.path, [{"phase": phase, **line} for line in lines])
+            for curves in self._curves:
+                curves.scalars(lines)
+
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Show a uint8 RGB picture beside the curves."""
+        for curves in self._curves:
+            curves.picture(name, picture_HWC, step)
 
     def entries(self, phase: str) -> list[dict[str, Any]]:
         """Return the lines of a phase so far."""
@@ -83,13 +83,11 @@ class RunLog:
         if not self._writes:
             return
         if self.path.exists():
-            keep_lines(self.path, lambda line: line["phase"] != phase or line.get("step", 0) <= step)
-        from pixio_robot.engine.board import Board  # here: TensorBoard takes a second to import
-
+            keep_lines(
+                self.path, lambda line: line["phase"] != phase or line.get("step", line.get("at_step", 0)) <= step
+            )
         self._curves.append(Board(self.path.parent / "tensorboard", step))
         if self._wandb_project is not None:
-            from pixio_robot.engine.wandb_curves import WandbCurves
-
             self._curves.append(WandbCurves(self._wandb_project, self.path.parent))
 
     @contextmanager

@@ -10,9 +10,8 @@ is part of every batch.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.engine.objective import Batch
 from pixio_robot.images.augment import crop_and_resize, random_crops
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
@@ -28,25 +28,6 @@ from pixio_robot.pretraining.sources.mixture import CacheStream
 
 ORDER, CROPS, STEP = range(3)  # independent streams of random numbers
 STEPS_AHEAD = 3
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one process trains on in one step.
-
-    Attributes:
-        step: Number of the step, from 0.
-        images_BCHW: uint8, this process's part of the global batch, cropped and resized.
-        names: Where each image came from.
-        state: Plain values (JSON) from which this process's lanes go on after this batch; see `merge_states`.
-        skipped: Names of images that could not be decoded while this batch was made.
-    """
-
-    step: int
-    images_BCHW: Tensor
-    names: list[str]
-    state: dict[str, Any] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
 
 
 def generator_for(seed: int, stream: int, number: int) -> torch.Generator:
@@ -67,11 +48,6 @@ def own_part(batch_size: int, process: int = 0, processes: int = 1) -> slice:
     return slice(process * share, (process + 1) * share)
 
 
-def merge_states(states: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Join the `Batch.state` of all processes of a step into one that any number of processes can resume from."""
-    return {lane: state for states_of_process in states for lane, state in states_of_process.items()}
-
-
 def image_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
     """Pick the images of a step from one random order per epoch, epochs laid end to end."""
     first = step * batch_size
@@ -89,7 +65,7 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     state: dict[str, Any] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch[Tensor]]:
     """Yield this process's part of the batches of steps first…last-1 while threads prepare the next ones.
 
     Args:
@@ -140,9 +116,9 @@ def preview(source: ImageSource, count: int, size: int) -> Tensor:
     return crop_and_resize(frames, boxes_B4, size).permute(0, 2, 3, 1)
 
 
-def _ahead(make: Callable[[int], Batch], first: int, last: int) -> Iterator[Batch]:
+def _ahead(make: Callable[[int], Batch[Tensor]], first: int, last: int) -> Iterator[Batch[Tensor]]:
     """Yield make(first)…make(last-1), made in order by one thread that keeps a few steps ahead."""
-    pending: deque[Future[Batch]] = deque()
+    pending: deque[Future[Batch[Tensor]]] = deque()
     with ThreadPoolExecutor(1) as pool:
         try:
             for step in range(first, last + STEPS_AHEAD):
@@ -155,14 +131,16 @@ def _ahead(make: Callable[[int], Batch], first: int, last: int) -> Iterator[Batc
                 future.cancel()
 
 
-def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice) -> Batch:
+def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice) -> Batch[Tensor]:
     indices = image_indices(config.seed, step, config.batch_size, len(source))[own]
     frames = list(source.read(indices))
     images_BCHW = _crop(config, frames, source.aspect_N[indices], step, own)
     return Batch(step, images_BCHW, source.names(indices))
 
 
-def _streamed_batch(config: TrainingConfig, streams: dict[int, Generator[Sample]], step: int, own: slice) -> Batch:
+def _streamed_batch(
+    config: TrainingConfig, streams: dict[int, Generator[Sample]], step: int, own: slice
+) -> Batch[Tensor]:
     samples: list[Sample] = []
     state = {}
     for lane, stream in streams.items():

@@ -6,11 +6,18 @@ from typing import Any, Literal, get_args
 
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.images.augment import Photometric, Range
-from pixio_robot.images.surfaces import Disguise
 
 Precision = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "muon"]
 Distribution = Literal["auto", "none", "ddp", "fsdp"]
+
+CHANGEABLE = frozenset(
+    (
+        *("steps", "epochs", "accumulation", "precision", "distribution", "activation_checkpointing", "compile_blocks"),
+        *("device", "checkpoint_minutes", "keep_checkpoints", "keep_checkpoints_every", "result_dtype"),
+    )
+)
+"""Settings that may change in the middle of a run: how far and how fast it goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +50,6 @@ class TrainingConfig:
         crop_scale: Area of crops as a fraction of the image.
         crop_ratio: Width / height of crops.
         photometric: Light and colour changes, or None (the paper's recipe).
-        disguise: Other surfaces on what the encoder sees, or None (the paper's recipe). With it the encoder is asked for
-            the image as it was, before `photometric` changed it, too: for features that do not depend on looks.
         precision: Type of the matrix products, Muon's own among them; bfloat16 is 1.8 times as fast on CPUs that have it
             in hardware (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and far slower on those that have not. float16 is
             for GPUs without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
@@ -55,6 +60,8 @@ class TrainingConfig:
         device: torch device.
         seed: Seed of weights, order, crops, masks and stochastic depth.
         checkpoint_minutes: Time between checkpoints, each with a picture and the curve.
+        keep_checkpoints: How many of the newest checkpoints are kept.
+        keep_checkpoints_every: Checkpoints of multiples of so many steps are kept, too.
         result_dtype: Type of the weights in the result files; checkpoints are float32.
     """
 
@@ -77,7 +84,6 @@ class TrainingConfig:
     crop_scale: Range = (0.2, 1.0)
     crop_ratio: Range = (3 / 4, 4 / 3)
     photometric: Photometric | None = None
-    disguise: Disguise | None = None
     precision: Precision = "float32"
     distribution: Distribution = "auto"
     activation_checkpointing: bool = False
@@ -85,6 +91,8 @@ class TrainingConfig:
     device: str = "cpu"
     seed: int = 0
     checkpoint_minutes: float = 5.0
+    keep_checkpoints: int = 2
+    keep_checkpoints_every: int | None = None
     result_dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -120,6 +128,18 @@ class TrainingConfig:
             )
         return max(1, round(self.epochs * images / self.batch_size))
 
+    def check_shared_by(self, processes: int) -> None:
+        """Refuse a number of processes that cannot share a batch out equally.
+
+        Raises:
+            UserError: Says which batches they can.
+        """
+        if self.batch_size % (processes * self.accumulation):
+            raise UserError(
+                f"A batch of {self.batch_size} cannot be shared by {processes} processes in {self.accumulation} equal parts "
+                "each: choose a batch_size that is a multiple of both together."
+            )
+
     @property
     def peak_lr(self) -> float:
         """The highest learning rate: `lr`, or `base_lr` for every 256 images of the batch."""
@@ -135,11 +155,7 @@ class TrainingConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the interrupted one to have the same losses."""
-        free = (
-            *("device", "distribution", "accumulation", "activation_checkpointing"),
-            *("checkpoint_minutes", "result_dtype"),
-        )
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        return {key: value for key, value in asdict(self).items() if key not in CHANGEABLE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +198,8 @@ def config_from[C: TrainingConfig](kind: type[C], values: dict[str, Any]) -> C:
         UserError: A name is unknown or settings contradict each other.
     """
     settings = _named(kind, values)
-    for name, group in (("photometric", Photometric), ("disguise", Disguise)):
-        if settings.get(name) is not None:
-            settings[name] = group(**_named(group, settings[name]))
+    if settings.get("photometric") is not None:
+        settings["photometric"] = Photometric(**_named(Photometric, settings["photometric"]))
     return kind(**settings)
 
 

@@ -1,60 +1,129 @@
 """One call of a training script: processes join, images are opened, a run folder is chosen, training runs."""
 
-import signal
-import sys
-from collections.abc import Callable
-from datetime import datetime
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.engine.runs import newest_unfinished
-from pixio_robot.engine.stopping import StoppedError
-from pixio_robot.pretraining.config import TrainingConfig
-from pixio_robot.pretraining.distributed import join_processes
+from pixio_robot.common.json_lines import read_lines
+from pixio_robot.engine.processes import join_processes
+from pixio_robot.engine.run_folder import CONFIG_FILE, new_run_dir, run_to_resume, with_changes
+from pixio_robot.engine.stopping import requests_raise
+from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig, config_from
 from pixio_robot.pretraining.model.weights import ENCODER_FILE
-from pixio_robot.pretraining.objectives.reconstruction import Objective
-from pixio_robot.pretraining.sources import ImageSource
+from pixio_robot.pretraining.objectives.base import ImageObjective
+from pixio_robot.pretraining.sources import open_source
 from pixio_robot.pretraining.trainer import train
 
 
+@dataclass(frozen=True)
+class PretrainingJob[C: TrainingConfig]:
+    """Everything that decides a run.
+
+    Attributes:
+        group: `pretraining` or `distillation`, the name of the settings.
+        settings: Of the training.
+        images: Source of the images; see `open_source`.
+        cache_dir: Where images decoded once are kept.
+        output_root: Where runs are.
+    """
+
+    group: str
+    settings: C
+    images: dict[str, Any]
+    cache_dir: str
+    output_root: str
+
+    def save(self, path: Path) -> None:
+        """Write the job as YAML."""
+        fields = dataclasses.asdict(self)
+        values = {fields.pop("group"): fields.pop("settings"), **fields}
+        # YAML has lists and no tuples.
+        path.write_text(yaml.safe_dump(_listed(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def continued(self, run_dir: Path, given: Mapping[str, Any]) -> tuple[Self, list[str]]:
+        """Return the job of a run folder with the settings that its continuation was given, and what changed.
+
+        Raises:
+            UserError: The folder holds no such run, or a setting cannot change in the middle of a run.
+        """
+        values = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not {self.group, "images", "cache_dir"} <= values.keys():
+            raise UserError(
+                f"{run_dir / CONFIG_FILE} is not the config of a run of {self.group} by this version: start a new run."
+            )
+        changeable = frozenset([*(f"{self.group}.{name}" for name in CHANGEABLE), "images.workers", "cache_dir"])
+        values, changes = with_changes(values, _listed(dict(given)), changeable, run_dir)
+        settings = config_from(type(self.settings), values[self.group])
+        job = dataclasses.replace(self, settings=settings, images=values["images"], cache_dir=values["cache_dir"])
+        return job, changes
+
+
+@requests_raise()
 def run_job[C: TrainingConfig](
-    config: C,
-    objective: Callable[[C], Objective],
-    open_images: Callable[[], ImageSource],
-    runs: Path,
+    job: PretrainingJob[C],
+    objective: Callable[[C], ImageObjective[C]],
+    script: str,
     resume: str | None,
-) -> None:
+    *,
+    run: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Path:
     """Train, and say where the output goes and where the encoder is.
 
     Args:
-        config: Settings.
+        job: The run; when resuming, the run folder's own settings count.
         objective: Builds what is minimised.
-        open_images: Opens the images; one process of each machine does it before the others.
-        runs: Folder in which a new run folder is made, named after the time.
-        resume: An interrupted run's folder instead, or `last` for the newest one in `runs`.
+        script: Name of the job, which is that of the folder of its runs.
+        resume: See `run_to_resume`.
+        run: The user's name for the run folder; None takes the time.
+        given: When resuming, the settings that were given beside it, by dotted names.
+        console: Where progress is shown.
+
+    Returns:
+        The encoder's weights file.
 
     Raises:
-        UserError: `resume` is no folder, there is no interrupted run, or see `train`.
+        UserError: There is no such run, settings do not fit, or see `train`.
     """
-    if resume == "last":
-        resume = str(newest_unfinished(runs, ENCODER_FILE))
-    if resume and not Path(resume).is_dir():
-        raise UserError(f"There is no run at {resume}: give the folder of an interrupted run, or resume=last.")
-    with join_processes(config) as processes:
-        with processes.first_of_machine():
-            source = open_images()
-        folder = processes.share(Path(resume or runs / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
-        if processes.main:
-            count = "a stream of" if source.images is None else source.images
-            print(f"{count} images, output in {folder}", flush=True)
-        try:
-            encoder = train(config, objective, source, folder, resume=bool(resume), processes=processes)
-        except KeyboardInterrupt as stopped:
-            if processes.main:
-                print(f"stopped; continue with the same command and resume={folder}", file=sys.stderr, flush=True)
-            if isinstance(stopped, StoppedError) and stopped.request == signal.SIGTERM:
-                processes.wait()  # until every one has written what is its own
-                signal.raise_signal(signal.SIGTERM)
-            raise
-        if processes.main:
-            print(f"encoder: {encoder}")
+    runs = Path(job.output_root) / script
+    resumed = run_to_resume(runs, run, resume, ENCODER_FILE)
+    changes: list[str] = []
+    if resumed is not None:
+        job, changes = job.continued(resumed, given or {})
+    settings = job.settings
+    processes = join_processes(settings.device, settings.distribution, settings.precision)
+    settings.check_shared_by(processes.count)
+    console = (console or Console()) if processes.main else Console(quiet=True)
+    with processes.one_after_another():
+        source = open_source(job.images, Path(job.cache_dir))
+    folder = processes.share((resumed or new_run_dir(runs, run)) if processes.main else runs)
+    if processes.main and (resumed is None or changes):
+        job.save(folder / CONFIG_FILE)
+    count = "a stream of" if source.images is None else source.images
+    said = "" if resumed is None else ", continued" + (f" with {', '.join(changes)}" if changes else "")
+    console.print(f"{count} images, output in {folder}{said}", highlight=False, soft_wrap=True)
+    try:
+        encoder = train(settings, objective, source, folder, True, processes, console)
+    except UserError:
+        if resumed is None and processes.main and not any("loss" in line for line in read_lines(folder / "log.jsonl")):
+            shutil.rmtree(folder)
+        raise
+    except KeyboardInterrupt:
+        console.print(f"[yellow]stopped; continue with resume={folder}", soft_wrap=True)
+        raise
+    console.print(f"encoder: {encoder}", highlight=False, soft_wrap=True)
+    return encoder
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

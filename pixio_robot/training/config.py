@@ -26,6 +26,10 @@ class TrainerConfig:
     """Decay of the moving average of weights that is evaluated and saved."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept, beside the best."""
+    keep_checkpoints_every: int | None = None
+    """Checkpoints of multiples of so many steps are kept, too."""
     log_every: int = 20
     """Steps between log lines; the loss is averaged over them."""
     cache_features: bool = True

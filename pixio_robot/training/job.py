@@ -2,8 +2,7 @@
 
 import dataclasses
 import random
-import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator
 from lerobot.configs import FeatureType
 from lerobot.envs import EnvConfig
 from rich.console import Console
@@ -19,25 +17,40 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
-from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.versions import software_versions
+from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
-from pixio_robot.engine.run_folder import discard_refused, new_run_dir, resumed_run_dir
+from pixio_robot.engine.processes import Processes
+from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume, with_changes
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.engine.stopping import StoppedError
+from pixio_robot.engine.stopping import requests_raise
 from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.reports.page import write_report
 from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
-from pixio_robot.training.data.batches import TrainingBatches, window_starts
+from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
+from pixio_robot.training.data.feature_cache import FeatureCache
 from pixio_robot.training.data.opening import encoder_features, open_demonstrations
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policy.building import build_policy, policy_config_from
+from pixio_robot.training.policy.objective import MODEL_FOLDER
+from pixio_robot.training.policy.selection import best_step
 from pixio_robot.training.policy.starting_point import load_starting_point
-from pixio_robot.training.processes import main_first, open_accelerator, share
-from pixio_robot.training.trainer import train
+from pixio_robot.training.trainer import PolicyTraining, join_training_processes, train
+
+RUNS = "train_policy"
+"""Folder of the runs, under the job's `output_root`."""
+_REPORT = "report.html"
+_CHANGEABLE = frozenset(
+    (
+        *(f"trainer.{name}" for name in ("steps", "log_every", "checkpoint_every", "precision", "wandb")),
+        *(f"trainer.{name}" for name in ("keep_checkpoints", "keep_checkpoints_every")),
+        *("demos.workers", "evaluation.episodes", "evaluation.first_seed", "evaluation.workers", "evaluation.videos"),
+    )
+)
+"""Settings that may change in the middle of a run: how far and how fast it goes, and how it is measured at the end."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,15 @@ class PolicyJob:
     start_from: str | None = None
     """A `pretrained_model` folder whose weights the policy starts with; see `starting_point.described_by`."""
 
+    def changed(self, given: Mapping[str, Any], run_dir: Path) -> "tuple[PolicyJob, list[str]]":
+        """Return the job of a run folder with the settings that its continuation was given, and what changed.
+
+        Raises:
+            UserError: One of them cannot change in the middle of a run.
+        """
+        fields, changes = with_changes(dataclasses.asdict(self), given, _CHANGEABLE, run_dir)
+        return PolicyJob._of(fields), changes
+
     def save(self, path: Path) -> None:
         """Write the job as YAML."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +91,10 @@ class PolicyJob:
         """
         if not path.is_file():
             raise UserError(f"{path.parent} is no run folder of train_policy.py: it has no {path.name}.")
-        fields = yaml.safe_load(path.read_text())
+        return cls._of(yaml.safe_load(path.read_text()))
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> "PolicyJob":
         return cls(
             encoder=EncoderConfig(**fields.pop("encoder")),
             demos=DemosConfig(**fields.pop("demos")),
@@ -79,17 +104,25 @@ class PolicyJob:
         )
 
 
+@requests_raise()
 def run_policy_job(
-    job: PolicyJob, resume: str | None = None, console: Console | None = None
+    job: PolicyJob,
+    resume: str | None = None,
+    console: Console | None = None,
+    *,
+    run: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> EvaluationRecord | None:
     """Run the whole way, from demonstrations to a report.
 
     Launched as several processes, all train; the main one alone writes, prints and evaluates.
 
     Args:
-        job: The run; ignored when resuming, since a run folder carries its own.
-        resume: A run folder to continue, `last` for the newest unfinished one, or None for a new run.
+        job: The run; when resuming, the run folder's own settings count.
+        resume: See `run_to_resume`.
         console: Where progress is shown.
+        run: The user's name for the run folder; None takes the time.
+        given: When resuming, the settings that were given beside it, by dotted names.
 
     Returns:
         The evaluation, which also stands in the run folder; None where the job asks for no episodes.
@@ -97,167 +130,168 @@ def run_policy_job(
     Raises:
         UserError: Anything the user can mend.
     """
-    output_root = Path(job.output_root)
-    if resume is not None:
-        run_dir = resumed_run_dir(resume, output_root)
-        job = PolicyJob.load(run_dir / "config.yaml")
-    accelerator = open_accelerator(job.trainer.precision, weights_rest=job.encoder.mode != "frozen")
-    console = (console or Console()) if accelerator.is_main_process else Console(quiet=True)
-    if resume is None:
-        run_dir = share(new_run_dir(output_root) if accelerator.is_main_process else output_root)
-        if accelerator.is_main_process:
-            job.save(run_dir / "config.yaml")
-    console.print(f"run folder {run_dir}", highlight=False)
-    writes, project = accelerator.is_main_process, job.trainer.wandb
+    runs = Path(job.output_root) / RUNS
+    resumed = run_to_resume(runs, run, resume, _REPORT)
+    changes: list[str] = []
+    if resumed is not None:
+        job, changes = PolicyJob.load(resumed / CONFIG_FILE).changed(given or {}, resumed)
+    processes = join_training_processes(job.trainer.precision)
+    console = (console or Console()) if processes.main else Console(quiet=True)
+    run_dir = processes.share((resumed or new_run_dir(runs, run)) if processes.main else runs)
+    if processes.main and (resumed is None or changes):
+        job.save(run_dir / CONFIG_FILE)
+    said = "" if resumed is None else ", continued" + (f" with {', '.join(changes)}" if changes else "")
+    console.print(f"run folder {run_dir}{said}", highlight=False, soft_wrap=True)
     try:
-        with PeakMemory() as memory, RunLog(run_dir, console, writes=writes, wandb_project=project) as log:
-            return _run(job, run_dir, console, memory, log, accelerator)
+        with (
+            PeakMemory() as memory,
+            RunLog(run_dir, console, writes=processes.main, wandb_project=job.trainer.wandb) as log,
+        ):
+            return _Run(job, run_dir, console, log, processes).whole_way(memory)
     except UserError:
-        if resume is None and accelerator.is_main_process:
+        if resumed is None and processes.main:
             discard_refused(run_dir)
         raise
-    except KeyboardInterrupt as stopped:
-        console.print(f"[yellow]stopped; continue with resume={run_dir}")
-        if isinstance(stopped, StoppedError) and stopped.request == signal.SIGTERM:
-            signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        console.print(f"[yellow]stopped; continue with resume={run_dir}", soft_wrap=True)
         raise
 
 
-def _run(
-    job: PolicyJob, run_dir: Path, console: Console, memory: PeakMemory, log: RunLog, accelerator: Accelerator
-) -> EvaluationRecord | None:
-    uses_cache = job.encoder.mode == "frozen" and job.trainer.cache_features
-    if job.trainer.augmented_copies and not uses_cache:
-        raise UserError(
-            "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
-            "set trainer.augmented_copies=0 or change those."
-        )
-    measured = job.evaluation.chosen_checkpoint(job.trainer)
-    seed_everything(job.seed)
-    env_config = env_config_from(job.env)
-    versions = software_versions()
-    if accelerator.is_main_process:
-        write_json(run_dir / "environment.json", versions)
+class _Run:
+    """One run of the main job, phase after phase."""
 
-    simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
-    if simulated:
-        _check_encoder(job.encoder, env_config)
-    output_root = Path(job.output_root)
-    with log.phase("demonstrations", "Demonstrations"), main_first(accelerator):
-        store = open_demonstrations(job.demos, env_config, output_root, console)
-    seed_everything(job.seed)
-    policy_config: Any = policy_config_from(job.policy, job.encoder, store)
-    policy_config.device = accelerator.device.type
-    if simulated:
-        check_fit(policy_config, env_config)
-    used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
-    window = len(policy_config.action_delta_indices), getattr(policy_config, "drop_n_last_frames", 0)
-    window_starts(store, used_episodes, *window, job.demos.sampling)  # refuses what does not fit before anything slow
-    policy, processors = build_policy(policy_config, store, used_episodes)
-    if job.start_from is not None:
-        load_starting_point(policy, Path(job.start_from))
-        console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
-    encoder = policy.get_submodule("encoder")
-    assert isinstance(encoder, VisionEncoder)
-    trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in policy.parameters())
-    console.print(f"{policy_config.type} on {job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
-    reference = encoder.reference()
-    kept = (
-        f"named in checkpoints by their hash {reference.hash}" if reference is not None else "kept in every checkpoint"
-    )
-    console.print(f"encoder weights ({job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
-    log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
-
-    image_keys = list(policy_config.image_features)
-    cache = None
-    if uses_cache:
-        with log.phase("features", "Encoder features"), main_first(accelerator):
-            cache = encoder_features(
-                store, encoder, image_keys, output_root, used_episodes, job.trainer.augmented_copies, console
+    def __init__(self, job: PolicyJob, run_dir: Path, console: Console, log: RunLog, processes: Processes) -> None:
+        self.job, self.run_dir, self.console, self.log, self.processes = job, run_dir, console, log, processes
+        self.caches = job.encoder.mode == "frozen" and job.trainer.cache_features
+        if job.trainer.augmented_copies and not self.caches:
+            raise UserError(
+                "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
+                "set trainer.augmented_copies=0 or change those."
             )
-    information = {
-        # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
-        "env": store.attributes.get("env") or (describe_env(env_config) if simulated else {}),
-        "versions": versions,
-        "demonstrations": str(store.path),
-        "demonstration_seeds": [int(seed) for seed in store.episode_seeds if seed >= 0],
-    }
-    with log.phase("training", "Training"), phase_progress(console) as progress:
-        task = progress.add_task("training", total=job.trainer.steps, note="")
-        checkpoint = train(
-            policy,
-            processors,
-            TrainingBatches(
-                store,
-                image_keys,
-                window[0],
-                job.trainer.batch_size,
-                job.seed,
-                cache,
-                num_episodes=used_episodes,
-                n_obs_steps=policy_config.n_obs_steps,
-                first_action=policy_config.action_delta_indices[0],
-                drop_n_last_frames=window[1],
-                sampling=job.demos.sampling,
-            ),
-            job.trainer,
-            run_dir,
-            log,
-            information,
-            on_step=lambda step, loss: progress.update(task, completed=step, note=f"loss {loss:.4f}"),
-            evaluate=_evaluation_during_training(
-                job, env_config, information, lambda note: progress.update(task, note=note)
-            ),
-            seed=job.seed,
-            accelerator=accelerator,
-        )
-    accelerator.free_memory()
-    del policy, encoder, cache  # the rollout workers load their own; the peak of memory is there
-    record = None
-    if accelerator.is_main_process:
-        if measured == "best":
-            best = run_dir / "checkpoints" / "best"
-            checkpoint = best.with_name(best.readlink().name) / "pretrained_model"
-        if job.evaluation.episodes:
-            with log.phase("evaluation", "Evaluation"):
-                record = evaluate_policy(
-                    checkpoint,
-                    env_config,
-                    job.evaluation.seeds(),
-                    workers=job.evaluation.workers,
-                    videos_dir=run_dir / "evaluation" / "videos",
-                    n_videos=job.evaluation.videos,
-                    console=console,
-                    demonstration_seeds=information["demonstration_seeds"],
-                )
-                record.save(run_dir / "evaluation" / "evaluation.json")
-        with log.phase("report", "Report"):
-            save_run_pictures(store, job.encoder, run_dir / "pictures")
-        log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
-        _print_summary(record, log, memory, write_report(run_dir), checkpoint, console)
-    return share(record)
+        self.measured = job.evaluation.chosen_checkpoint(job.trainer)
+        self.env_config = env_config_from(job.env)
+        self.simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
+        self.used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
 
+    def whole_way(self, memory: PeakMemory) -> EvaluationRecord | None:
+        """Go it."""
+        seed_everything(self.job.seed)
+        if self.processes.main:
+            write_json(self.run_dir / "environment.json", software_versions())
+        if self.simulated:
+            _check_encoder(self.job.encoder, self.env_config)
+        with self.log.phase("demonstrations", "Demonstrations"), self.processes.one_after_another():
+            store = open_demonstrations(self.job.demos, self.env_config, Path(self.job.output_root), self.console)
+        checkpoint = self.trained(store)
+        record = None
+        if self.processes.main:
+            record = self.evaluated(checkpoint, store)
+            with self.log.phase("report", "Report"):
+                save_run_pictures(store, self.job.encoder, self.run_dir / "pictures")
+            self.log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
+            _print_summary(record, self.log, memory, write_report(self.run_dir), checkpoint, self.console)
+        return self.processes.share(record)
 
-def _evaluation_during_training(
-    job: PolicyJob, env_config: EnvConfig, information: Mapping[str, Any], say: Callable[[str], None]
-) -> Callable[[Path], EvaluationRecord]:
-    """Return what evaluates a checkpoint during training, on other seeds than the final evaluation's."""
-    seeds = job.evaluation.seeds_during_training()
+    def trained(self, store: DemoStore) -> Path:
+        """Train, and return the `pretrained_model` folder of the checkpoint that is to be measured.
 
-    def evaluate(checkpoint: Path) -> EvaluationRecord:
-        say("rollouts")
-        return evaluate_policy(
-            checkpoint,
-            env_config,
-            seeds,
-            workers=job.evaluation.workers,
-            on_episode=lambda episode: say(f"rollout of seed {episode.seed} is over"),
-            demonstration_seeds=information["demonstration_seeds"],
-            console=Console(quiet=True),  # the bar of the training is on the terminal
+        What it holds in memory ends with it: the rollout workers load their own, and the peak of memory is there.
+        """
+        job = self.job
+        setup = self.setup(store)
+        with self.log.phase("training", "Training"):
+            last = train(setup, job.trainer, self.run_dir, self.log, seed=job.seed, processes=self.processes)
+        step = best_step(self.log) if self.measured == "best" else None
+        return last if step is None else last.parents[1] / f"{step:06d}" / MODEL_FOLDER
+
+    def setup(self, store: DemoStore) -> PolicyTraining:
+        """Build policy and batches; what does not fit is refused before anything slow."""
+        job, console = self.job, self.console
+        seed_everything(job.seed)
+        config: Any = policy_config_from(job.policy, job.encoder, store)
+        config.device = self.processes.device.type
+        if self.simulated:
+            check_fit(config, self.env_config)
+        windows = Windows.of(config)
+        window_starts(store, self.used_episodes, windows, job.demos.sampling)
+        policy, processors = build_policy(config, store, self.used_episodes)
+        if job.start_from is not None:
+            load_starting_point(policy, Path(job.start_from))
+            console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
+        encoder = policy.get_submodule("encoder")
+        assert isinstance(encoder, VisionEncoder)
+        self.say_sizes(policy, encoder)
+        images = list(config.image_features)
+        cache = self.features(store, encoder, images) if self.caches else None
+        information = {
+            # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
+            "env": store.attributes.get("env") or (describe_env(self.env_config) if self.simulated else {}),
+            "versions": software_versions(),
+            "demonstrations": str(store.path),
+            "demonstration_seeds": _seeds(store),
+        }
+        batches = TrainingBatches(
+            store,
+            images,
+            windows,
+            job.trainer.batch_size,
+            job.seed,
+            cache,
+            num_episodes=self.used_episodes,
+            sampling=job.demos.sampling,
         )
 
-    return evaluate
+        def evaluate(checkpoint: Path) -> EvaluationRecord:
+            return evaluate_policy(
+                checkpoint,
+                self.env_config,
+                job.evaluation.seeds_during_training(),
+                workers=job.evaluation.workers,
+                demonstration_seeds=information["demonstration_seeds"],
+                console=Console(quiet=True),  # the bar of the training is on the terminal
+            )
+
+        return PolicyTraining(policy, processors, batches, information, evaluate)
+
+    def say_sizes(self, policy: torch.nn.Module, encoder: VisionEncoder) -> None:
+        """Say what is trained, and how checkpoints keep the encoder's weights."""
+        trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in policy.parameters())
+        name = self.job.policy["type"]
+        self.console.print(f"{name} on {self.job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
+        reference = encoder.reference()
+        kept = f"named in checkpoints by their hash {reference.hash}" if reference else "kept in every checkpoint"
+        self.console.print(f"encoder weights ({self.job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
+        self.log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
+
+    def features(self, store: DemoStore, encoder: VisionEncoder, image_keys: list[str]) -> FeatureCache:
+        """Encode each frame once."""
+        root, copies = Path(self.job.output_root), self.job.trainer.augmented_copies
+        with self.log.phase("features", "Encoder features"), self.processes.one_after_another():
+            return encoder_features(store, encoder, image_keys, root, self.used_episodes, copies, self.console)
+
+    def evaluated(self, checkpoint: Path, store: DemoStore) -> EvaluationRecord | None:
+        """Roll the policy out; None where no episodes are asked for."""
+        evaluation = self.job.evaluation
+        if not evaluation.episodes:
+            return None
+        with self.log.phase("evaluation", "Evaluation"):
+            record = evaluate_policy(
+                checkpoint,
+                self.env_config,
+                evaluation.seeds(),
+                workers=evaluation.workers,
+                videos_dir=self.run_dir / "evaluation" / "videos",
+                n_videos=evaluation.videos,
+                console=self.console,
+                demonstration_seeds=_seeds(store),
+            )
+            record.save(self.run_dir / "evaluation" / "evaluation.json")
+        return record
+
+
+def _seeds(store: DemoStore) -> list[int]:
+    return [int(seed) for seed in store.episode_seeds if seed >= 0]
 
 
 def _check_encoder(config: EncoderConfig, env_config: EnvConfig) -> None:

@@ -1,145 +1,143 @@
-"""The policy training loop."""
+"""Training of a policy by the engine."""
 
-import math
-import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 from lerobot.policies import PreTrainedPolicy
-from lerobot.processor import PolicyProcessorPipeline
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.precision import warn_of_slow_bfloat16
 from pixio_robot.engine.average import WeightAverage
+from pixio_robot.engine.checkpoints import Checkpoints
+from pixio_robot.engine.loop import Plan, Precision, Training
+from pixio_robot.engine.objective import Batch
+from pixio_robot.engine.processes import Processes, join_processes
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.engine.stopping import StoppedError, StopRequest
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.data.batches import TrainingBatches
-from pixio_robot.training.policy.checkpoints import load_checkpoint, save_checkpoint
-from pixio_robot.training.policy.parameter_groups import find_encoder, parameter_groups, schedules
+from pixio_robot.training.policy.objective import MODEL_FOLDER, PolicyObjective, Processors, check_statistics_unchanged
+from pixio_robot.training.policy.parameter_groups import parameter_groups, schedules
 from pixio_robot.training.policy.selection import Selection
-from pixio_robot.training.processes import mean_over_processes, open_accelerator, own_part, seed_step
 
 
-def train(
-    policy: PreTrainedPolicy,
-    processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline],
-    batches: TrainingBatches,
-    config: TrainerConfig,
-    run_dir: Path,
-    log: RunLog,
-    information: Mapping[str, Any],
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
-    *,
-    evaluate: Callable[[Path], EvaluationRecord] | None = None,
-    seed: int = 0,
-    accelerator: Accelerator | None = None,
-) -> Path:
-    """Train a policy, resuming from the run folder's last checkpoint if there is one.
+@dataclass(frozen=True)
+class PolicyTraining:
+    """What is trained, on what.
 
-    Of several processes each takes its part of every batch; gradients are averaged, so that the steps are those of
-    one process but for what is drawn at random within them (dropout, noise of diffusion). `pixio_bc` normalises over
-    the part of a process.
-
-    Args:
+    Attributes:
         policy: Any LeRobot policy whose `forward` returns a loss; it is trained in place.
         processors: Pre- and post-processing pipelines; the first is applied to every batch.
         batches: Where batches come from, by step.
+        information: What the policy was trained in, saved with each checkpoint.
+        evaluate: Rolls out a checkpoint's policy, every `TrainerConfig.evaluate_every` steps on the main process.
+    """
+
+    policy: PreTrainedPolicy
+    processors: Processors
+    batches: TrainingBatches
+    information: Mapping[str, Any] = field(default_factory=dict)
+    evaluate: Callable[[Path], EvaluationRecord] | None = None
+
+
+def join_training_processes(precision: str = "float32") -> Processes:
+    """Find the processes that train together, on GPUs where there are any.
+
+    Args:
+        precision: Of forward passes: `float32`, or `bfloat16` or `float16` with weights kept in float32.
+
+    Raises:
+        UserError: The precision needs a GPU that is not there; see `join_processes`.
+    """
+    processes = join_processes("cuda" if torch.cuda.is_available() else "cpu", "auto", precision)
+    if processes.device.type == "cpu" and precision == "float16":
+        raise UserError(
+            "trainer.precision=float16 needs a GPU, and there is none: set trainer.precision=bfloat16 or float32."
+        )
+    if processes.device.type == "cpu" and precision == "bfloat16" and processes.main:
+        warn_of_slow_bfloat16("trainer.precision")
+    return processes
+
+
+def train(
+    setup: PolicyTraining,
+    config: TrainerConfig,
+    run_dir: Path,
+    log: RunLog,
+    *,
+    seed: int = 0,
+    processes: Processes | None = None,
+    on_log: Callable[[int, float], None] = lambda step, loss: None,
+) -> Path:
+    """Train a policy, resuming from the run folder's newest checkpoint if there is one.
+
+    Of several processes each takes its part of every batch, so that the steps are those of one process but for what is
+    drawn at random within them (dropout, noise of diffusion). `pixio_bc` normalises over the part of a process.
+
+    Args:
+        setup: What is trained, on what.
         config: How long and how fast.
         run_dir: Receives `checkpoints/`, from the main process.
         log: Receives a line every `log_every` steps.
-        information: What the policy was trained in, saved with each checkpoint.
-        on_step: Called with the finished steps and the latest mean loss.
-        evaluate: Rolls out a checkpoint's policy, every `config.evaluate_every` steps on the main process.
         seed: Decides what is drawn at random within steps.
-        accelerator: Processes and precision; by default those that this process was launched with.
+        processes: Who takes part; by default those that this process was launched with.
+        on_log: Called with the finished steps and the latest mean loss.
 
     Returns:
         The final checkpoint's `pretrained_model` folder.
 
     Raises:
-        UserError: The loss is no longer finite (the last good checkpoint stays); see `load_checkpoint`, `own_part`.
-        StoppedError: SIGINT or SIGTERM came during a step, which is finished and saved.
+        UserError: Loss, gradients or weights stopped being numbers (the last good checkpoint stays), or the checkpoint is of
+            another policy or other demonstrations.
+        StoppedError: A process was asked to stop; the step is finished and saved.
     """
-    encoder = find_encoder(policy)
-    trains_encoder = encoder is not None and not encoder.frozen
-    accelerator = accelerator or open_accelerator(config.precision, weights_rest=trains_encoder)
-    groups = parameter_groups(policy, config)
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    scheduler = LambdaLR(optimizer, schedules(groups, config))
-    average = WeightAverage(policy, config.average_decay)
-    scaler = accelerator.scaler
-    start = load_checkpoint(run_dir, policy, average, optimizer, scheduler, processors, scaler)
-    log.begin_curves("training", start)
-    selection = Selection(evaluate, config.evaluate_every, config.steps, log) if evaluate is not None else None
-    checkpoint = run_dir / "checkpoints" / "last" / "pretrained_model"
-    if selection is not None and accelerator.is_main_process and selection.due(start):  # stopped while evaluating
-        selection.consider(start, checkpoint.resolve())
-    # What is saved is `policy`, `optimizer`; what is called are their wrapped selves.
-    model, stepper = accelerator.prepare(policy, optimizer)
-    model.train()
-    on_step(start, math.nan)
-    losses: list[torch.Tensor] = []
-    clock = time.perf_counter()
-    asked: signal.Signals | None = None
-    for step in range(start + 1, config.steps + 1):
-        with StopRequest() as request:
-            if encoder is not None:
-                encoder.freeze_temporarily(step <= config.encoder_frozen_steps)
-            seed_step(seed, step, accelerator)
-            batch, weight = own_part(batches.batch(step - 1), accelerator)
-            loss = model(processors[0](batch))[0] * weight
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(policy.parameters(), config.gradient_clip)
-            stepper.step()
-            stepper.zero_grad()
-            scheduler.step()
-            average.update()
-            losses.append(loss.detach())
-        asked = asked or request.signal
-        logs = step % config.log_every == 0 or step == config.steps
-        stops = _stop_together(asked is not None, logs, accelerator)
-        if logs or stops:
-            mean_loss = mean_over_processes(torch.stack(losses).mean(), accelerator)
-            if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"The loss became {mean_loss} between steps {step - len(losses) + 1} and {step}; the last "
-                    f"checkpoint in {run_dir / 'checkpoints'} is good. Lower trainer.learning_rate, or look for "
-                    f"non-finite values in the demonstrations."
-                )
-            seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            log.write(
-                "training",
-                step=step,
-                loss=mean_loss,
-                lr=float(scheduler.get_last_lr()[0]),
-                seconds_per_step=seconds / len(losses),
-            )
-            losses.clear()
-            on_step(step, mean_loss)
-        if accelerator.is_main_process:
-            evaluates = selection is not None and selection.due(step)
-            if evaluates or stops or step % config.checkpoint_every == 0 or step == config.steps:
-                checkpoint = save_checkpoint(
-                    run_dir, step, config.steps, policy, average, optimizer, scheduler, processors, information, scaler
-                )
-            if selection is not None and evaluates and not stops:
-                before = time.perf_counter()
-                selection.consider(step, checkpoint)
-                clock += time.perf_counter() - before
-        if stops:
-            accelerator.wait_for_everyone()  # until it is saved
-            raise StoppedError(asked or signal.SIGTERM)
-    return checkpoint
+    processes = processes or join_training_processes(config.precision)
+    objective = PolicyObjective(
+        setup.policy, setup.processors, setup.information, config.encoder_frozen_steps, processes
+    )
+    groups = parameter_groups(setup.policy, config)
+    factors, peaks = schedules(groups, config), [group["lr"] for group in groups]
+    checkpoints = Checkpoints(
+        run_dir / "checkpoints", processes, config.keep_checkpoints, config.keep_checkpoints_every
+    )
+    newest = checkpoints.newest()
+    if newest is not None and (newest / MODEL_FOLDER).is_dir():
+        check_statistics_unchanged(newest, setup.processors)
+    selection = Selection(setup.evaluate, config.evaluate_every, config.steps, checkpoints, log)
+    Training(
+        objective,
+        torch.optim.AdamW(groups, fused=True),
+        Plan(
+            steps=config.steps,
+            learning_rates=lambda step: [peak * factor(step) for peak, factor in zip(peaks, factors, strict=True)],
+            batch_size=config.batch_size,
+            precision=cast(Precision, config.precision),
+            gradient_clip=config.gradient_clip,
+            seed=seed,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            # Those of an encoder that is frozen at first, or has a head that is not used.
+            weights_rest=objective.encoder is not None and not objective.encoder.frozen,
+        ),
+        processes,
+        checkpoints,
+        log,
+        average=WeightAverage(objective.module, config.average_decay),
+        console=log.console,
+        on_log=on_log,
+        evaluation_due=selection.due,
+        evaluate=selection.consider,
+    ).run(lambda first, _: _from_step(setup.batches, first))
+    return checkpoints.path(config.steps) / MODEL_FOLDER
 
 
-def _stop_together(asked: bool, meet: bool, accelerator: Accelerator) -> bool:
-    """Whether any process was asked to stop; several find out where they meet to log anyway."""
-    if accelerator.num_processes == 1:
-        return asked
-    return meet and mean_over_processes(torch.tensor(float(asked), device=accelerator.device), accelerator) > 0
+def _from_step(batches: TrainingBatches, first: int) -> Generator[Batch[dict[str, Tensor]]]:
+    step = first
+    while True:
+        windows = batches.batch(step)
+        yield Batch(step, windows, batches.names(windows))
+        step += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.utils.constants import ACTION, OBS_IMAGES
 from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_act import PixioACTConfig
@@ -43,9 +44,26 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
         self.model.backbone = _FeatureMapBackbone()  # type: ignore[assignment]
         self.model.encoder_img_feat_input_proj = nn.Identity()  # type: ignore[assignment]
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the training loss (scalar) and its parts, for images or cached tokens."""
-        return super().forward(self._with_camera_features(batch))
+    def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return ACT's absolute error over actions within their episodes and, with a VAE, its weighted divergence.
+
+        LeRobot's `ACTPolicy.forward` adds the two before it returns them.
+        """
+        batch = self._with_camera_features(batch)
+        batch[OBS_IMAGES] = [batch[key] for key in self.config.image_features]  # type: ignore[assignment]
+        actions_BHA, (mean_BL, log_variance_BL) = self.model(batch)
+        errors_BHA = nn.functional.l1_loss(batch[ACTION], actions_BHA, reduction="none")
+        valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
+        terms = {"l1_loss": (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * errors_BHA.shape[-1]).clamp_min(1)}
+        if self.config.use_vae and mean_BL is not None and log_variance_BL is not None:
+            divergence_BL = -0.5 * (1 + log_variance_BL - mean_BL.pow(2) - log_variance_BL.exp())
+            terms["kld_loss"] = divergence_BL.sum(-1).mean() * self.config.kl_weight
+        return terms
+
+    def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
+        """Return the numbers of actions within their episodes and, with a VAE, of windows."""
+        valid = int((~batch["action_is_pad"]).sum())
+        return [valid, len(batch[ACTION])] if self.config.use_vae and self.training else [valid]
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:  # noqa: ANN401

@@ -56,8 +56,8 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
         self.head = nn.Sequential(*layers, nn.Linear(width, config.chunk_size * self._action_size))
         self.reset()
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the training loss (scalar) over the actions within their episodes, and its parts.
+    def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean squared error over the actions within their episodes.
 
         Raises:
             UserError: One window only, over which the batch cannot be normalised.
@@ -70,7 +70,11 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
         errors_BHA = (self._predict(batch) - batch[ACTION]).square()
         valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
         loss = (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * self._action_size).clamp_min(1)
-        return loss, {"mse_loss": loss.item()}
+        return {"mse_loss": loss}
+
+    def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
+        """Return the number of actions within their episodes."""
+        return [int((~batch["action_is_pad"]).sum())]
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:  # noqa: ANN401

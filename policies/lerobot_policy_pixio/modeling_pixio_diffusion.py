@@ -60,13 +60,19 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
         self._noise_shape = (config.horizon, config.action_feature.shape[0])
         self.reset()
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the training loss (scalar) and its parts, for images or cached tokens."""
+    def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean squared error of the denoised chunks."""
         conditions = self._conditions(batch)
         loss = self.diffusion.compute_loss(
             {**conditions, ACTION: batch[ACTION], "action_is_pad": batch["action_is_pad"]}
         )
-        return loss, {"mse_loss": loss.item()}
+        return {"mse_loss": loss}
+
+    def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
+        """Return the number of actions that count: all, or those within their episodes."""
+        if self.config.do_mask_loss_for_padding:
+            return [int((~batch["action_is_pad"]).sum())]
+        return [batch["action_is_pad"].numel()]
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:  # noqa: ANN401

@@ -73,6 +73,22 @@ class VisionPolicy(_Policy):
                 f"is incomplete or was edited."
             ) from error
 
+    def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms whose sum is the training loss, each a mean over the batch (scalar)."""
+        raise NotImplementedError
+
+    def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
+        """Return over how many numbers of the batch each of `loss_terms` is a mean.
+
+        The loss of a batch that processes share is the sum of each term's weighted mean over the processes.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Return the training loss (scalar) and its terms, for images or cached tokens."""
+        terms = self.loss_terms(batch)
+        return torch.stack(list(terms.values())).sum(), {name: term.item() for name, term in terms.items()}
+
     def looks_at_next_observation(self) -> bool:
         """Tell whether the images that follow the action selected last will be looked at, now or as part of a history.
 

@@ -77,7 +77,7 @@ def clean_directory(tmp_path_factory) -> Path:
     [
         ("train_policy.py", ["encoder=pixio_vitx"], "Unknown encoder 'pixio_vitx'"),
         ("train_policy.py", ["demos=lerobot"], "demos.root or demos.repo_id must be given"),
-        ("train_policy.py", ["resume=nowhere"], "is no run folder"),
+        ("train_policy.py", ["resume=nowhere"], "There is no run at"),
         ("train_policy.py", ["env.task=Lyft"], "Lift"),
         ("train_policy.py", ["env.camera_names=[agentvew]"], "agentview"),
         ("train_policy.py", ["env.image_size=100"], "divisible by 16"),

@@ -71,18 +71,29 @@ def test_in_float32_muon_multiplies_nothing_in_bfloat16() -> None:
 
 
 def test_in_float32_muon_is_torchs_own_but_for_the_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over several steps, with weight decay and momentum."""
+    """Over several steps, with weight decay and momentum, against torch.optim.Muon and torch.optim.AdamW."""
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)  # how torch's Muon comes to bfloat16
-    ends = {}
-    for precision in ("float32", "bfloat16"):
+    ends = []
+    for ours in (True, False):
         torch.manual_seed(0)
         module = Small()
-        optimizer = build_optimizer("muon", module, 0.5, precision)
+        if ours:
+            optimizers = [build_optimizer("muon", module, 0.5)]
+        else:
+            matrices = [value for value in module.blocks.parameters() if value.ndim == 2]
+            vectors = [value for value in module.parameters() if value.ndim == 1]
+            outside = [module.embed.weight, module.head.weight]
+            groups = [{"params": vectors, "weight_decay": 0.0}, {"params": outside, "weight_decay": 0.5}]
+            optimizers = [
+                torch.optim.Muon(matrices, lr=0.0, weight_decay=0.5, adjust_lr_fn="match_rms_adamw"),
+                torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95)),
+            ]
         for _ in range(4):
-            for group in optimizer.param_groups:
-                group["lr"] = 0.02
             module.head(module.blocks(module.embed(torch.randn(4, 3, 6)))).pow(2).mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        ends[precision] = module.state_dict()
-    torch.testing.assert_close(ends["float32"], ends["bfloat16"], rtol=1e-4, atol=1e-5)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = 0.02
+                optimizer.step()
+                optimizer.zero_grad()
+        ends.append(module.state_dict())
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)

@@ -8,8 +8,8 @@ import torch
 from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from pixio_robot.engine.sharding import materialise, own_shard, shard
 from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.distributed import materialise, own_shard, shard
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 
 CONFIG = PretrainConfig(

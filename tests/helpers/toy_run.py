@@ -3,8 +3,9 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +16,24 @@ from pixio_robot.encoders import EncoderConfig
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.training.config import TrainerConfig
-from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.data.batches import TrainingBatches, Windows
 from pixio_robot.training.data.feature_cache import cache_features
 from pixio_robot.training.job import seed_everything
 from pixio_robot.training.policy.building import build_policy, policy_config_from
-from pixio_robot.training.processes import main_first, open_accelerator
-from pixio_robot.training.trainer import train
+from pixio_robot.training.trainer import PolicyTraining, join_training_processes, train
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 CONFIG = TrainerConfig(steps=12, batch_size=4, warmup_steps=2, checkpoint_every=5, log_every=1)
+DIFFUSION = {
+    "type": "pixio_diffusion",
+    "n_obs_steps": 2,
+    "horizon": 4,
+    "n_action_steps": 2,
+    "down_dims": [8, 16],
+    "n_groups": 2,  # groups of one or two numbers would turn rounding into a sign
+    "diffusion_step_embed_dim": 8,
+    "drop_n_last_frames": 1,
+}
 POLICY = {"type": "pixio_act", "chunk_size": 4, "n_action_steps": 2, "dim_model": 32, "dim_feedforward": 64}
 ENCODER = EncoderConfig("pixio_tiny16", weights="random")
 
@@ -73,19 +83,21 @@ def run_training(
     encoder: EncoderConfig = ENCODER,
     config: TrainerConfig = CONFIG,
     evaluate: Callable[[Path], EvaluationRecord] | None = None,
+    policy: Mapping[str, Any] | None = None,
     **policy_fields: float,
 ) -> Path:
     """Train on a store, and kill or interrupt the process at a step if told so; fields change the policy."""
     torch.set_num_threads(1)
     store = DemoStore.open(store_path)
     seed_everything(0)
-    policy, processors = build_policy(policy_config_from({**POLICY, **policy_fields}, encoder, store), store)
-    accelerator = open_accelerator(config.precision, weights_rest=encoder.mode != "frozen")
+    policy_config = policy_config_from({**(policy or POLICY), **policy_fields}, encoder, store)
+    built, processors = build_policy(policy_config, store)
+    processes = join_training_processes(config.precision)
     cache = None
     if cached:
         folder = run_dir.parent / "features"
-        with main_first(accelerator):
-            cache = cache_features(store, policy.encoder, CAMERAS, folder, augmented_copies=config.augmented_copies)
+        with processes.one_after_another():
+            cache = cache_features(store, built.encoder, CAMERAS, folder, augmented_copies=config.augmented_copies)
 
     def maybe_die(step: int, loss: float) -> None:
         if step == kill_at:
@@ -93,21 +105,10 @@ def run_training(
         if step == interrupt_at:
             raise KeyboardInterrupt
 
-    batches = TrainingBatches(store, CAMERAS, POLICY["chunk_size"], config.batch_size, seed=0, cache=cache)
-    console, writes = Console(quiet=True), accelerator.is_main_process
-    with RunLog(run_dir, console, writes=writes, wandb_project=config.wandb) as log:
-        return train(
-            policy,
-            processors,
-            batches,
-            config,
-            run_dir,
-            log,
-            {"env": {}},
-            on_step=maybe_die,
-            evaluate=evaluate,
-            accelerator=accelerator,
-        )
+    batches = TrainingBatches(store, CAMERAS, Windows.of(policy_config), config.batch_size, seed=0, cache=cache)
+    setup = PolicyTraining(built, processors, batches, {"env": {}}, evaluate)
+    with RunLog(run_dir, Console(quiet=True), writes=processes.main, wandb_project=config.wandb) as log:
+        return train(setup, config, run_dir, log, processes=processes, on_log=maybe_die)
 
 
 def logged(run_dir: Path, name: str) -> dict[int, float]:

@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pixio_robot.encoders import PixioVisionTransformer
-from pixio_robot.engine.board import Board
+from pixio_robot.engine.curves import Board
 from pixio_robot.pretraining.feature_pictures import class_token_attention, feature_picture, principal_colours
 from pixio_robot.pretraining.sources import ImageCache
 from pixio_robot.pretraining.trainer import pretrain

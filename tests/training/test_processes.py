@@ -11,24 +11,27 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from toy_job import make_demonstrations, toy_job
-from toy_run import CONFIG, losses, make_store, run_training
+from toy_run import CONFIG, DIFFUSION, losses, make_store, run_training
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.engine.processes import join_processes
 from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.training import job as job_module
 from pixio_robot.training.data.batches import TrainingBatches
 from pixio_robot.training.job import run_policy_job
-from pixio_robot.training.processes import open_accelerator
+from pixio_robot.training.trainer import join_training_processes
 
 # Seven windows: parts of four and three. Without dropout nothing is drawn at random within a step.
 TOGETHER = dataclasses.replace(CONFIG, batch_size=7, steps=6, checkpoint_every=3)
@@ -47,8 +50,26 @@ def run_all(store: Path, folder: Path, *, interrupt_at: int | None = None) -> No
         ("finetune", FINETUNE, {"dropout": 0.0, "cached": False, "encoder": TRAINED_ENCODER}),
     ):
         run_training(store, folder / name, config=config, **arguments)
+    with nothing_drawn():
+        run_training(store, folder / "vae", config=TOGETHER, dropout=0.0, use_vae=True)
+        unmasked = DIFFUSION | {"do_mask_loss_for_padding": False}
+        run_training(store, folder / "unmasked", config=TOGETHER, policy=unmasked)
+        run_training(store, folder / "masked", config=TOGETHER, policy=DIFFUSION | {"do_mask_loss_for_padding": True})
     with contextlib.suppress(KeyboardInterrupt):
         run_training(store, folder / "stopped", config=TOGETHER, dropout=0.0, interrupt_at=interrupt_at)
+
+
+@contextlib.contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Draw ones for the latents and noise of a step, which processes draw apart from each other."""
+    with (
+        mock.patch.object(torch, "randn_like", torch.ones_like),
+        mock.patch.object(torch, "randn", lambda shape, device=None: torch.ones(shape, device=device)),
+        mock.patch.object(
+            torch, "randint", lambda low, high, size, device=None: torch.full(size, high // 2, device=device)
+        ),
+    ):
+        yield
 
 
 def stand_in(evaluated: list[str], checkpoint: Path, env: object, seeds: range, **_: object) -> EvaluationRecord:
@@ -59,7 +80,7 @@ def stand_in(evaluated: list[str], checkpoint: Path, env: object, seeds: range, 
 
 
 def stop_one_of_two(store: Path, run_dir: Path) -> None:
-    """Ask one process alone to stop, in step 3; both find out when they log."""
+    """Ask one process alone to stop, in step 3; both end it, and stop."""
     batch = TrainingBatches.batch
 
     def ask(self: TrainingBatches, index: int) -> dict[str, torch.Tensor]:
@@ -120,7 +141,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("run", ["plain", "finetune", "stopped"])
+@pytest.mark.parametrize("run", ["plain", "finetune", "vae", "unmasked", "masked", "stopped"])
 def test_two_processes_train_as_one(runs: Path, run: str) -> None:
     one, two = losses(runs / "one" / run), losses(runs / "two" / run)
     assert list(two) == list(one)
@@ -129,8 +150,8 @@ def test_two_processes_train_as_one(runs: Path, run: str) -> None:
 
 def test_both_stop_where_one_is_asked_to(runs: Path) -> None:
     asked = runs / "two" / "asked"
-    assert list(losses(asked)) == [2, 4]
-    assert (asked / "checkpoints" / "last").readlink().name == "000004"
+    assert list(losses(asked)) == [2, 3]
+    assert (asked / "checkpoints" / "last").readlink().name == "000003"
     assert not list(asked.glob("not_stopped-*"))
 
 
@@ -179,8 +200,7 @@ def test_bfloat16_rounds_what_is_computed_and_not_what_is_kept(store: DemoStore,
 @pytest.mark.parametrize(
     ("precision", "launched_with", "message"),
     [
-        ("bfloat17", "no", "Did you mean 'bfloat16'"),
-        ("float32", "bf16", "leave the former out and set trainer.precision=bfloat16"),
+        ("float32", "bf16", "leave the former out and set precision=bfloat16"),
         pytest.param(
             "float16",
             "no",
@@ -194,14 +214,15 @@ def test_precisions_that_cannot_be(
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched_with)
     with pytest.raises(UserError, match=message):
-        open_accelerator(precision)
+        join_training_processes(precision)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "3"), ("LOCAL_WORLD_SIZE", "3"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=r"3 processes .* with 2 GPUs.*start at most 2 \(--nproc-per-node 2\)"):
-        open_accelerator()
+        join_processes("cuda")
 
 
 if __name__ == "__main__":

@@ -198,7 +198,6 @@ class PixioMAE(nn.Module):
         images_BCHW: Tensor,
         generator: torch.Generator | None = None,
         mask_BN: Tensor | None = None,
-        asked_BCHW: Tensor | None = None,
     ) -> MAEOutput:
         """Mask, encode, decode and compare.
 
@@ -206,7 +205,6 @@ class PixioMAE(nn.Module):
             images_BCHW: Normalised float images, sides divisible by the patch.
             generator: Source of the masks; on the CPU, whatever the device of the images.
             mask_BN: Use these masks instead of drawing some; equally many masked patches per image.
-            asked_BCHW: Compare with these images instead of with those that the encoder sees.
 
         Raises:
             UserError: The image size does not fit the patch or the mask block.
@@ -215,7 +213,7 @@ class PixioMAE(nn.Module):
         if mask_BN is None:
             mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
         visible_BV, masked_BM = (index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN))
-        loss, prediction_BMX = self.compare(images_BCHW, visible_BV, masked_BM, grid, asked_BCHW)
+        loss, prediction_BMX = self.compare(images_BCHW, visible_BV, masked_BM, grid)
         return MAEOutput(loss, prediction_BMX, mask_BN)
 
     def compare(
@@ -224,7 +222,6 @@ class PixioMAE(nn.Module):
         visible_BV: Tensor,
         masked_BM: Tensor,
         grid: tuple[int, int],
-        asked_BCHW: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode visible patches, predict masked ones (B, M, X) and return the loss with the prediction.
 
@@ -233,7 +230,6 @@ class PixioMAE(nn.Module):
         patches_BNX = patchify(images_BCHW, self.patch)
         tokens_BLD = self.encode(patches_BNX, visible_BV, grid)
         prediction_BMX = self.decoder(tokens_BLD, visible_BV, masked_BM, grid)
-        asked_BNX = patches_BNX if asked_BCHW is None else patchify(asked_BCHW, self.patch)
-        target_BMX = take_patches(asked_BNX, masked_BM).float()
+        target_BMX = take_patches(patches_BNX, masked_BM).float()
         mean, deviation = patch_statistics(target_BMX)
         return functional.mse_loss(prediction_BMX.float(), (target_BMX - mean) / deviation), prediction_BMX

@@ -13,7 +13,7 @@ from torch import nn
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.files import atomic_path
 from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
-from pixio_robot.pretraining.distributed import whole
+from pixio_robot.engine.sharding import whole
 from pixio_robot.pretraining.model.mae import PixioMAE
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ Shape letters: B images, C channels, H and W pixels, N patches, V visible patche
 teacher's width, h and w a patch grid.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixio_robot.encoders import EncoderConfig, PixioVisionTransformer, VisionEncoder, weights_hash
+from pixio_robot.engine.processes import Processes
 from pixio_robot.images.augment import normalise
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.model.mae import encode_visible, patchify, take_patches
 from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
+from pixio_robot.pretraining.objectives.base import ImageObjective
+from pixio_robot.pretraining.sources import ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ def _one_minus_cosine(guess_BLT: Tensor, target_BLT: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(guess_BLT.float(), target_BLT, dim=-1).mean()
 
 
-class Distillation:
+class Distillation(ImageObjective[DistillConfig]):
     """The objective of `scripts/distill_encoder.py`."""
 
     phase = "distillation"
@@ -158,7 +160,7 @@ class Distillation:
         Raises:
             UserError: Unknown encoder, unreachable weights, or an image size that does not fit one of the encoders.
         """
-        self.variant = config.variant
+        super().__init__(config)
         self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
         with torch.device("cpu"):  # the student may be on the meta device
             frozen = EncoderConfig(config.teacher, config.teacher_weights, "frozen", config.teacher_image_size)
@@ -169,26 +171,21 @@ class Distillation:
             self.teacher = Teacher(encoder)
         self.module = Student(self.encoder, encoder.width)
 
+    def prepare(self, processes: Processes, source: ImageSource) -> None:
+        """Place the teacher beside the student."""
+        super().prepare(processes, source)
+        self.teacher.encoder.to(processes.device)
+
     def identity(self) -> dict[str, Any]:
-        """Return which weights the teacher has."""
-        return {"teacher_hash": self.teacher.hash}
+        """Return which weights the teacher has, beside the settings."""
+        return super().identity() | {"teacher_hash": self.teacher.hash}
 
-    def to(self, device: torch.device) -> None:
-        """Move the teacher."""
-        self.teacher.encoder.to(device)
-
-    def loss(self, module: nn.Module, seen_BCHW: Tensor, asked_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss_of(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
         """Return the distillation loss."""
-        visible_BV = split_patches(mask_BN)[0].to(seen_BCHW.device, non_blocking=True)
-        class_BGT, patch_BVT = module(normalise(seen_BCHW), visible_BV)
-        patch = int(self.encoder.patch_embed.patch_size[0])
-        grid = (seen_BCHW.shape[-2] // patch, seen_BCHW.shape[-1] // patch)
-        assert math.prod(grid) == mask_BN.shape[1]
-        return distillation_loss(class_BGT, patch_BVT, self.teacher(asked_BCHW), visible_BV, grid)
+        visible_BV = split_patches(mask_BN)[0].to(images_BCHW.device, non_blocking=True)
+        class_BGT, patch_BVT = module(normalise(images_BCHW), visible_BV)
+        return distillation_loss(class_BGT, patch_BVT, self.teacher(images_BCHW), visible_BV, self.grid)
 
-    def picture(self, frames_BHWC: Tensor, seed: int) -> None:
-        """Features are no picture."""
-
-    def save(self, folder: Path, dtype: torch.dtype, write: bool) -> None:
+    def write(self, folder: Path, dtype: torch.dtype, *, main: bool) -> None:
         """Write `encoder.safetensors`."""
-        save_encoder(self.encoder, self.variant, folder, dtype, write)
+        save_encoder(self.encoder, self.config.variant, folder, dtype, main)

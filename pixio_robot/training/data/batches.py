@@ -3,7 +3,9 @@
 Shape letters: B batch, O observation steps, S state size, A action size, H action horizon.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +19,29 @@ from pixio_robot.training.data.feature_cache import FeatureCache
 _MOST_LEFT_OUT = 20  # episodes that a message offers to leave out by number
 
 
+@dataclass(frozen=True)
+class Windows:
+    """What a policy sees and predicts at a step.
+
+    Attributes:
+        action_horizon: Length H of the action chunk.
+        n_obs_steps: Number O of observation steps.
+        first_action: Step of the first action, relative to the last observation.
+        drop_n_last_frames: Steps at the end of each episode at which no window starts.
+    """
+
+    action_horizon: int
+    n_obs_steps: int = 1
+    first_action: int = 0
+    drop_n_last_frames: int = 0
+
+    @classmethod
+    def of(cls, config: Any) -> Self:  # noqa: ANN401 (each policy's config class has fields of its own)
+        """Return those of a policy's config."""
+        actions = config.action_delta_indices
+        return cls(len(actions), config.n_obs_steps, actions[0], getattr(config, "drop_n_last_frames", 0))
+
+
 class TrainingBatches:
     """Batches of windows, with cached encoder tokens in place of images where a cache is given."""
 
@@ -24,14 +49,11 @@ class TrainingBatches:
         self,
         store: DemoStore,
         image_keys: Sequence[str],
-        action_horizon: int,
+        windows: Windows,
         batch_size: int,
         seed: int,
         cache: FeatureCache | None,
         num_episodes: int | None = None,
-        n_obs_steps: int = 1,
-        first_action: int = 0,
-        drop_n_last_frames: int = 0,
         sampling: Sampling | None = None,
     ) -> None:
         """Prepare the windows of a store.
@@ -39,14 +61,11 @@ class TrainingBatches:
         Args:
             store: Demonstrations.
             image_keys: Cameras that the policy sees.
-            action_horizon: Length H of the action chunk.
+            windows: What each has.
             batch_size: Windows per batch.
             seed: Decides the order.
             cache: Tokens of a frozen encoder, or None to load images.
             num_episodes: Use the first so many episodes; None uses all.
-            n_obs_steps: Number O of observation steps.
-            first_action: Step of the first action, relative to the last observation.
-            drop_n_last_frames: Steps at the end of each episode at which no window starts.
             sampling: How often windows are drawn: each once an epoch by default.
 
         Raises:
@@ -54,20 +73,28 @@ class TrainingBatches:
         """
         self._windows = WindowDataset(
             store,
-            action_horizon,
-            n_obs_steps,
+            windows.action_horizon,
+            windows.n_obs_steps,
             image_keys=() if cache is not None else tuple(image_keys),
-            first_action=first_action,
+            first_action=windows.first_action,
         )
         self._image_keys = tuple(image_keys)
+        self._ends = store.episode_ends
         sampling = sampling or Sampling()
-        starts = window_starts(store, num_episodes, action_horizon, drop_n_last_frames, sampling)
+        starts = window_starts(store, num_episodes, windows, sampling)
         self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling))
         self._batch_size = min(batch_size, len(starts))
         self._seed = seed
         self._cache = cache
         self._epoch = -1
         self._order = np.empty(0, np.int64)
+
+    def names(self, batch: Mapping[str, Tensor]) -> list[str]:
+        """Say which windows a batch has, for people."""
+        steps = batch["index"].numpy()
+        episodes = np.searchsorted(self._ends, steps, side="right")
+        first = np.concatenate([[0], self._ends])[episodes]
+        return [f"episode {episode} step {step}" for episode, step in zip(episodes, steps - first)]
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Return the batch of a training step: state (B, S), action (B, H, A), its padding mask, and cameras.
@@ -102,21 +129,19 @@ class TrainingBatches:
         return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
 
 
-def window_starts(
-    store: DemoStore, num_episodes: int | None, action_horizon: int, drop_n_last_frames: int, sampling: Sampling
-) -> np.ndarray:
+def window_starts(store: DemoStore, num_episodes: int | None, windows: Windows, sampling: Sampling) -> np.ndarray:
     """Return the steps of a store at which windows start.
 
     Args:
         store: Demonstrations.
         num_episodes: Use the first so many episodes; None uses all.
-        action_horizon: Length of the action chunk.
-        drop_n_last_frames: Steps at the end of each episode at which no window starts.
+        windows: What each has.
         sampling: How often windows are drawn.
 
     Raises:
         UserError: An episode that is drawn is shorter than the horizon and may not be padded, or no window is left.
     """
+    action_horizon, drop_n_last_frames = windows.action_horizon, windows.drop_n_last_frames
     ends = store.episode_ends[:num_episodes]
     lengths = np.diff(ends, prepend=0)
     is_drawn = episode_weights(store, sampling)[: len(ends)] > 0

@@ -10,16 +10,11 @@ from typing import Any
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 
-from pixio_robot.encoders import VisionEncoder
 from pixio_robot.training.config import TrainerConfig
+from pixio_robot.training.policy.objective import find_encoder
 
 _FINETUNE_SHARE = 0.1
 """Share of the policy's learning rate with which pretrained weights are fine-tuned by default."""
-
-
-def find_encoder(policy: nn.Module) -> VisionEncoder | None:
-    """Return the vision encoder of a policy; None where it has none."""
-    return next((module for module in policy.modules() if isinstance(module, VisionEncoder)), None)
 
 
 def parameter_groups(policy: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:

@@ -41,7 +41,9 @@ class StepClock:
     @contextmanager
     def watching(self, policy: PreTrainedPolicy) -> Iterator[None]:
         """Mark the stages after loading by themselves, for a loop that trains this policy and nothing else."""
-        forward = policy.forward
+        # LeRobot's step calls `forward`; the engine asks our policies for the terms of their loss.
+        name = "loss_terms" if hasattr(policy, "loss_terms") else "forward"
+        forward = getattr(policy, name)
 
         def timed_forward(*args: object, **kwargs: object) -> object:
             self.mark("preprocessing")
@@ -49,8 +51,7 @@ class StepClock:
             self.mark("forward")
             return output
 
-        # LeRobot's step calls `forward` itself, which module hooks do not see.
-        policy.forward = timed_forward  # type: ignore[method-assign]
+        setattr(policy, name, timed_forward)
         hooks = [
             register_optimizer_step_pre_hook(lambda *_: self.mark("backward")),
             register_optimizer_step_post_hook(lambda *_: self.mark("optimizer")),
@@ -58,7 +59,7 @@ class StepClock:
         try:
             yield
         finally:
-            del policy.forward
+            delattr(policy, name)
             for hook in hooks:
                 hook.remove()
 

@@ -15,11 +15,11 @@ from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.training.config import TrainerConfig
-from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.data.batches import TrainingBatches, Windows
 from pixio_robot.training.data.feature_cache import FeatureCache, cache_features
 from pixio_robot.training.job import seed_everything
 from pixio_robot.training.policy.building import build_policy, policy_config_from
-from pixio_robot.training.trainer import train
+from pixio_robot.training.trainer import PolicyTraining, train
 from policy_speed.clock import StepClock
 
 
@@ -77,13 +77,10 @@ class OurTraining:
         self._batches = _TimedBatches(
             store,
             list(self.config.image_features),
-            len(self.config.action_delta_indices),
+            Windows.of(self.config),
             trainer.batch_size,
             seed,
             cache,
-            n_obs_steps=self.config.n_obs_steps,
-            first_action=self.config.action_delta_indices[0],
-            drop_n_last_frames=getattr(self.config, "drop_n_last_frames", 0),
         )
 
     def run(
@@ -116,17 +113,8 @@ class OurTraining:
         log = RunLog(run_dir, Console(quiet=True))
         self._batches.clock = clock
         with clock.watching(self.policy) if clock is not None else nullcontext():
-            return train(
-                self.policy,
-                self._processors,
-                self._batches,
-                config,
-                run_dir,
-                log,
-                information or {},
-                on_step=note,
-                seed=self._seed,
-            )
+            setup = PolicyTraining(self.policy, self._processors, self._batches, information or {})
+            return train(setup, config, run_dir, log, seed=self._seed, on_log=note)
 
 
 class _TimedBatches(TrainingBatches):

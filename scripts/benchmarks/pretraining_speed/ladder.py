@@ -157,7 +157,7 @@ class _Trainer:
         """Yield uint8 or normalised float batches."""
         if self.rung.cached_images:
             for batch in training_batches(self.config, self.cache, first, last):
-                yield batch.images_BCHW
+                yield batch.data
         else:
             images = PlainImages(self.config, self.files, SIDE, [changes for _, changes in self.draws])
             images.rows = images.rows[first * self.config.batch_size : last * self.config.batch_size]

@@ -8,7 +8,7 @@ from numbered_episodes import FEATURES, random_episode
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
 from pixio_robot.training import DemosConfig
-from pixio_robot.training.data.batches import TrainingBatches
+from pixio_robot.training.data.batches import TrainingBatches, Windows
 
 LENGTHS = [4, 16, 8, 12]
 TASKS = ["lift", "lift", "push", "lift"]
@@ -83,7 +83,7 @@ def test_training_batches_by_weight_are_the_same_when_resumed(store):
     sampling = DemosConfig("store", sample_by="task", task_weights={"push": 0}, episode_weights={"0": 0}).sampling
 
     def batches(seed: int) -> TrainingBatches:
-        return TrainingBatches(store, ["observation.images.front"], 2, 8, seed, cache=None, sampling=sampling)
+        return TrainingBatches(store, ["observation.images.front"], Windows(2), 8, seed, cache=None, sampling=sampling)
 
     whole = batches(0)
     steps = [whole.batch(step)["index"].tolist() for step in range(12)]

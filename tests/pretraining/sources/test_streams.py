@@ -24,7 +24,9 @@ from tar_shards import jpeg, write_shard, write_shards
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.lerobot import export_lerobot
-from pixio_robot.pretraining.batches import Batch, merge_states, preview, training_batches
+from pixio_robot.engine.checkpoints import merge_states
+from pixio_robot.engine.objective import Batch
+from pixio_robot.pretraining.batches import preview, training_batches
 from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample, open_source
 from pixio_robot.pretraining.sources.shards import ShardStream
@@ -59,7 +61,7 @@ def assert_same(some: list[Batch], others: list[Batch]) -> None:
         assert one.names == other.names
         assert one.state == other.state
         assert one.skipped == other.skipped
-        assert torch.equal(one.images_BCHW, other.images_BCHW)
+        assert torch.equal(one.data, other.data)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_two_processes_share_the_batches_of_one_and_can_take_over_from_it(opener
         parts = [batches(opener(), first, 8, process, 2, state) for process in (0, 1)]
         for one, left, right in zip(whole[first:], *parts, strict=True):
             assert one.names == left.names + right.names
-            assert torch.equal(one.images_BCHW, torch.cat([left.images_BCHW, right.images_BCHW]))
+            assert torch.equal(one.data, torch.cat([left.data, right.data]))
             assert one.state == merge_states([left.state, right.state])
 
 

@@ -1,11 +1,55 @@
-"""Curves of a run on wandb; the one module that imports it."""
+"""Curves of a run on TensorBoard and wandb; the one module that imports either."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import yaml
 
 from pixio_robot.common.errors import UserError
+
+
+class Curves(Protocol):
+    """Where the numbers of a run are drawn."""
+
+    def scalars(self, records: list[dict[str, float]]) -> None:
+        """Add what there is of some steps; everything but `step` is a curve."""
+        ...
+
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Add a uint8 RGB picture."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
+
+
+class Board:
+    """Scalars and pictures over steps."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        """Write to `folder`; of an interrupted run, what lies after step `first` is taken back."""
+        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second to import
+
+        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
+
+    def scalars(self, records: list[dict[str, float]]) -> None:
+        """Add what there is of some steps: everything but `step` becomes a curve."""
+        for record in records:
+            for name, value in record.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, int(record["step"]))
+        self._writer.flush()
+
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Add a uint8 RGB picture."""
+        self._writer.add_image(name, picture_HWC, step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
 
 
 class WandbCurves:
@@ -41,8 +85,11 @@ class WandbCurves:
                 f"trainer.wandb=null."
             ) from error
 
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Pictures stay in the run folder and on TensorBoard."""
+
     def scalars(self, records: list[dict[str, float]]) -> None:
-        """Add what the run log has of some steps: everything but `step` becomes a curve."""
+        """Add what there is of some steps: everything but `step` becomes a curve."""
         for record in records:
             values = {name: value for name, value in record.items() if name != "step"}
             self._run.log(values, step=int(record["step"]))
