@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
         console.print(as_table(conditions))
     else:
         console.print(f"[bold green]{record.summary()}", highlight=False)
-    console.print(f"report {write_report(run_dir)}", highlight=False, soft_wrap=True)
+    console.print(f"report {write_report(run_dir, record.as_json())}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [record for record in records if isinstance(record, dict)]
 
 
+def seconds_of_phases(log: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Return the seconds of every phase that the records of a run's log say is finished, in order.
+
+    A phase that a resumed run finished again adds up.
+    """
+    seconds: dict[str, float] = {}
+    for record in log:
+        if record.get("event") == "finished" and "phase" in record and "seconds" in record:
+            seconds[record["phase"]] = seconds.get(record["phase"], 0.0) + float(record["seconds"])
+    return seconds
+
+
 def keep_lines(file: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Drop the other lines; a crash on the way leaves the file as it was."""
     write_text(file, "".join(json.dumps(record) + "\n" for record in read_lines(file) if keep(record)))

@@ -103,9 +103,9 @@ class EvaluationRecord:
             f"95 % interval {100 * low:.1f}–{100 * high:.1f} %)"
         )
 
-    def save(self, path: Path) -> None:
-        """Write `evaluation.json` atomically."""
-        content = {
+    def as_json(self) -> dict[str, Any]:
+        """Return what `evaluation.json` holds; the report's page shows it."""
+        return {
             "success_rate": self.success_rate,
             "ci95": list(self.ci95),
             "n_episodes": self.n_episodes,
@@ -119,7 +119,10 @@ class EvaluationRecord:
             "crashes": [dataclasses.asdict(crash) for crash in self.crashes],
             "episodes": [_episode_to_json(episode) for episode in self.episodes],
         }
-        write_json(path, content)
+
+    def save(self, path: Path) -> None:
+        """Write `evaluation.json` atomically."""
+        write_json(path, self.as_json())
 
     @classmethod
     def load(cls, path: Path) -> Self:

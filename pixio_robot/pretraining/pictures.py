@@ -17,7 +17,7 @@ from pixio_robot.pretraining.model.mae import (
     take_patches,
     unpatchify,
 )
-from pixio_robot.reports.figures import save_figure
+from pixio_robot.reports.charts import save_figure
 
 GAP = 4  # white pixels between pictures
 HIDDEN_GREY = 0.5  # masked patches in the middle row

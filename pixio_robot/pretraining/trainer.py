@@ -30,7 +30,7 @@ from pixio_robot.pretraining.objectives.base import ImageObjective
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.pictures import save_loss_curve
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
-from pixio_robot.reports.figures import save_picture
+from pixio_robot.reports.charts import save_picture
 from pixio_robot.reports.page import FEATURES, RECONSTRUCTIONS, write_report
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step

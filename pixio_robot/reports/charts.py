@@ -1,94 +1,108 @@
-"""Line charts as inline SVG that take their colours from the page, in light and dark alike."""
+"""Curves over training steps, bars with intervals, and pictures as files."""
 
-import math
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from markupsafe import Markup
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from PIL import Image
 
-_WIDTH, _HEIGHT = 520, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 30
-# More points than this are averaged in as many groups: a line of 500 px shows no more, and noise hides the
-# trend.
+from pixio_robot.common.files import atomic_path
+
+# More points than this are averaged in as many groups: a line of 500 px shows no more, and noise hides the trend.
 _MAX_POINTS = 240
+# Readable on white and on black: a page in light or dark shows the same picture.
+_CURVE_COLOUR, _TEXT_COLOUR = "#3f7ee8", "#727b8a"
+CURVE = "curve"
+"""Name of the group in the SVG that holds the line."""
 
 
-def line_chart(steps: Sequence[float], values: Sequence[float], name: str, *, logarithmic: bool) -> Markup:
-    """Draw values over training steps.
+def line_chart(steps: Sequence[float], values: Sequence[float], label: str, *, logarithmic: bool) -> bytes:
+    """Draw values over training steps as SVG without a background.
 
     Args:
         steps: Step of every value, increasing.
         values: Finite values.
-        name: What the values are, for screen readers.
-        logarithmic: Whether to draw the values on a logarithmic axis; one that meets values of zero or less
-            is linear.
+        label: What the values are.
+        logarithmic: Whether to draw the values on a logarithmic axis; one that meets values of zero or less is linear.
     """
     assert len(steps) == len(values) > 0
-    x_low, x_high = steps[0], steps[-1]
-    steps, values = _average(steps), _average(values)
-    low, high = min(values), max(values)
-    is_log = logarithmic and low > 0
-    y_ticks = _log_ticks(low, high) if is_log else _linear_ticks(min(low, 0.0), high)
-    low, high = min(low, *y_ticks), max(high, *y_ticks)
-
-    def x(step: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * _share(step, x_low, x_high)
-
-    def y(value: float) -> float:
-        share = _share(math.log(value), math.log(low), math.log(high)) if is_log else _share(value, low, high)
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
-
-    grid = [
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_label(tick)}</text>'
-        for tick in y_ticks
-    ]
-    axis = [
-        f'<text x="{x(tick):.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{tick:,.0f}</text>'
-        for tick in _linear_ticks(x_low, x_high)
-        if x_low <= tick <= x_high
-    ]
-    points = [f"{x(step):.1f},{y(value):.1f}" for step, value in zip(steps, values, strict=True)]
-    last_x, last_y = points[-1].split(",")
-    return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}'
-        '<polyline class="curve" points="{}"/><circle class="dot" cx="{}" cy="{}" r="3.5"/></svg>'
-    ).format(_WIDTH, _HEIGHT, name, Markup("".join(grid + axis)), " ".join(points), last_x, last_y)
-
-
-def _average(numbers: Sequence[float]) -> list[float]:
-    size = math.ceil(len(numbers) / _MAX_POINTS)
-    groups = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-    return [sum(group) / len(group) for group in groups]
+    n_groups = min(len(steps), _MAX_POINTS)
+    steps, values = ([part.mean() for part in np.array_split(np.asarray(some), n_groups)] for some in (steps, values))
+    with matplotlib.rc_context():
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": label, "path.simplify": False})
+        matplotlib.rcParams.update({"font.size": 9, "xtick.color": _TEXT_COLOUR, "ytick.color": _TEXT_COLOUR})
+        figure = Figure(figsize=(4.6, 2.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(steps, values, color=_CURVE_COLOUR, linewidth=1.6, gid=CURVE)
+        axes.plot(steps[-1], values[-1], "o", color=_CURVE_COLOUR, markersize=4)
+        if logarithmic and min(values) > 0:
+            decades = np.log10(max(values) / min(values))
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(
+                MaxNLocator(5, steps=(1, 2, 5, 10))
+                if decades < 1
+                else LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,))
+            )
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_ylim(bottom=min(0.0, *values))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlabel("training step", color=_TEXT_COLOUR)
+        axes.set_ylabel(label, color=_TEXT_COLOUR)
+        axes.grid(axis="y", color=_TEXT_COLOUR, alpha=0.25, linewidth=0.6)
+        axes.tick_params(length=0, which="both")
+        axes.spines[:].set_visible(False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
 
 
-def _label(tick: float) -> str:
-    if tick and abs(tick) < 0.001:
-        mantissa, exponent = f"{tick:.2e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{tick:.3g}"
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG."""
+    with atomic_path(file) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)
 
 
-def _share(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low) if high > low else 0.5
+def save_picture(picture: np.ndarray, file: Path) -> None:
+    """Write a uint8 RGB picture as PNG."""
+    with atomic_path(file) as unfinished:
+        Image.fromarray(picture).save(unfinished, format="PNG")
 
 
-def _linear_ticks(low: float, high: float) -> list[float]:
-    """Return about four round numbers from below `low` to at most `high`."""
-    if high <= low:
-        return [low]
-    raw = (high - low) / 4
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
-    first = math.floor(low / step)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+def save_robustness_picture(results: Mapping[str, Any], file: Path) -> None:
+    """Draw the results of `benchmark_encoders` as PNG; whiskers are 95 % Wilson intervals."""
+    counts = sorted({row["demonstrations"] for row in results["rows"]})
+    figure = Figure(figsize=(9, 2.6 * len(counts)), layout="constrained")
+    panels = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
+    for count, axes in zip(counts, panels, strict=True):
+        rows = [row for row in results["rows"] if row["demonstrations"] == count]
+        conditions = list(rows[0]["conditions"])
+        width = 0.8 / len(rows)
+        for index, row in enumerate(rows):
+            cells = [row["conditions"][condition] for condition in conditions]
+            rates, errors = whiskers(cells)
+            places = [place + (index - (len(rows) - 1) / 2) * width for place in range(len(conditions))]
+            axes.bar(places, rates, width * 0.92, yerr=errors, capsize=2, label=row["encoder"])
+        names = ["nominal", *(name.replace("_", " ") for name in conditions[1:])]
+        axes.set_xticks(range(len(conditions)), names)
+        axes.set_ylim(0, 1.05)
+        axes.set_ylabel("success rate")
+        axes.set_title(f"{count} demonstrations", loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(ncols=4, fontsize=8, loc="upper right", bbox_to_anchor=(1, 1.25), frameon=False)
+    save_figure(figure, file)
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers in [low, high], and the ones around it where there is none."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(decades) <= 3 else (1,)
-    ticks = [factor * 10.0**decade for decade in decades for factor in factors]
-    inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-    if len(inside) > 1:
-        return inside
-    return [max(tick for tick in ticks if tick <= low), min(tick for tick in ticks if tick >= high)]
+def whiskers(cells: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """Return success rates, and how far their intervals reach below and above, of cells of a table."""
+    rates = [cell["successes"] / cell["episodes"] for cell in cells]
+    below = [rate - cell["ci95"][0] for rate, cell in zip(rates, cells, strict=True)]
+    above = [cell["ci95"][1] - rate for rate, cell in zip(rates, cells, strict=True)]
+    return rates, (below, above)

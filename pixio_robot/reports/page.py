@@ -4,17 +4,16 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
 
 from pixio_robot.common.files import write_text
-from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.common.json_lines import read_lines, seconds_of_phases
 from pixio_robot.reports.charts import line_chart
 
 _MAX_VIDEOS = 6
@@ -48,7 +47,7 @@ class _Phase:
 class _Curve:
     title: str
     last: str
-    chart: Markup
+    source: str
 
 
 @dataclass(frozen=True)
@@ -59,114 +58,92 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Video:
-    episode: Episode
+    episode: Mapping[str, Any]
     source: str
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> Path:
     """Build `report.html` from whatever a run folder holds, and return its path.
 
-    Read are `evaluation/evaluation.json` with its videos, `log.jsonl` (durations of phases, training curves),
-    `pictures/*.png` (those named `demonstration…` show demonstrations), the last of `reconstructions/*.png` and
-    `features/*.png` (named by their step), `config.yaml` and `environment.json`;
-    what is missing is left out. Nothing on the page comes from the network.
+    Read are `log.jsonl` (durations of phases, training curves), `pictures/*.png` (those named `demonstration…` show
+    demonstrations), the last of `reconstructions/*.png` and `features/*.png` (named by their step), `config.yaml` and
+    `environment.json`; what is missing is left out. Nothing on the page comes from the network.
 
-    Raises:
-        UserError: `evaluation.json` exists and is not an evaluation record.
+    Args:
+        run_dir: The run folder.
+        evaluation: What its `evaluation/evaluation.json` holds; videos are in the same folder. None without one.
     """
-    record_path = run_dir / "evaluation" / "evaluation.json"
-    record = EvaluationRecord.load(record_path) if record_path.is_file() else None
-    log = _read_log(run_dir / "log.jsonl")
+    log = [entry for entry in read_lines(run_dir / "log.jsonl") if "phase" in entry]
+    seconds = seconds_of_phases(log)
     pictures = sorted((run_dir / "pictures").glob("*.png"))
     demonstrations = [path for path in pictures if path.name.startswith("demonstration")]
     series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
-    versions = _read_json(run_dir / "environment.json") or (record.versions if record else {})
+    versions = json.loads(_read_text(run_dir / "environment.json") or "{}")
 
     # No loader: the template is one file beside this module, and includes nothing.
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string((Path(__file__).parent / "templates" / "report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
-        title=_title(run_dir, record),
+        title=_title(run_dir, evaluation),
         job=run_dir.resolve().parent.name,
         date=re.sub(r"_(\d\d)-(\d\d)-(\d\d)$", r" \1:\2:\3", run_dir.resolve().name),
-        record=record,
-        videos=_videos(record, record_path.parent),
-        phases=_phases(log),
-        total=_duration(sum(_seconds_of_phases(log).values())),
+        evaluation=evaluation,
+        n_successes=sum(episode["success"] for episode in evaluation["episodes"]) if evaluation else 0,
+        videos=_videos(evaluation["episodes"], run_dir / "evaluation") if evaluation else [],
+        phases=_phases(seconds),
+        total=_duration(sum(seconds.values())),
         curves=_curves(log),
         demonstrations=_pictures(demonstrations),
         pictures=[
             *_pictures(path for path in pictures if path not in demonstrations),
             *(
-                _Picture(_CAPTIONS[name].format(int(path.stem)), _data_url(path, "image/png"))
+                _Picture(_CAPTIONS[name].format(int(path.stem)), _data_url(path.read_bytes(), "image/png"))
                 for name, path in series.items()
                 if path
             ),
         ],
         awaits_evaluation=not any(series.values()),
         config=_read_text(run_dir / "config.yaml"),
-        versions=versions,
+        versions=versions or (evaluation["versions"] if evaluation else {}),
     )
     path = run_dir / "report.html"
     write_text(path, page)
     return path
 
 
-def _title(run_dir: Path, record: EvaluationRecord | None) -> str:
-    if record is None:
+def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
         return run_dir.resolve().parent.name.replace("_", " ").capitalize()
-    return str(record.env.get("task") or record.env["type"])
+    return str(evaluation["env"].get("task") or evaluation["env"]["type"])
 
 
-def _videos(record: EvaluationRecord | None, folder: Path) -> list[_Video]:
-    if record is None:
-        return []
-    shown = [episode for episode in record.episodes if episode.video and (folder / episode.video).is_file()]
+def _videos(episodes: Iterable[Mapping[str, Any]], folder: Path) -> list[_Video]:
+    shown = [episode for episode in episodes if "video" in episode and (folder / episode["video"]).is_file()]
     # Failures first: they are what one wants to understand.
-    shown = sorted(shown, key=lambda episode: episode.success)[:_MAX_VIDEOS]
-    return [_Video(episode, _video_source(folder, str(episode.video))) for episode in shown]
+    shown = sorted(shown, key=lambda episode: episode["success"])[:_MAX_VIDEOS]
+    return [_Video(episode, _video_source(folder, episode["video"])) for episode in shown]
 
 
 def _video_source(folder: Path, name: str) -> str:
     path = folder / name
     if path.stat().st_size > _MAX_EMBEDDED_BYTES:
         return quote(f"{folder.name}/{name}")
-    return _data_url(path, "video/mp4")
+    return _data_url(path.read_bytes(), "video/mp4")
 
 
 def _pictures(paths: Iterable[Path]) -> list[_Picture]:
-    return [_Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), _data_url(path, "image/png")) for path in paths]
+    return [
+        _Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), _data_url(path.read_bytes(), "image/png"))
+        for path in paths
+    ]
 
 
-def _data_url(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    entries = []
-    for line in _read_text(path).splitlines():
-        # The last line of a run that was killed may be cut off.
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and "phase" in entry:
-            entries.append(entry)
-    return entries
-
-
-def _seconds_of_phases(log: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the seconds of every phase, in order; a phase that a resumed run finished again adds up."""
-    seconds: dict[str, float] = {}
-    for entry in log:
-        if entry.get("event") == "finished" and "seconds" in entry:
-            seconds[entry["phase"]] = seconds.get(entry["phase"], 0.0) + float(entry["seconds"])
-    return seconds
-
-
-def _phases(log: list[dict[str, Any]]) -> list[_Phase]:
-    seconds = _seconds_of_phases(log)
+def _phases(seconds: Mapping[str, float]) -> list[_Phase]:
     longest = max(seconds.values(), default=0.0) or 1.0
     return [
         _Phase(name.replace("_", " ").capitalize(), _duration(spent), 100 * spent / longest)
@@ -198,14 +175,9 @@ def _curves(log: list[dict[str, Any]]) -> list[_Curve]:
                 steps = sorted(points)
                 values = [points[step] for step in steps]
                 title = f"{label} · {str(phase).replace('_', ' ')}"
-                chart = line_chart(steps, values, title, logarithmic=logarithmic)
-                curves.append(_Curve(title, f"{values[-1]:.3g}", chart))
+                chart = line_chart(steps, values, label.lower(), logarithmic=logarithmic)
+                curves.append(_Curve(title, f"{values[-1]:.3g}", _data_url(chart, "image/svg+xml")))
     return curves
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    text = _read_text(path)
-    return json.loads(text) if text else {}
 
 
 def _read_text(path: Path) -> str:

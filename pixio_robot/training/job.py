@@ -189,7 +189,14 @@ class _Run:
             with self.log.phase("report", "Report"):
                 save_run_pictures(store, self.job.encoder, self.run_dir / "pictures")
             self.log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
-            _print_summary(record, self.log, memory, write_report(self.run_dir), checkpoint, self.console)
+            _print_summary(
+                record,
+                self.log,
+                memory,
+                write_report(self.run_dir, record and record.as_json()),
+                checkpoint,
+                self.console,
+            )
         return self.processes.share(record)
 
     def trained(self, store: DemoStore) -> Path:

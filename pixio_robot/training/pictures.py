@@ -13,7 +13,7 @@ from pixio_robot.encoders import EncoderConfig
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
 from pixio_robot.pretraining.model.weights import load_mae
 from pixio_robot.pretraining.pictures import reconstruct
-from pixio_robot.reports.figures import save_picture
+from pixio_robot.reports.charts import save_picture
 
 _COLUMNS = 8
 

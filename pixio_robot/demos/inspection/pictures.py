@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pixio_robot.demos.inspection.frame_rate import ASSUMED_FPS
 from pixio_robot.demos.inspection.inspection import read_whole
 from pixio_robot.demos.store.store import DemoStore
-from pixio_robot.reports.figures import save_figure, save_picture
+from pixio_robot.reports.charts import save_figure, save_picture
 from pixio_robot.reports.videos import write_rollout_video
 
 STRIP_HEIGHT = 160

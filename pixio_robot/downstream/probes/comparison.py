@@ -17,7 +17,7 @@ from pixio_robot.downstream.probes.features import ProbeFeatures, probe_tokens
 from pixio_robot.downstream.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.downstream.probes.tasks import HIGHER_IS_BETTER, ProbeResult, probe
 from pixio_robot.encoders import EncoderConfig
-from pixio_robot.reports.figures import save_figure
+from pixio_robot.reports.charts import save_figure
 
 GUESS = "guess"  # the row without an encoder
 # Field of ProbeResult, heading, unit, factor.

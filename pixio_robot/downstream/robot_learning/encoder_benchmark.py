@@ -25,7 +25,7 @@ from pixio_robot.environments import env_config_from
 from pixio_robot.evaluation.comparison.runs import flat_config
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
-from pixio_robot.reports.success_bars import save_robustness_picture
+from pixio_robot.reports.charts import save_robustness_picture
 from pixio_robot.training.job import PolicyJob, run_policy_job
 
 NOMINAL = "none"

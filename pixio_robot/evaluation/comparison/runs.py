@@ -13,10 +13,10 @@ from rich import box
 from rich.table import Table
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.json_lines import read_lines, seconds_of_phases
 from pixio_robot.common.statistics import paired_p_value, wilson_interval
 from pixio_robot.evaluation.record import EvaluationRecord
-from pixio_robot.reports.figures import save_figure
-from pixio_robot.reports.success_bars import whiskers
+from pixio_robot.reports.charts import save_figure, whiskers
 
 _EVALUATION = Path("evaluation", "evaluation.json")
 # The label says these in words, or they change nothing about what is compared.
@@ -35,7 +35,7 @@ class Run:
     trainable_parameters: int | None
     """None for runs of versions that did not note it."""
     minutes: float
-    """Wall time of encoding frames and training; of resumed runs, what their last process took."""
+    """Wall time of encoding frames and training, in all processes of a resumed run."""
 
     @property
     def successes(self) -> dict[tuple[int, int], bool]:
@@ -84,12 +84,9 @@ def _read_run(folder: Path) -> Run:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(config, dict) or not {"encoder", "policy", "seed"} <= config.keys():
         raise UserError(f"{folder / 'config.yaml'} is not the config of a run of train_policy.py: leave {folder} out.")
-    log_file = folder / "log.jsonl"
-    lines = log_file.read_text(encoding="utf-8").splitlines() if log_file.is_file() else []
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
-    trainable = [entry["trainable_parameters"] for entry in entries if "trainable_parameters" in entry]
-    # A later process of a resumed run finishes its phases again.
-    seconds = {entry["phase"]: entry["seconds"] for entry in entries if entry.get("event") == "finished"}
+    log = read_lines(folder / "log.jsonl")
+    trainable = [entry["trainable_parameters"] for entry in log if "trainable_parameters" in entry]
+    seconds = seconds_of_phases(log)
     return Run(
         folder,
         flat_config(config),

@@ -16,8 +16,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.statistics import paired_p_value
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
-from pixio_robot.reports.figures import save_figure
-from pixio_robot.reports.success_bars import whiskers
+from pixio_robot.reports.charts import save_figure, whiskers
 
 NOMINAL = "none"
 

@@ -198,6 +198,20 @@ def test_altered_frame_is_noticed_when_read(make_store):
         damaged.read("observation.images.front", 0, damaged.num_steps)
 
 
+def test_an_altered_index_is_noticed_when_frames_are_read(make_store):
+    store = make_store(3)
+    shard = store.path / "data/observation.images.front/c/0/0/0/0"
+    content = shard.read_bytes()
+    # At the end stand 16 bytes a frame (offset and length) and a checksum of 4. Two of them changing places gives whole
+    # frames in the wrong order, which no frame's own checksum can tell.
+    start = len(content) - 4 - 512 * 16
+    first, second = content[start : start + 16], content[start + 16 : start + 32]
+    shard.write_bytes(content[:start] + second + first + content[start + 32 :])
+    for read in (lambda: store.read("observation.images.front", 0, 2), lambda: DemoStore.open(store.path)):
+        with pytest.raises(UserError, match=r"observation\.images\.front cannot be read.*checksum of a file's index"):
+            read()
+
+
 def test_missing_array_is_refused(make_store):
     path = make_store(3).path
     shutil.rmtree(path / "data/observation.state")
