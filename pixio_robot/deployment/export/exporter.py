@@ -4,7 +4,7 @@ Shape letters: N observations, O observation steps, H and W image size, S state 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -40,9 +40,9 @@ class ExportOptions:
     """Of the vision encoder: `float32`, `float16`, `bfloat16` or `int8` (dynamic)."""
     sampling_steps: int | None = None
     """DDIM steps of a diffusion policy; None keeps its own number."""
-    state_names: list[str] | None = None
+    state_names: Sequence[str] | None = None
     """What the state's numbers are, for the metadata."""
-    action_names: list[str] | None = None
+    action_names: Sequence[str] | None = None
     """What the action's numbers are, for the metadata."""
     action_space: str | None = None
     """What an action is, for the metadata, for example `joint positions in degrees`."""
