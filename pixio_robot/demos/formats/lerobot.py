@@ -1,6 +1,7 @@
 """Converts between a demonstration store and a LeRobotDataset v3 in a local folder, without the network."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -21,7 +22,6 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
-from pixio_robot.demos.formats.lerobot_fingerprint import dataset_fingerprint
 from pixio_robot.demos.formats.transfer import (
     Episode,
     Record,
@@ -103,6 +103,20 @@ def import_lerobot(
     features = _store_features(meta, image_size)
     episodes = _read_episodes(meta, image_size, record)
     return write_store(store_path, features, attributes, episodes, meta.total_episodes, codec, console)
+
+
+def dataset_fingerprint(root: Path) -> str:
+    """Return a short text that differs where a LeRobotDataset in a folder has changed, and is the same for a copy.
+
+    It is of the metadata, which hold the statistics of every episode, and of names and sizes of all other files.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for folder in ("meta", "data", "videos"):
+        for path in sorted(path for path in (root / folder).rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+            if folder == "meta":
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool, console: Console) -> None:

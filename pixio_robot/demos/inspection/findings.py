@@ -1,6 +1,14 @@
-"""What an inspection of a demonstration store reports."""
+"""What an inspection of a demonstration store reports, and whether the store says at what rate it was recorded.
 
+Letters of shape suffixes: T steps, D dimensions of a signal.
+"""
+
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 # Kinds of findings, the worst first.
 DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (
@@ -11,6 +19,13 @@ DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (
     "wrong_fps",
     "idle",
 )
+
+ASSUMED_FPS = 20
+"""Where a store does not say (Hz)."""
+
+# A clock off by more than this share of the period disagrees with fps; one interval off by half of it lost a step.
+_CLOCK_TOLERANCE, _INTERVAL_TOLERANCE = 0.05, 0.5
+_TIME_NAMES = {"timestamp", "timestamps", "time"}
 
 
 @dataclass(frozen=True)
@@ -35,3 +50,54 @@ class Finding:
 def place(episode: int, first: int, last: int) -> str:
     """Begin a sentence with where in a store something is."""
     return f"Episode {episode}, " + (f"step {first}" if first == last else f"steps {first} to {last}")
+
+
+def is_clock(key: str) -> bool:
+    """Whether a key holds the time, in seconds."""
+    return key.rpartition(".")[2] in _TIME_NAMES
+
+
+def usable_fps(fps: object) -> float | None:
+    """Return a control rate if it is a positive, finite number."""
+    if isinstance(fps, bool) or not isinstance(fps, int | float):
+        return None
+    return fps if math.isfinite(fps) and fps > 0 else None
+
+
+def check_attributes(attributes: dict[str, Any], fps: float | None) -> list[Finding]:
+    """Report a store without a usable fps, or with another one than its environment's."""
+    if fps is None:
+        sentence = (
+            f"The store gives its fps as {attributes.get('fps')!r}, which is no positive number; durations here assume "
+            f"{ASSUMED_FPS}."
+        )
+        return [Finding(WRONG_FPS, sentence)]
+    env = attributes.get("env")
+    env_fps = usable_fps(env.get("fps")) if isinstance(env, dict) else None
+    if env_fps not in (None, fps):
+        return [Finding(WRONG_FPS, f"The store gives its fps as {fps:g}, but its environment ran at {env_fps:g}.")]
+    return []
+
+
+def check_clock(key: str, times_TD: np.ndarray, episode_ends: np.ndarray, fps: float | None) -> Iterator[Finding]:
+    """Report episodes whose time stamps (seconds) disagree with fps, or advance unevenly."""
+    for episode, times_T in enumerate(np.split(times_TD[:, 0].astype(np.float64), episode_ends[:-1])):
+        intervals = np.diff(times_T)
+        known = intervals[np.isfinite(intervals)]
+        if not len(known):
+            continue
+        period = float(np.median(known))
+        odd = np.flatnonzero(np.abs(intervals - period) > _INTERVAL_TOLERANCE * abs(period))
+        if fps is not None and abs(period * fps - 1) > _CLOCK_TOLERANCE:
+            sentence = (
+                f"{place(episode, 0, len(times_T) - 1)}: {key} advances by {period:.4g} s a step, but {fps:g} fps "
+                f"means {1 / fps:.4g} s."
+            )
+            yield Finding(WRONG_FPS, sentence, key, episode, (0, len(times_T) - 1))
+        elif len(odd):
+            first, last = int(odd[0]), int(odd[-1]) + 1
+            sentence = (
+                f"{place(episode, first, last)}: {key} advances by {intervals[first]:.4g} s after step {first} "
+                f"instead of {period:.4g} s; {len(odd)} of {len(intervals)} intervals are uneven."
+            )
+            yield Finding(WRONG_FPS, sentence, key, episode, (first, last))

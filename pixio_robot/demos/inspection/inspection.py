@@ -14,8 +14,21 @@ from typing import Any
 import numpy as np
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos.inspection.findings import DAMAGED, FROZEN_CAMERA, IDLE, JUMP, KINDS, NON_FINITE, Finding, place
-from pixio_robot.demos.inspection.frame_rate import ASSUMED_FPS, check_attributes, check_clock, is_clock, usable_fps
+from pixio_robot.demos.inspection.findings import (
+    ASSUMED_FPS,
+    DAMAGED,
+    FROZEN_CAMERA,
+    IDLE,
+    JUMP,
+    KINDS,
+    NON_FINITE,
+    Finding,
+    check_attributes,
+    check_clock,
+    is_clock,
+    place,
+    usable_fps,
+)
 from pixio_robot.demos.inspection.signal_checks import (
     SignalScale,
     find_jumps,

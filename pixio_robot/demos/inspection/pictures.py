@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from pixio_robot.demos.inspection.frame_rate import ASSUMED_FPS
+from pixio_robot.demos.inspection.findings import ASSUMED_FPS
 from pixio_robot.demos.inspection.inspection import read_whole
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.reports.charts import save_figure, save_picture

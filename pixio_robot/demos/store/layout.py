@@ -1,18 +1,20 @@
 """What a demonstration store holds, and where: its features, arrays and attributes."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import atomic_path
-from pixio_robot.demos.store.arrays import create_array, create_frame_array
+from pixio_robot.demos.store.arrays import create_array, create_frame_array, open_array, read_growing
 from pixio_robot.demos.store.codecs import CODECS
-from pixio_robot.demos.store.locations import Location, read_member
+from pixio_robot.demos.store.locations import Location, open_zarr, read_member
 
 SCHEMA = "pixio_robot.demo_store"
 SCHEMA_VERSION = 1
@@ -94,3 +96,21 @@ def read_attributes(location: Location) -> dict[str, Any]:
             "path of one made by scripts/collect_demos.py or scripts/convert_demos.py."
         )
     return attributes
+
+
+def read_meta(path: Location) -> dict[str, np.ndarray]:
+    """Read what is known of each finished episode."""
+    source = open_zarr(path)
+    meta = {name: read_growing(path, name, open_array(source, path, name, "r")) for name in META_DTYPES}
+    ends = meta[ENDS]
+    # Of an episode cut off while its end was written, the row reads as 0.
+    n_episodes = len(ends) - 1 if len(ends) and ends[-1] == 0 else len(ends)
+    return {name: values[:n_episodes] for name, values in meta.items()}
+
+
+def checksum(episode: Mapping[str, np.ndarray]) -> int:
+    """Return a number that differs where the data of an episode differ."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key in sorted(episode):
+        digest.update(np.ascontiguousarray(episode[key]))
+    return int.from_bytes(digest.digest(), "little")

@@ -28,7 +28,6 @@ from pixio_robot.demos.store.arrays import (
     check_files,
     explains_damage,
     open_array,
-    read_growing,
     read_rows,
 )
 from pixio_robot.demos.store.codecs import LOSSLESS, is_lossless, register_codecs_of
@@ -42,9 +41,11 @@ from pixio_robot.demos.store.layout import (
     TASKS,
     UNKNOWN,
     Feature,
+    checksum,
     create_layout,
     data_name,
     read_attributes,
+    read_meta,
 )
 from pixio_robot.demos.store.locations import Location, as_location, open_zarr
 from pixio_robot.demos.store.statistics import Statistics, compute_statistics
@@ -69,7 +70,7 @@ class DemoStore:
         }
         register_codecs_of(attributes, str(path))
         self._open_arrays()
-        self._meta = _read_meta(path)
+        self._meta = read_meta(path)
         self._writable: dict[str, zarr.Array] | None = None
         self._lock: FileLock | None = None
 
@@ -221,8 +222,9 @@ class DemoStore:
         return values
 
     def statistics(self, num_episodes: int | None = None) -> Statistics:
-        """Return mean, std, min, max and count of each key in LeRobot's format, see `compute_statistics`."""
-        return compute_statistics(self, num_episodes)
+        """Return what `compute_statistics` finds in the first `num_episodes` episodes, or in all."""
+        ends = self.episode_ends[:num_episodes]
+        return compute_statistics(self.features, int(ends[-1]) if len(ends) else 0, self.read_steps)
 
     def fingerprint(self) -> str:
         """Return a short text that differs where the data differ, and is the same for a copy."""
@@ -261,7 +263,7 @@ class DemoStore:
                 SEEDS: UNKNOWN if seed is None else seed,
                 SUCCESS: UNKNOWN if success is None else int(success),
                 TASKS: self._task_index(task),
-                CHECKSUMS: _checksum(episode),
+                CHECKSUMS: checksum(episode),
                 ENDS: self.num_steps + n_steps,  # last: this makes the episode exist
             }
             for name, value in row.items():
@@ -290,7 +292,7 @@ class DemoStore:
                 f"Another process is recording into {self.path}: wait for it to end or choose another path."
             ) from None
         # Somebody may have appended since this store was opened.
-        self._attributes, self._meta = read_attributes(self.path), _read_meta(self.path)
+        self._attributes, self._meta = read_attributes(self.path), read_meta(self.path)
         for unfinished_file in self.path.rglob("*.partial"):  # zarr's temporary files, from a killed process
             unfinished_file.unlink()
         names = [data_name(key) for key in self.features] + list(META_DTYPES)
@@ -344,20 +346,3 @@ class DemoStore:
 
 def _reopen(cls: type[DemoStore], path: Location) -> DemoStore:
     return cls(path, read_attributes(path))  # `open` without its check of every file
-
-
-def _read_meta(path: Location) -> dict[str, np.ndarray]:
-    """Read what is known of each finished episode."""
-    source = open_zarr(path)
-    meta = {name: read_growing(path, name, open_array(source, path, name, "r")) for name in META_DTYPES}
-    ends = meta[ENDS]
-    # Of an episode cut off while its end was written, the row reads as 0.
-    n_episodes = len(ends) - 1 if len(ends) and ends[-1] == 0 else len(ends)
-    return {name: values[:n_episodes] for name, values in meta.items()}
-
-
-def _checksum(episode: Mapping[str, np.ndarray]) -> int:
-    digest = hashlib.blake2b(digest_size=8)
-    for key in sorted(episode):
-        digest.update(np.ascontiguousarray(episode[key]))
-    return int.from_bytes(digest.digest(), "little")

@@ -12,8 +12,8 @@ policy, the processors and the loop are LeRobot's.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import gymnasium as gym
@@ -27,6 +27,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.workers import WorkerPool
 from pixio_robot.environments import describe_env
@@ -37,9 +38,8 @@ from pixio_robot.evaluation.checkpoints import (
     warn_of_other_simulation,
 )
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
-from pixio_robot.evaluation.rollouts.attempts import Attempt, AttemptBoard, Attempted
 from pixio_robot.evaluation.rollouts.episode_batch import EpisodeBatch, RunningEpisode
-from pixio_robot.evaluation.rollouts.progress import rollout_progress
+from pixio_robot.evaluation.rollouts.tries import TriedEpisode, Tries, Try
 from pixio_robot.reports.videos import write_rollout_video
 
 # Seconds after which an episode that has not ended is given up: far more than any takes, even on a slow machine.
@@ -68,7 +68,7 @@ def evaluate_policy(
         seeds: One episode each.
         workers: Number of processes.
         batch_size: Episodes that a worker runs side by side, with one call of the policy for all of them.
-        time_limit: Seconds of wall time after which an attempt at an episode is given up, as if its worker had crashed;
+        time_limit: Seconds of wall time after which a try at an episode is given up, as if its worker had crashed;
             a batch has so many seconds for each of its episodes.
         videos_dir: Folder for the videos; its parent is where the record's video paths start.
         n_videos: At most so many videos are kept: the first failures, up to half of them (more when successes
@@ -78,8 +78,8 @@ def evaluate_policy(
         console: Where progress is shown; standard output by default.
 
     Returns:
-        The record, its episodes in the order of `seeds`. An attempt that crashes is repeated once, its episodes one by
-        one; an episode whose attempts both crash counts as a failure and says so.
+        The record, its episodes in the order of `seeds`. A try that crashes is repeated once, its episodes one by
+        one; an episode whose tries both crash counts as a failure and says so.
 
     Raises:
         UserError: The folder is no checkpoint, does not fit the environment, or the seeds are unusable; or
@@ -100,25 +100,25 @@ def evaluate_policy(
     if videos_dir is not None:
         videos_dir.mkdir(parents=True, exist_ok=True)
 
-    board = AttemptBoard(seeds, batch_size, n_videos if videos_dir is not None else 0)
-    workers = min(workers, board.n_waiting)
+    tries = Tries(seeds, batch_size, n_videos if videos_dir is not None else 0)
+    workers = min(workers, tries.n_waiting)
     arguments = (checkpoint, env_config, videos_dir, batch_size)
     with (
-        rollout_progress(len(seeds), console) as advance,
+        _rollout_progress(len(seeds), console) as advance,
         WorkerPool(_Rollouts, arguments, workers, preload=[__name__]) as pool,
     ):
-        while not board.is_complete:
-            while board.n_waiting and pool.has_idle_worker:
-                attempt = board.next_attempt()
-                pool.submit(attempt, time_limit * len(attempt.seeds))
+        while not tries.is_complete:
+            while tries.n_waiting and pool.has_idle_worker:
+                try_ = tries.next_try()
+                pool.submit(try_, time_limit * len(try_.seeds))
             for outcome in pool.wait():
-                for episode in board.note(outcome):
+                for episode in tries.note(outcome):
                     advance(episode.success)
                     if on_episode is not None:
                         on_episode(episode)
 
     return EvaluationRecord(
-        episodes=board.episodes_with_videos(videos_dir),
+        episodes=tries.episodes_with_videos(videos_dir),
         env=describe_env(env_config),
         render_profile=getattr(env_config, "render_profile", None),
         versions=versions,
@@ -126,12 +126,36 @@ def evaluate_policy(
         seconds=time.perf_counter() - start,
         workers=workers,
         batch_size=batch_size,
-        crashes=tuple(board.crashes),
+        crashes=tuple(tries.crashes),
     )
 
 
+@contextmanager
+def _rollout_progress(total: int, console: Console | None = None) -> Iterator[Callable[[bool], None]]:
+    """Show one bar with the number of episodes, their rate, the running success, and the time left.
+
+    Args:
+        total: Number of episodes.
+        console: Where to show it; standard output by default.
+
+    Yields:
+        A function to call with the success of each finished episode.
+    """
+    n_done = n_successes = 0
+    with phase_progress(console or Console()) as progress:
+        task = progress.add_task("rollouts", total=total, note="loading the policy")
+
+        def advance(success: bool) -> None:
+            nonlocal n_done, n_successes
+            n_done += 1
+            n_successes += success
+            progress.update(task, advance=1, note=f"success {100 * n_successes / n_done:.0f} %")
+
+        yield advance
+
+
 class _Rollouts:
-    """In a worker: a policy and environments, loaded once, that turn attempts into episodes."""
+    """In a worker: a policy and environments, loaded once, that turn tries into episodes."""
 
     def __init__(self, checkpoint: Path, env_config: EnvConfig, videos_dir: Path | None, batch_size: int) -> None:
         register_third_party_plugins()
@@ -156,20 +180,20 @@ class _Rollouts:
         self._env.policy_looks = getattr(self._policy, "looks_at_next_observation", self._env.policy_looks)
         self._env_preprocessor, self._env_postprocessor = make_env_pre_post_processors(env_config, config)
 
-    def __call__(self, attempt: Attempt) -> list[Attempted]:
-        set_seed(attempt.stream)
-        keeps = list(zip(attempt.keep_success, attempt.keep_failure, strict=True))
+    def __call__(self, try_: Try) -> list[TriedEpisode]:
+        set_seed(try_.stream)
+        keeps = list(zip(try_.keep_success, try_.keep_failure, strict=True))
         self._env.recording = [success or failure for success, failure in keeps]
-        self._run(list(attempt.rows))
-        keeps = [keep for keep, seed in zip(keeps, attempt.rows, strict=True) if seed is not None]
+        self._run(list(try_.rows))
+        keeps = [keep for keep, seed in zip(keeps, try_.rows, strict=True) if seed is not None]
         return [
-            self._attempted(running, keep_success if running.success else keep_failure)
+            self._tried(running, keep_success if running.success else keep_failure)
             for running, (keep_success, keep_failure) in zip(self._env.finish(), keeps, strict=True)
         ]
 
-    def _attempted(self, running: RunningEpisode, keep_video: bool) -> Attempted:
+    def _tried(self, running: RunningEpisode, keep_video: bool) -> TriedEpisode:
         if running.error is not None:
-            return Attempted(Episode.lost(running.seed, running.error), running.traceback)
+            return TriedEpisode(Episode.lost(running.seed, running.error), running.traceback)
         video = None
         if keep_video:
             assert self._videos_dir is not None
@@ -179,7 +203,7 @@ class _Rollouts:
         episode = Episode(
             running.seed, running.success, running.steps, running.total_reward, running.seconds, video=video
         )
-        return Attempted(episode)
+        return TriedEpisode(episode)
 
     def _run(self, rows: list[int | None]) -> None:
         autocast = (

@@ -8,7 +8,6 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import phase_progress
 from pixio_robot.demos import DemoStore
-from pixio_robot.demos.formats.lerobot_fingerprint import dataset_fingerprint
 from pixio_robot.demos.windows.sampling import check_sampling
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.training.config import DemosConfig
@@ -49,7 +48,7 @@ def _opened(demos: DemosConfig, env_config: EnvConfig, output_root: Path, consol
 
 def _imported(root: Path, path: Path | None, demos_root: Path, console: Console) -> DemoStore:
     """Return the store that a LeRobotDataset was decoded into, now or, if it is the same since, earlier."""
-    from pixio_robot.demos.formats.lerobot import import_lerobot
+    from pixio_robot.demos.formats.lerobot import dataset_fingerprint, import_lerobot
 
     fingerprint = dataset_fingerprint(root)
     path = path or demos_root / f"{root.name}_{fingerprint[:8]}.zarr"

@@ -8,13 +8,13 @@ from pathlib import Path
 from pixio_robot.common.workers import Outcome
 from pixio_robot.evaluation.record import Crash, Episode
 
-_ATTEMPTS = 2
+_MAX_TRIES = 2
 # So many lost episodes without a single finished one are no accident of theirs.
 _LOST_BEFORE_GIVING_UP = 3
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Try:
     """Episodes to run side by side.
 
     Attributes:
@@ -36,25 +36,25 @@ class Attempt:
         """Seeds of its episodes."""
         return [seed for seed in self.rows if seed is not None]
 
-    def alone(self, seed: int) -> "Attempt":
-        """Return the next attempt at one of the episodes, with nothing in the other rows.
+    def alone(self, seed: int) -> "Try":
+        """Return the next try at one of the episodes, with nothing in the other rows.
 
         The batch keeps its shape and the episode its row and random numbers, so that it is the same episode.
         """
         rows = tuple(seed if other == seed else None for other in self.rows)
-        return Attempt(rows, self.stream, self.number + 1)
+        return Try(rows, self.stream, self.number + 1)
 
 
 @dataclass(frozen=True)
-class Attempted:
-    """How one episode of an attempt ended: with an `error` it never finished, and `details` say more."""
+class TriedEpisode:
+    """How one episode of a try ended: with an `error` it never finished, and `details` say more."""
 
     episode: Episode
     details: str = ""
 
 
-class AttemptBoard:
-    """Hands out attempts, and collects episodes.
+class Tries:
+    """Hands out tries, and collects episodes.
 
     The seeds are divided into batches by their order alone, so that what runs beside what does not depend on the number
     of workers.
@@ -67,17 +67,17 @@ class AttemptBoard:
 
     def __init__(self, seeds: Sequence[int], batch_size: int, n_videos: int) -> None:
         self._seeds, self._n_videos = list(seeds), n_videos
-        self._waiting: deque[Attempt] = deque()
+        self._waiting: deque[Try] = deque()
         for start in range(0, len(seeds), batch_size):
             members = self._seeds[start : start + batch_size]
             rows = (*members, *[None] * (batch_size - len(members)))
-            self._waiting.append(Attempt(rows, members[0], 1))
+            self._waiting.append(Try(rows, members[0], 1))
         self._episodes: dict[int, Episode] = {}
         self.crashes: list[Crash] = []
 
     @property
     def n_waiting(self) -> int:
-        """Number of attempts that wait."""
+        """Number of tries that wait."""
         return len(self._waiting)
 
     @property
@@ -85,17 +85,17 @@ class AttemptBoard:
         """Whether every episode is over."""
         return len(self._episodes) == len(self._seeds)
 
-    def next_attempt(self) -> Attempt:
-        """Take the next attempt off the list."""
-        attempt = self._waiting.popleft()
+    def next_try(self) -> Try:
+        """Take the next try off the list."""
+        try_ = self._waiting.popleft()
         return replace(
-            attempt,
-            keep_success=tuple(seed is not None and self._may_show(seed, True) for seed in attempt.rows),
-            keep_failure=tuple(seed is not None and self._may_show(seed, False) for seed in attempt.rows),
+            try_,
+            keep_success=tuple(seed is not None and self._may_show(seed, True) for seed in try_.rows),
+            keep_failure=tuple(seed is not None and self._may_show(seed, False) for seed in try_.rows),
         )
 
-    def note(self, outcome: Outcome[Attempt, list[Attempted]]) -> list[Episode]:
-        """Take in the end of an attempt.
+    def note(self, outcome: Outcome[Try, list[TriedEpisode]]) -> list[Episode]:
+        """Take in the end of a try.
 
         Returns:
             The episodes that are over for good.
@@ -103,21 +103,19 @@ class AttemptBoard:
         Raises:
             RuntimeError: No episode could be run.
         """
-        attempt = outcome.task
-        attempted = outcome.result
+        try_ = outcome.task
+        tried = outcome.result
         if outcome.crash is not None:
-            beside = f", in a batch of {len(attempt.seeds)} episodes" if len(attempt.seeds) > 1 else ""
-            attempted = [
-                Attempted(Episode.lost(seed, outcome.crash + beside), outcome.details) for seed in attempt.seeds
-            ]
-        assert attempted is not None
+            beside = f", in a batch of {len(try_.seeds)} episodes" if len(try_.seeds) > 1 else ""
+            tried = [TriedEpisode(Episode.lost(seed, outcome.crash + beside), outcome.details) for seed in try_.seeds]
+        assert tried is not None
         over, again = [], []
-        for one in attempted:
+        for one in tried:
             episode = one.episode
             if episode.error is not None:
-                self.crashes.append(Crash(episode.seed, attempt.number, episode.error))
-                if attempt.number < _ATTEMPTS:
-                    again.append(attempt.alone(episode.seed))
+                self.crashes.append(Crash(episode.seed, try_.number, episode.error))
+                if try_.number < _MAX_TRIES:
+                    again.append(try_.alone(episode.seed))
                     continue
             self._episodes[episode.seed] = episode
             over.append(episode)
