@@ -23,7 +23,7 @@ if importlib.util.find_spec("timm") is not None:
     # timm and torch take seconds to import, and a misspelt choice is answered, or worker processes started, before.
     @when_imported("timm")
     def _register_variants(timm: ModuleType) -> None:
-        importlib.import_module("pixio_robot.encoders")
+        importlib.import_module("pixio_robot.encoders.pixio")
 
 
 def __getattr__(name: str) -> ModuleType:

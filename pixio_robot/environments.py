@@ -1,18 +1,22 @@
-"""From a plain description of an environment to LeRobot's `EnvConfig`, and back."""
+"""From a plain description of an environment to LeRobot's `EnvConfig`, and back.
 
-import dataclasses
+LeRobot is imported when an environment is made: a misspelt name is answered before.
+"""
+
 import functools
 import importlib
 import importlib.metadata
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import draccus
-from lerobot.envs import EnvConfig
-from lerobot.envs.factory import make_env_config
+from pydantic import AfterValidator
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.settings import check_fields
+
+if TYPE_CHECKING:
+    from lerobot.envs import EnvConfig
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +27,27 @@ _PLUGIN_PREFIX = "lerobot_env_"
 _DERIVED_FIELDS = ("features", "features_map")
 
 
-def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
+def _with_known_names(description: dict[str, Any]) -> dict[str, Any]:
+    """Check the names that our own environments know without LeRobot and simulators; `env_config_from` checks the rest."""
+    try:
+        from lerobot_env_pixio.simulators import check_names
+    except ImportError:  # other environments may be installed
+        return description
+    fields = dict(description)
+    try:
+        check_names(fields.pop("type", ""), fields)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    except TypeError:
+        pass
+    return description
+
+
+EnvDescription = Annotated[dict[str, Any], AfterValidator(_with_known_names)]
+"""`type`, under which LeRobot knows the environment, such as pixio_robosuite, and any fields of that environment's config."""
+
+
+def env_config_from(description: Mapping[str, Any]) -> "EnvConfig":
     """Build the environment config of any installed LeRobot environment.
 
     Args:
@@ -34,6 +58,9 @@ def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
         UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the
             environment.
     """
+    from lerobot.envs import EnvConfig
+    from lerobot.envs.factory import make_env_config
+
     _register_environments()
     fields = dict(description)
     if "type" not in fields:
@@ -42,10 +69,7 @@ def env_config_from(description: Mapping[str, Any]) -> EnvConfig:
     known_types = EnvConfig.get_known_choices()
     if env_type not in known_types:
         raise UserError(f"Unknown environment type {env_type!r}. {nearest_name(str(env_type), known_types)}")
-    known_fields = [field.name for field in dataclasses.fields(known_types[env_type]) if field.init]
-    for name in fields:
-        if name not in known_fields:
-            raise UserError(f"Environment {env_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
+    check_fields(known_types[env_type], fields, "env", f"Environment {env_type!r}")
     try:
         return make_env_config(env_type, **fields)
     except ValueError as error:
@@ -67,10 +91,13 @@ def _register_environments() -> None:
                 logger.exception("The environment plugin %s cannot be imported.", name)
 
 
-def describe_env(env_config: EnvConfig) -> dict[str, Any]:
+def describe_env(env_config: "EnvConfig") -> dict[str, Any]:
     """Describe an environment by its type and fields, ready for JSON.
 
     `env_config_from` turns the description back into an equal config.
     """
+    import draccus
+    from lerobot.envs import EnvConfig
+
     described = draccus.encode(env_config, EnvConfig)
     return {name: value for name, value in described.items() if name not in _DERIVED_FIELDS}

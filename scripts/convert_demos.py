@@ -4,28 +4,51 @@ A store also becomes a single file for sharing, a store at a URL, or one of smal
 
 uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift_lerobot
 uv run scripts/convert_demos.py robomimic/lift_image.hdf5 outputs/demos/lift_robomimic.zarr
-uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift.zarr.zip
 uv run scripts/convert_demos.py outputs/demos/lift.zarr outputs/lift.demos.zip
 """
 
-from omegaconf import DictConfig
+from typing import Literal
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.settings import Count, Switch, Text, settings
 
 
-@entry_point("convert_demos", positional=("source", "destination"))
-def main(cfg: DictConfig) -> None:
-    """See configs/convert_demos.yaml for every choice."""
+@settings(kw_only=True)
+class ConvertDemos:
+    """Settings of the job."""
+
+    source: Text
+    """A DemoStore (a folder, a zip file or a URL that fsspec opens, such as s3://bucket/lift.zarr) becomes another format. A
+    LeRobotDataset v3 (folder), a robomimic file (.hdf5) or a replay buffer of diffusion policy or UMI (zarr v2, folder or
+    .zarr.zip) becomes a DemoStore. The first argument without a = is it, too."""
+    destination: Text
+    """From a DemoStore, the name decides: .hdf5 makes a robomimic file, .zarr.zip a replay buffer, .demos.zip the store itself
+    as a read-only file for sharing, a URL the store there, any other a LeRobotDataset. The second argument without a =."""
+    format: Literal["store", "lerobot", "robomimic", "replay_buffer"] | None = None
+    """What a DemoStore becomes, whatever the name says."""
+    fps: Count | None = None
+    """Control rate in Hz of a robomimic file or replay buffer that does not say it."""
+    use_videos: Switch = True
+    """For a LeRobotDataset: small lossy video, or lossless images."""
+    codec: Literal["lossless", "jpeg", "jpegxl"] | None = None
+    """For a DemoStore: null is lossless; jpeg (quality 95) and jpegxl (distance 1) are smaller and lossy."""
+    image_size: Count | None = None
+    """For a DemoStore: resize frames to this many pixels a side; null keeps their size."""
+
+
+@entry_point("convert_demos", ConvertDemos, positional=("source", "destination"))
+def main(settings: ConvertDemos) -> None:
+    """Convert."""
     from pixio_robot.demos.formats.conversion import convert
 
     convert(
-        cfg.source,
-        cfg.destination,
-        format=cfg.format,
-        fps=cfg.fps,
-        use_videos=cfg.use_videos,
-        image_size=cfg.image_size,
-        codec=cfg.codec,
+        settings.source,
+        settings.destination,
+        format=settings.format,
+        fps=settings.fps,
+        use_videos=settings.use_videos,
+        image_size=settings.image_size,
+        codec=settings.codec,
     )
 
 

@@ -1,24 +1,54 @@
 """Measure the success rate of a policy checkpoint in simulation.
 
-uv run scripts/evaluate_policy.py checkpoint=outputs/train_policy/<date>/checkpoints/last/pretrained_model
+uv run scripts/evaluate_policy.py checkpoint=outputs/train_policy/<run>/checkpoints/last/pretrained_model
+uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> env=robosuite_stack episodes=200 workers=8 run=stack
+uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> 'perturbations=[light,camera,distractors]'
 
-With 'perturbations=[light,camera,table_texture,table_colour,distractors]' it is measured under each of them, too, on the
-same seeds, and compared with the task as it is.
+With `perturbations` it is measured under each of them, too, on the same seeds, and compared with the task as it is.
 """
 
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.settings import Count, Place, Positive, Text, Whole, save, settings
 from pixio_robot.common.workers import start_server
+from pixio_robot.environments import EnvDescription
 
 
-@entry_point("evaluate_policy")
-def main(cfg: DictConfig) -> None:
-    """Roll the policy out; see configs/evaluate_policy.yaml."""
+@settings(kw_only=True)
+class EvaluatePolicy:
+    """Settings of the job."""
+
+    env: EnvDescription
+    """The task."""
+    checkpoint: Place
+    """A pretrained_model folder."""
+    episodes: Count = 50
+    """Rollouts."""
+    first_seed: Whole = 100000
+    """Seed of the first; the others follow."""
+    workers: Count = 2
+    """Processes."""
+    batch_size: Count = 1
+    """Episodes that a worker runs side by side with one call of the policy; pays with large encoders and GPUs."""
+    time_limit: Positive = 600
+    """Seconds until an episode that does not end is given up, repeated once, and reported."""
+    perturbations: tuple[Text, ...] | None = None
+    """Such as [light,camera,table_texture,table_colour,distractors]: each is measured on the same seeds."""
+    videos: Whole = 6
+    """Most videos that are kept."""
+    output_root: Place = Path("outputs")
+    """Folder of everything that is written."""
+    run: Text | None = None
+    """Name of the folder of the result under `<output_root>/evaluate_policy`; null takes the time."""
+
+
+@entry_point("evaluate_policy", EvaluatePolicy)
+def main(settings: EvaluatePolicy) -> None:
+    """Roll the policy out."""
     start_server(["pixio_robot.evaluation.rollouts.evaluate"])
     from pixio_robot.common.files import write_json
     from pixio_robot.engine.run_log import RunLog
@@ -34,24 +64,24 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.reports.page import write_report
 
     console = Console()
-    run_dir = Path(cfg.output_root) / "evaluate_policy" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    env_config = env_config_from(OmegaConf.to_container(cfg.env))
-    names = cfg.perturbations
+    run_dir = settings.output_root / "evaluate_policy" / (settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    env_config = env_config_from(settings.env)
+    names = settings.perturbations
     conditions = evaluate_under_perturbations(
-        Path(cfg.checkpoint),
+        settings.checkpoint,
         perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config},
-        range(cfg.first_seed, cfg.first_seed + cfg.episodes),
+        range(settings.first_seed, settings.first_seed + settings.episodes),
         run_dir,
-        workers=cfg.workers,
-        batch_size=cfg.batch_size,
-        time_limit=cfg.time_limit,
-        n_videos=cfg.videos,
+        workers=settings.workers,
+        batch_size=settings.batch_size,
+        time_limit=settings.time_limit,
+        n_videos=settings.videos,
         console=console,
     )
     record = conditions[0].record
     seconds = sum(condition.record.seconds for condition in conditions)
     RunLog(run_dir, console).write("evaluation", event="finished", seconds=round(seconds, 1))
-    OmegaConf.save(cfg, run_dir / "config.yaml")
+    save(settings, run_dir / "config.yaml")
     write_json(run_dir / "environment.json", record.versions)
     if names is not None:
         write_json(run_dir / "perturbations.json", as_json(conditions))

@@ -2,22 +2,41 @@
 
 uv run scripts/measure_experts.py env=aloha_insertion seeds=100
 uv run scripts/measure_experts.py env=metaworld 'tasks=[all]' seeds=10
+uv run scripts/measure_experts.py env=robosuite_lift env.robot=UR5e output=ur5e.json
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.settings import Count, Place, Text, Whole, settings
+from pixio_robot.environments import EnvDescription
 
 
-@entry_point("measure_experts")
-def main(cfg: DictConfig) -> None:
-    """See configs/measure_experts.yaml for every choice."""
+@settings(kw_only=True)
+class MeasureExperts:
+    """Settings of the job."""
+
+    env: EnvDescription
+    """The task, and how it is controlled."""
+    tasks: tuple[Text, ...] = ()
+    """In place of env.task: names, or [all] for every task of the environment."""
+    seeds: Count = 100
+    """Episodes of each task."""
+    first_seed: Whole = 0
+    """Seed of the first; the others follow."""
+    workers: Count | None = None
+    """Processes; null takes every core."""
+    output: Place | None = None
+    """A JSON file for every episode's outcome."""
+
+
+@entry_point("measure_experts", MeasureExperts)
+def main(settings: MeasureExperts) -> None:
+    """Try every task with every seed."""
     import dataclasses
 
     from pixio_robot.common.files import write_json
@@ -27,15 +46,14 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.demos.collection.expert_success import try_expert
     from pixio_robot.environments import env_config_from
 
-    fields = OmegaConf.to_container(cfg)
-    tasks = _tasks(fields["env"]["type"], fields["tasks"]) or [fields["env"]["task"]]
-    configs = [env_config_from({**fields["env"], "task": task}) for task in tasks]
-    seeds = range(cfg.first_seed, cfg.first_seed + cfg.seeds)
+    tasks = _tasks(settings.env["type"], settings.tasks) or [settings.env["task"]]
+    configs = [env_config_from({**settings.env, "task": task}) for task in tasks]
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     console, found = Console(), {}
     with progress_bar("episodes", len(configs) * len(seeds), console) as advance:
         for task, config in zip(tasks, configs, strict=True):
-            found[task] = try_expert(config, seeds, workers=cfg.workers, advance=advance)
-    table = Table("task", title=f"{fields['env']['type']}, seeds {seeds[0]} to {seeds[-1]}")
+            found[task] = try_expert(config, seeds, workers=settings.workers, advance=advance)
+    table = Table("task", title=f"{settings.env['type']}, seeds {seeds[0]} to {seeds[-1]}")
     for heading in ("successes", "95 % interval", "mean steps of those"):
         table.add_column(heading, justify="right")
     for task, trials in found.items():
@@ -48,10 +66,10 @@ def main(cfg: DictConfig) -> None:
     console.print(
         f"{sum(trial.success for trial in everything)} of {len(everything)} episodes succeeded", highlight=False
     )
-    if cfg.output:
+    if settings.output:
         record = {task: [dataclasses.asdict(trial) for trial in trials] for task, trials in found.items()}
-        write_json(Path(cfg.output), {"env": fields["env"], "versions": software_versions(), "tasks": record})
-        console.print(f"record {cfg.output}", highlight=False, soft_wrap=True)
+        write_json(settings.output, {"env": settings.env, "versions": software_versions(), "tasks": record})
+        console.print(f"record {settings.output}", highlight=False, soft_wrap=True)
 
 
 def _tasks(env_type: str, names: Sequence[str]) -> list[str]:

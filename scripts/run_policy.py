@@ -1,25 +1,79 @@
 """Let an exported policy drive a robot: a simulated one, or any that LeRobot knows.
 
 uv run scripts/run_policy.py artifact=policy.pt
+uv run scripts/run_policy.py server=wss://gpu.lab:8765 token_file=token.txt mode=asynchronous episodes=10
 uv run scripts/run_policy.py artifact=policy.pt robot=lerobot robot.type=so101_follower +robot.port=/dev/ttyACM0 dry_run=true
 """
 
+import dataclasses
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.logging import RichHandler
 
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.settings import Count, Place, Positive, Switch, Text, Whole, save, settings
+from pixio_robot.environments import EnvDescription
 
 
-@entry_point("run_policy")
-def main(cfg: DictConfig) -> None:
-    """Drive; see configs/run_policy.yaml."""
+@settings(kw_only=True)
+class RunPolicy:
+    """Settings of the job."""
+
+    robot: dict[str, Any]
+    """The robot: `sim`, or one of LeRobot's, whose fields are given as +robot.port=/dev/ttyACM0."""
+    env: EnvDescription
+    """The simulated task, with robot=sim."""
+    artifact: Text | None = None
+    """A policy of scripts/export_torchscript.py, run on this computer."""
+    server: Text | None = None
+    """Or where scripts/serve_policy.py runs it: ws://host:8765 or wss://host:8765."""
+    token_file: Text | None = None
+    """Holds the server's token."""
+    certificates: Text | None = None
+    """What a wss:// server's certificate is checked against; null: the system's."""
+    device: Text = "cpu"
+    """Where the artifact runs."""
+    mode: Literal["synchronous", "ensemble", "asynchronous"] = "synchronous"
+    """When the policy is asked and what of its answers is done; pixio_robot/deployment/runtime/modes.py draws them."""
+    rate: Positive | None = None
+    """Control rate in Hz, for an artifact that does not say."""
+    cameras: dict[str, Text] = dataclasses.field(default_factory=dict)
+    """+cameras.front=webcam: what the artifact calls front is the robot's webcam."""
+    dry_run: Switch = False
+    """Print what would be sent, and send nothing."""
+    realtime: Switch = True
+    """robot=sim: at the control rate; false: as fast as it simulates, inference taking none of the simulated time."""
+    episodes: Count = 1
+    """robot=sim: how many."""
+    first_seed: Whole = 100000
+    """robot=sim: seed of the first; the others follow."""
+    compare_with: Place | None = None
+    """robot=sim: an evaluation.json of scripts/evaluate_policy.py on these seeds."""
+    output_root: Place = Path("outputs")
+    """Folder of everything that is written."""
+    run: Text | None = None
+    """robot=sim: name of the folder of the record under `<output_root>/run_policy`; null takes the time."""
+    duration: Positive = 30
+    """robot=lerobot: seconds."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one policy.
+
+        Raises:
+            UserError: There is none, or there are two.
+        """
+        if (self.artifact is None) == (self.server is None):
+            raise UserError("Give either artifact=<file> or server=ws://<host>:<port>.")
+
+
+@entry_point("run_policy", RunPolicy)
+def main(settings: RunPolicy) -> None:
+    """Drive."""
     from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation, open_policy
     from pixio_robot.environments import env_config_from
 
@@ -27,28 +81,26 @@ def main(cfg: DictConfig) -> None:
     logging.basicConfig(
         level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)], format="%(message)s"
     )
-    if cfg.episodes < 1:
-        raise UserError(f"{cfg.episodes} episodes are none: ask for at least 1.")
-    policy = open_policy(cfg.artifact, cfg.server, cfg.device, cfg.token_file, cfg.certificates)
-    given = {"mode": cfg.mode, "rate": cfg.rate, "dry_run": cfg.dry_run, "console": console}
-    if cfg.robot.kind == "lerobot":
-        description: Any = OmegaConf.to_container(cfg.robot)
-        del description["kind"]
-        drive_robot(policy, description, cameras=cfg.cameras, seconds=cfg.duration, **given)
+    policy = open_policy(
+        settings.artifact, settings.server, settings.device, settings.token_file, settings.certificates
+    )
+    given = {"mode": settings.mode, "rate": settings.rate, "dry_run": settings.dry_run, "console": console}
+    if settings.robot["kind"] == "lerobot":
+        description = {name: value for name, value in settings.robot.items() if name != "kind"}
+        drive_robot(policy, description, cameras=settings.cameras, seconds=settings.duration, **given)
         return
-    env: Any = OmegaConf.to_container(cfg.env)
-    env_config = env_config_from(env)
-    seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
-    name = str(cfg.artifact or cfg.server)
-    record = drive_simulation(policy, env_config, seeds, realtime=cfg.realtime, name=name, **given)
+    env_config = env_config_from(settings.env)
+    seeds = range(settings.first_seed, settings.first_seed + settings.episodes)
+    name = str(settings.artifact or settings.server)
+    record = drive_simulation(policy, env_config, seeds, realtime=settings.realtime, name=name, **given)
     if record is None:
         return
-    run_dir = Path(cfg.output_root) / "run_policy" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    run_dir = settings.output_root / "run_policy" / (settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     record.save(run_dir / "evaluation" / "evaluation.json")
-    OmegaConf.save(cfg, run_dir / "config.yaml")
+    save(settings, run_dir / "config.yaml")
     console.print(f"[bold green]{record.summary()}", highlight=False)
-    if cfg.compare_with is not None:
-        console.print(compare_episodes(record, Path(cfg.compare_with)), highlight=False, soft_wrap=True)
+    if settings.compare_with is not None:
+        console.print(compare_episodes(record, settings.compare_with), highlight=False, soft_wrap=True)
     console.print(f"record {run_dir / 'evaluation' / 'evaluation.json'}", highlight=False, soft_wrap=True)
 
 

@@ -1,14 +1,45 @@
-"""Score images in shards for self-curation: reconstruction loss, colour entropy and size."""
+"""Score images in shards for self-curation: reconstruction loss, colour entropy and size.
 
-from omegaconf import DictConfig
+uv run scripts/score_images.py path=web
+uv run scripts/score_images.py path=web/s-{0000..0099}.tar scores=scores device=cuda batch_size=512
+uv run scripts/score_images.py path=web encoder_weights=run/encoder.safetensors decoder_weights=run/decoder.safetensors
+
+A second run goes on where the first one stopped.
+"""
+
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.settings import Count, Text, Whole, settings
 
 
-@entry_point("score_images")
-def main(cfg: DictConfig) -> None:
-    """Load the judge, score every shard that has no table yet, and say what could not be decoded."""
+@settings(kw_only=True)
+class ScoreImages:
+    """Settings of the job."""
+
+    path: Text | tuple[Text, ...]
+    """A folder of .tar shards, brace notation, or any URL that webdataset opens; or several."""
+    scores: Text | None = None
+    """Folder of the tables; null puts each beside its shard."""
+    variant: Text = "pixio_tiny16"
+    """timm name of the encoder."""
+    encoder_weights: Text | None = None
+    """encoder.safetensors of a run on the raw images; null takes what ships with the package."""
+    decoder_weights: Text | None = None
+    """decoder.safetensors of the same run."""
+    masks: Count = 4
+    """Masks per image; the loss is the mean over them."""
+    seed: Whole = 0
+    """Seed of the masks."""
+    batch_size: Count = 64
+    """Images at once."""
+    device: Text = "cpu"
+    """torch device."""
+
+
+@entry_point("score_images", ScoreImages)
+def main(settings: ScoreImages) -> None:
+    """Load the scorer, score every shard that has no table yet, and say what could not be decoded."""
     import importlib.util
 
     from pixio_robot.common.errors import UserError
@@ -18,16 +49,16 @@ def main(cfg: DictConfig) -> None:
     from pixio_robot.common.progress import phase_progress
     from pixio_robot.pretraining.curation.scoring import load_judge, score_shards
 
-    judge = load_judge(cfg.variant, cfg.encoder, cfg.decoder, cfg.device)
+    judge = load_judge(settings.variant, settings.encoder_weights, settings.decoder_weights, settings.device)
     with phase_progress(Console()) as progress:
         bar = progress.add_task("scoring shards", total=None, note="")
         damaged = score_shards(
-            cfg.path,
+            settings.path,
             judge,
-            cfg.masks,
-            cfg.seed,
-            cfg.batch_size,
-            cfg.scores,
+            settings.masks,
+            settings.seed,
+            settings.batch_size,
+            settings.scores,
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     print(f"{len(damaged)} images could not be decoded{': ' if damaged else ''}{', '.join(damaged[:10])}")

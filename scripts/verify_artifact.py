@@ -1,37 +1,55 @@
 """Check an artifact on this machine: digest, golden pair, parity with its checkpoint, latency, memory.
 
 uv run scripts/verify_artifact.py policy.pt
-uv run scripts/verify_artifact.py policy.pt checkpoint=<pretrained_model folder>
+uv run scripts/verify_artifact.py policy.pt checkpoint=<pretrained_model>
+uv run scripts/verify_artifact.py policy.pt 'devices=[cpu]' 'threads=[1,4]' calls=1000
 
 Exit code 0: all checks passed; 1: one failed; 2: no artifact, damaged or edited, or a wrong command line.
 """
 
 import sys
-from pathlib import Path
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.settings import Count, Place, Text, settings
 
 
-@entry_point("verify_artifact", positional=("file",))
-def main(cfg: DictConfig) -> None:
-    """See configs/verify_artifact.yaml for every choice."""
+@settings(kw_only=True)
+class VerifyArtifact:
+    """Settings of the job."""
+
+    file: Place
+    """The artifact; the first argument without a = is it, too."""
+    checkpoint: Place | None = None
+    """The pretrained_model folder that it was exported from: compare both on observations fresh to it."""
+    frames: Text | None = None
+    """A DemoStore for these; null takes the checkpoint's own demonstrations."""
+    devices: tuple[Text, ...] | None = None
+    """For example [cpu]; null takes each of the artifact's that this machine has."""
+    threads: tuple[Count, ...] = (1, 2)
+    """Numbers of CPU threads to measure with."""
+    calls: Count = 100
+    """Calls of each measurement."""
+
+
+@entry_point("verify_artifact", VerifyArtifact, positional=("file",))
+def main(settings: VerifyArtifact) -> None:
+    """Check."""
     from pixio_robot.deployment.verification import verify_artifact
 
     eager = None
-    if cfg.checkpoint is not None:
+    if settings.checkpoint is not None:
         from pixio_robot.deployment.export.observations import fresh_parity
 
-        eager = fresh_parity(Path(cfg.checkpoint), cfg.frames)
+        eager = fresh_parity(settings.checkpoint, settings.frames)
     passed = verify_artifact(
-        Path(cfg.file),
+        settings.file,
         Console(),
         eager=eager,
-        devices=list(cfg.devices) if cfg.devices is not None else None,
-        threads=list(cfg.threads),
-        calls=cfg.calls,
+        devices=list(settings.devices) if settings.devices is not None else None,
+        threads=list(settings.threads),
+        calls=settings.calls,
     )
     sys.exit(0 if passed else 1)
 

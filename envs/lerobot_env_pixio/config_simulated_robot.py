@@ -6,12 +6,12 @@ robot's class, which is heavier, in the module of this one's name without ``conf
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lerobot.envs import EnvConfig
 from lerobot.robots.config import RobotConfig
 
-from lerobot_env_pixio.configuration import PixioEnvConfig
+if TYPE_CHECKING:
+    from lerobot_env_pixio.configuration import PixioEnvConfig
 
 
 @RobotConfig.register_subclass("pixio_sim")
@@ -40,12 +40,17 @@ class SimulatedRobotConfig(RobotConfig):
     episode_length: int | None = None
     seed: int = 0
 
-    def env_config(self) -> PixioEnvConfig:
+    def env_config(self) -> "PixioEnvConfig":
         """Return the config of the environment.
 
         Raises:
             ValueError: The environment is none of this package's, or a name is unknown.
         """
+        # LeRobot's environments import its robots.
+        from lerobot.envs import EnvConfig
+
+        from lerobot_env_pixio.configuration import PixioEnvConfig
+
         ours = {name: kind for name, kind in EnvConfig.get_known_choices().items() if issubclass(kind, PixioEnvConfig)}
         if self.env not in ours:
             raise ValueError(f"pixio_sim has no environment {self.env!r}: valid names are {', '.join(sorted(ours))}")

@@ -13,15 +13,18 @@ class UserError(ValueError):
 
 
 def nearest_name(name: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the closest valid choice and then all of them.
+    """Return a hint that names the closest valid choices and then all of them.
+
+    Those that begin with what was written are closest, up to three; else the one that is spelt most alike.
 
     Args:
         name: What the user wrote.
         choices: The valid names.
     """
     known = sorted(set(choices))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    begun = [choice for choice in known if choice.lower().startswith(name.lower())] if len(name) > 2 else []
+    close = begun if 0 < len(begun) <= 3 else difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{hint}Valid names: {', '.join(known)}."
 
 

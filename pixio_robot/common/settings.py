@@ -30,11 +30,13 @@ from typing import (
 )
 
 import pydantic
+import yaml
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.files import write_text
 
 # Text that looks like a number, and true and false, are no numbers: hence Strict.
 Whole = Annotated[int, Strict(), Ge(0)]
@@ -105,9 +107,57 @@ def plain(chosen: object) -> dict[str, Any]:
     return TypeAdapter(type(chosen)).dump_python(chosen, mode="json")
 
 
+def save(chosen: object, path: Path) -> None:
+    """Write settings as YAML."""
+    write_text(path, yaml.safe_dump(plain(chosen), sort_keys=False, allow_unicode=True))
+
+
 def fields_of(kind: type) -> dict[str, FieldInfo]:
     """Return the fields of settings: type with metadata, default, and the sentence that explains each."""
     return kind.__pydantic_fields__  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def check_fields(kind: type, values: Mapping[str, Any], path: str, owner: str) -> None:
+    """Check values for a dataclass that is not ours, as those of LeRobot, by the types of its fields.
+
+    Args:
+        kind: The dataclass.
+        values: By its fields' names.
+        path: Where the user writes them, for the message.
+        owner: What has these fields, for the message.
+
+    Raises:
+        UserError: A name is unknown (the nearest is offered), or a value is of another type.
+    """
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{owner} has no field {name!r}. {nearest_name(str(name), known)}")
+        hint = _hints(kind)[name]
+        if _is_plain(hint) and not _fits(hint, value):
+            raise UserError(f"{path}.{name} must be {describe(hint)}, got {_shown(value)}.")
+
+
+def _is_plain(hint: object) -> bool:
+    parts = [part for part in get_args(hint) if part is not ...]
+    if get_origin(hint) is Literal:
+        return True
+    return all(map(_is_plain, parts)) if parts else hint in (int, float, bool, str, list, dict, type(None))
+
+
+def _fits(hint: Any, value: object) -> bool:  # noqa: ANN401 (TypeAdapter's)
+    try:
+        taken = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError:
+        return False
+    # pydantic takes text for numbers and numbers for switches.
+    return isinstance(taken, str) == isinstance(value, str) and isinstance(taken, bool) == isinstance(value, bool)
+
+
+def explanation_of(kind: type, name: str) -> str | None:
+    """Return the sentence under a field, which may stand in the settings that these extend."""
+    bases = [base for base in kind.__mro__ if is_settings(base) and name in fields_of(base)]
+    return next((fields_of(base)[name].description for base in bases if fields_of(base)[name].description), None)
 
 
 def settings_in(annotation: object) -> list[type]:
@@ -244,7 +294,8 @@ def _range(bounds: Iterable[Any]) -> str:
 
 def _sentence(kind: type, error: ValidationError) -> str:
     """Say what is wrong with the first wrong field."""
-    wrong = error.errors(include_url=False)[0]
+    # A misspelt name makes the right one missing: the misspelling is what is wrong.
+    wrong = min(error.errors(include_url=False), key=lambda one: one["type"] != "unexpected_keyword_argument")
     cause = wrong.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return str(cause)

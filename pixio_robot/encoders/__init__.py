@@ -1,28 +1,24 @@
-"""Pixio encoders and their peers as timm models; importing this registers the Pixio variants."""
+"""Pixio encoders and their peers as timm models; what needs timm is imported when it is first used."""
 
+import importlib
 import sys
+from typing import TYPE_CHECKING, Any
 
-# For a helper of its own training script timm imports wandb where it finds it: a third of what a command of ours
-# takes to start. None in its place is Python's word for a module that is not there.
-if not {"timm", "wandb"} & sys.modules.keys():
-    sys.modules["wandb"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        import timm  # noqa: F401
-    finally:
-        del sys.modules["wandb"]
+from pixio_robot.encoders.config import EncoderConfig
 
-from pixio_robot.encoders.checkpoints import load_encoder_weights, weights_hash
-from pixio_robot.encoders.pixio import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    NUM_CLASS_TOKENS,
-    PIXIO_VARIANTS,
-    PRETRAINABLE,
-    PixioVisionTransformer,
-)
-from pixio_robot.encoders.readouts import READOUTS, readout
-from pixio_robot.encoders.vision_encoder import EncoderConfig, EncoderTokens, VisionEncoder
-from pixio_robot.images.preprocessing import ImagePreprocessor, frames_to_images
+if TYPE_CHECKING:
+    from pixio_robot.encoders.checkpoints import load_encoder_weights, weights_hash
+    from pixio_robot.encoders.pixio import (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        NUM_CLASS_TOKENS,
+        PIXIO_VARIANTS,
+        PRETRAINABLE,
+        PixioVisionTransformer,
+    )
+    from pixio_robot.encoders.readouts import READOUTS, readout
+    from pixio_robot.encoders.vision_encoder import EncoderTokens, VisionEncoder
+    from pixio_robot.images.preprocessing import ImagePreprocessor, frames_to_images
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -41,3 +37,31 @@ __all__ = [
     "readout",
     "weights_hash",
 ]
+
+_MODULES = ("vision_encoder", "pixio", "checkpoints", "readouts")
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import torch and timm, which take seconds, where something that needs them is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _import_timm()
+    for module in (importlib.import_module(f"{__name__}.{module}") for module in _MODULES):
+        globals().update({public: getattr(module, public) for public in __all__ if hasattr(module, public)})
+    globals()["frames_to_images"] = importlib.import_module("pixio_robot.images.preprocessing").frames_to_images
+    return globals()[name]
+
+
+def _import_timm() -> None:
+    """Import timm without wandb, which it looks for on behalf of a training script of its own.
+
+    That is a third of what a command of ours takes to start. None in the place of a module is Python's word for one that is
+    not there.
+    """
+    if {"timm", "wandb"} & sys.modules.keys():
+        return
+    sys.modules["wandb"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        importlib.import_module("timm")
+    finally:
+        del sys.modules["wandb"]

@@ -3,10 +3,9 @@
 Shape letters: B batch, G global tokens, D width, H and W image size, h and w patch-grid size, N = G + h·w.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -17,12 +16,11 @@ from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import pixio
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
+from pixio_robot.encoders.config import EncoderConfig
 from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
 from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
 from pixio_robot.images.preprocessing import ImagePreprocessor
-
-Mode = Literal["frozen", "finetune", "lora"]
 
 
 class EncoderTokens(NamedTuple):
@@ -41,35 +39,6 @@ class EncoderTokens(NamedTuple):
     def unflatten(tokens_BND: Tensor, num_global: int, grid: tuple[int, int]) -> "EncoderTokens":
         """Undo `flatten`."""
         return EncoderTokens(tokens_BND[:, :num_global], tokens_BND[:, num_global:].unflatten(1, (grid[0], grid[1])))
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Which encoder, with which weights, in which mode."""
-
-    name: str = "pixio_tiny16"
-    """A timm model name (the Pixio variants are registered on import), or `torchscript`."""
-    weights: str = "pretrained"
-    """`pretrained` (shipped, or from the hub), `random`, or the path of a weights (or TorchScript) file."""
-    mode: Mode = "frozen"
-    """`frozen`: evaluation mode and no gradients, whatever the policy's `train()` says; `finetune`: all weights
-    train; `lora`: frozen, with low-rank adapters that train."""
-    image_size: int | None = None
-    """Side in pixels to resize camera frames to; None keeps the camera's size."""
-    lora_rank: int = 8
-    """Rank of the adapters."""
-    lora_alpha: float = 16.0
-    """The adapters' scale is alpha / rank."""
-    lora_targets: Sequence[str] = ("attn.qkv", "attn.proj")
-    """Ends of the names of the layers that get an adapter."""
-    self_contained: bool = False
-    """Keep the frozen weights of a weights file in every checkpoint, instead of their name and hash."""
-
-    @classmethod
-    def from_prefixed(cls, fields: object) -> "EncoderConfig":
-        """Read the attributes `encoder_name`, `encoder_weights`, … of a policy's config; those absent keep defaults."""
-        names = [name for name in cls.__dataclass_fields__ if hasattr(fields, f"encoder_{name}")]
-        return cls(**{name: getattr(fields, f"encoder_{name}") for name in names})
 
 
 def build_backbone(name: str, weights: str) -> nn.Module:
@@ -131,11 +100,9 @@ class VisionEncoder(nn.Module):
                 to look for weights that it refers to.
 
         Raises:
-            UserError: See `build_backbone`; an unknown mode, or one that does not suit the encoder.
+            UserError: See `build_backbone`, or a mode that does not suit the encoder.
         """
         super().__init__()
-        if config.mode not in get_args(Mode):
-            raise UserError(f"Unknown encoder mode {config.mode!r}. {nearest_name(config.mode, get_args(Mode))}")
         self.config = config
         self.temporarily_frozen = False
         # Any: timm's models share these attributes but no type.

@@ -4,7 +4,6 @@ Shape letters: B images, C channels, H and W pixels, T tries.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,35 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD
-
-Range = tuple[float, float]
+from pixio_robot.images.config import Photometric, Range
 
 CROP_TRIES = 10  # as torchvision's RandomResizedCrop
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-
-
-@dataclass(frozen=True)
-class Photometric:
-    """Strength of the photometric changes; each range is drawn from uniformly, once per image.
-
-    Args:
-        probability: Fraction of images that are changed at all.
-        brightness: Factor on all channels; 0.2 is light dimmed to a fifth.
-        channel_gain: Factor on each channel separately, the colour of a lamp.
-        contrast: Factor on the distance from the image's mean luminance.
-        saturation: Factor on the distance from the pixel's luminance.
-        hue: Largest rotation of hue, as a fraction of a full turn.
-        grey: Fraction of the changed images that lose all colour.
-    """
-
-    probability: float = 0.8
-    brightness: Range = (0.2, 1.6)
-    channel_gain: Range = (0.6, 1.4)
-    contrast: Range = (0.6, 1.4)
-    saturation: Range = (0.3, 1.7)
-    hue: float = 0.1
-    grey: float = 0.1
 
 
 def random_crops(aspect_B: Tensor, sides_B2: Tensor, scale: Range, ratio: Range, generator: torch.Generator) -> Tensor:

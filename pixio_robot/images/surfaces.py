@@ -7,31 +7,15 @@ data augmentation", arXiv 2011.13389, of patterns instead of photographs.
 Shape letters: B images, C channels, H and W pixels, K pixels of a kernel's side.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixio_robot.images.augment import Range
+from pixio_robot.images.config import Disguise, Range
 
 KERNEL_SIDES = (1, 3, 5)  # pixels, ascending and odd
-
-
-@dataclass(frozen=True)
-class Disguise:
-    """How far the surfaces differ that an encoder is shown from those it is asked for.
-
-    Args:
-        probability: Fraction of images that are convolved, and, drawn apart, of those that get a pattern.
-        convolution: Weight of the convolved image, drawn uniformly.
-        overlay: Weight of the pattern, drawn uniformly.
-    """
-
-    probability: float = 0.5
-    convolution: Range = (0.0, 1.0)
-    overlay: Range = (0.0, 0.6)
 
 
 class SurfaceChanges(NamedTuple):

@@ -1,11 +1,12 @@
-"""Settings of a pretraining run and what follows from them."""
+"""Settings of a pretraining run and what follows from them; read without torch."""
 
+import dataclasses
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.images.augment import Photometric, Range
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, settings
+from pixio_robot.images.config import Photometric
 
 Precision = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "muon"]
@@ -20,80 +21,79 @@ CHANGEABLE = frozenset(
 """Settings that may change in the middle of a run: how far and how fast it goes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class TrainingConfig:
     """Settings of a run; exactly one of `steps` and `epochs`, and of `lr` and `base_lr`, is given.
 
     The recipe is arXiv 2512.15715's, §3 (masks, loss) and the appendix' table of hyper-parameters.
-
-    Args:
-        variant: timm name of the encoder.
-        image_size: Side of the crops in pixels.
-        mask_ratio: Fraction of blocks masked.
-        mask_block: Side of a mask block in patches.
-        batch_size: Images per optimiser step.
-        lanes: Parts of a batch that are read apart from each other, each by one process; a run can continue on any
-            number of processes that divides it. Only sources that are streams need more than one.
-        accumulation: Parts that each process splits its share of a batch into; on a CPU parts of 32 to 128 images
-            are fastest.
-        start_from: Weights file or folder that the encoder starts from, of the variant, for instance official ones or
-            those in this package; None draws initial weights.
-        steps: Optimiser steps.
-        epochs: Passes over the images.
-        lr: Peak learning rate.
-        base_lr: Peak learning rate per 256 images of the batch.
-        warmup: Fraction of the steps over which the rate rises linearly; it then falls as a cosine to zero.
-        optimizer: `adamw`, the paper's, or `muon` on the matrices of the blocks and AdamW on the rest; Muon learns
-            more from each image, which decides what short runs come to, and is not sharded.
-        weight_decay: Decoupled, on matrices and embeddings, not on vectors.
-        drop_path: Stochastic depth of the encoder's last block; it rises linearly from 0 at the first, as in timm.
-        crop_scale: Area of crops as a fraction of the image.
-        crop_ratio: Width / height of crops.
-        photometric: Light and colour changes, or None (the paper's recipe).
-        precision: Type of the matrix products, Muon's own among them; bfloat16 is 1.8 times as fast on CPUs that have it
-            in hardware (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and far slower on those that have not. float16 is
-            for GPUs without bfloat16: the loss is scaled, and steps whose gradients overflow are left out.
-        distribution: How several processes share the work (`torchrun`, `accelerate launch`): `ddp` copies the model to
-            each, `fsdp` (FSDP2) shares it out, `auto` is `ddp` for several processes and `none` for one.
-        activation_checkpointing: Keep only the input of every block and compute the rest again for the gradients.
-        compile_blocks: Compile transformer blocks with `torch.compile`, where the machine has a compiler.
-        device: torch device.
-        seed: Seed of weights, order, crops, masks and stochastic depth.
-        checkpoint_minutes: Time between checkpoints, each with a picture and the curve.
-        keep_checkpoints: How many of the newest checkpoints are kept.
-        keep_checkpoints_every: Checkpoints of multiples of so many steps are kept, too.
-        result_dtype: Type of the weights in the result files; checkpoints are float32.
     """
 
-    variant: str
-    image_size: int = 128
-    mask_ratio: float = 0.75
-    mask_block: int = 2
-    batch_size: int = 256
-    lanes: int = 1
-    accumulation: int = 8
-    start_from: str | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    lr: float | None = None
-    base_lr: float | None = None
-    warmup: float = 0.05
+    variant: Text
+    """timm name of the encoder that is trained; `encoder=…` gives it."""
+    image_size: Count = 128
+    """Side of the crops in pixels."""
+    mask_ratio: Decay = 0.75
+    """Fraction of blocks masked."""
+    mask_block: Count = 2
+    """Side of a mask block in patches; 2 covers as much of 128 px as the paper's 4 at 256 px, but short runs learn less with it
+    than with 1."""
+    batch_size: Count = 256
+    """Images per optimiser step."""
+    lanes: Count = 1
+    """Parts of a batch that are read apart from each other, each by one process; a run can continue on any number of processes
+    that divides it. Only sources that are streams need more than one."""
+    accumulation: Count = 8
+    """Parts that each process splits its share of a batch into; on a CPU parts of 32 to 128 images are fastest."""
+    start_from: Text | None = None
+    """Weights file or folder that the encoder starts from, of the variant, for instance official ones or those in this package;
+    null draws initial weights."""
+    steps: Count | None = None
+    """Optimiser steps."""
+    epochs: Positive | None = None
+    """Passes over the images."""
+    lr: Positive | None = None
+    """Peak learning rate."""
+    base_lr: Positive | None = None
+    """Peak learning rate per 256 images of the batch."""
+    warmup: Share = 0.05
+    """Fraction of the steps over which the rate rises linearly; it then falls as a cosine to zero."""
     optimizer: OptimizerName = "adamw"
-    weight_decay: float = 0.05
-    drop_path: float = 0.0
-    crop_scale: Range = (0.2, 1.0)
-    crop_ratio: Range = (3 / 4, 4 / 3)
+    """`adamw`, the paper's, or `muon` on the matrices of the blocks and AdamW on the rest; Muon learns more from each image,
+    which decides what short runs come to, and is not sharded."""
+    weight_decay: NonNegative = 0.05
+    """Decoupled, on matrices and embeddings, not on vectors."""
+    drop_path: Decay = 0.0
+    """Stochastic depth of the encoder's last block; it rises linearly from 0 at the first, as in timm."""
+    crop_scale: tuple[Share, Share] = (0.2, 1.0)
+    """Area of crops as a fraction of the image."""
+    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """Width / height of crops."""
     photometric: Photometric | None = None
+    """Light and colour changes, or null (the paper's recipe)."""
     precision: Precision = "float32"
+    """Type of the matrix products, Muon's own among them; bfloat16 is 1.8 times as fast on CPUs that have it in hardware
+    (`avx512_bf16` or `amx_bf16` in /proc/cpuinfo) and far slower on those that have not. float16 is for GPUs without bfloat16:
+    the loss is scaled, and steps whose gradients overflow are left out."""
     distribution: Distribution = "auto"
-    activation_checkpointing: bool = False
-    compile_blocks: bool = False
-    device: str = "cpu"
-    seed: int = 0
-    checkpoint_minutes: float = 5.0
-    keep_checkpoints: int = 2
-    keep_checkpoints_every: int | None = None
+    """How several processes share the work (torchrun): `ddp` copies the model to each, `fsdp` (FSDP2) shares it out, `auto` is
+    `ddp` for several processes and `none` for one."""
+    activation_checkpointing: Switch = False
+    """Keep only the input of every block and compute the rest again for the gradients."""
+    compile_blocks: Switch = False
+    """Compile transformer blocks with `torch.compile`, where the machine has a compiler; worth half a minute of compiling for
+    runs above a few minutes."""
+    device: Text = "cpu"
+    """torch device."""
+    seed: Whole = 0
+    """Seed of weights, order, crops, masks and stochastic depth."""
+    checkpoint_minutes: NonNegative = 5.0
+    """Time between checkpoints, each with a picture and the curve."""
+    keep_checkpoints: Count = 2
+    """How many of the newest checkpoints are kept."""
+    keep_checkpoints_every: Count | None = None
+    """Checkpoints of multiples of so many steps are kept, too."""
     result_dtype: Literal["float32", "float16"] = "float32"
+    """Type of the weights in the result files; checkpoints are float32."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -104,14 +104,14 @@ class TrainingConfig:
         for one, other in (("steps", "epochs"), ("lr", "base_lr")):
             if (getattr(self, one) is None) == (getattr(self, other) is None):
                 raise UserError(f"Give exactly one of {one} and {other}, the other as null.")
-        choices_of = {"precision": Precision, "distribution": Distribution, "optimizer": OptimizerName}
-        for name, choices in ((name, get_args(kind)) for name, kind in choices_of.items()):
-            if getattr(self, name) not in choices:
-                raise UserError(f"Unknown {name} {getattr(self, name)!r}. {nearest_name(getattr(self, name), choices)}")
         if self.batch_size % self.accumulation:
             raise UserError(f"A batch of {self.batch_size} cannot be split into {self.accumulation} equal parts.")
-        if self.lanes < 1 or self.batch_size % self.lanes:
+        if self.batch_size % self.lanes:
             raise UserError(f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor.")
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise UserError(f"{name} must be the least and the largest, above 0, got [{low}, {high}].")
 
     def total_steps(self, images: int | None) -> int:
         """Optimiser steps of the run over that many images.
@@ -155,25 +155,22 @@ class TrainingConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must share with the interrupted one to have the same losses."""
-        return {key: value for key, value in asdict(self).items() if key not in CHANGEABLE}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in CHANGEABLE}
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class PretrainConfig(TrainingConfig):
-    """Settings of masked-autoencoder pretraining.
+    """Settings of masked-autoencoder pretraining."""
 
-    Args:
-        decoder_dim: Decoder width.
-        decoder_depth: Decoder blocks.
-        decoder_heads: Decoder attention heads.
-        freeze_encoder: Train the decoder alone, on the encoder of `start_from` as it is: for reconstructions by an
-            encoder that was distilled, and scores of images from it.
-    """
-
-    decoder_dim: int = 128
-    decoder_depth: int = 8
-    decoder_heads: int = 4
-    freeze_encoder: bool = False
+    decoder_dim: Count = 128
+    """Decoder width."""
+    decoder_depth: Count = 8
+    """Decoder blocks."""
+    decoder_heads: Count = 4
+    """Decoder attention heads."""
+    freeze_encoder: Switch = False
+    """Train the decoder alone, on the encoder of `start_from` as it is: for reconstructions by an encoder that was distilled,
+    and scores of images from it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -184,28 +181,23 @@ class PretrainConfig(TrainingConfig):
         super().__post_init__()
         if self.freeze_encoder and self.start_from is None:
             raise UserError("freeze_encoder keeps an encoder as it is: give the weights of one as start_from.")
+        if self.decoder_dim % self.decoder_heads:
+            raise UserError(
+                f"A decoder {self.decoder_dim} wide cannot have {self.decoder_heads} heads: choose heads that divide the width."
+            )
 
 
-def pretrain_config(values: dict[str, Any]) -> PretrainConfig:
-    """Build settings of pretraining from plain values; see `config_from`."""
-    return config_from(PretrainConfig, values)
+@settings(kw_only=True)
+class DistillConfig(TrainingConfig):
+    """Settings of distillation; `variant` is the student, `mask_ratio` 0 shows it whole images."""
 
+    teacher: Text
+    """A timm model name, Pixio variants included."""
+    teacher_weights: Text = "pretrained"
+    """`pretrained`, `random`, or the path of a weights file."""
+    teacher_image_size: Count | None = None
+    """Side in pixels that the student's images are resized to for the teacher; null keeps them."""
 
-def config_from[C: TrainingConfig](kind: type[C], values: dict[str, Any]) -> C:
-    """Build settings from plain values, as a YAML file holds them.
-
-    Raises:
-        UserError: A name is unknown or settings contradict each other.
-    """
-    settings = _named(kind, values)
-    if settings.get("photometric") is not None:
-        settings["photometric"] = Photometric(**_named(Photometric, settings["photometric"]))
-    return kind(**settings)
-
-
-def _named(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    known = [field.name for field in fields(kind)]
-    for name in values:
-        if name not in known:
-            raise UserError(f"Unknown setting {name!r}. {nearest_name(name, known)}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    def identity(self) -> dict[str, Any]:
+        """Return what a resumed run must share; the teacher's weights count, not where their file lies."""
+        return {key: value for key, value in super().identity().items() if key != "teacher_weights"}

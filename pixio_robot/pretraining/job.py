@@ -12,10 +12,12 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.json_lines import read_lines
+from pixio_robot.common.settings import plain
 from pixio_robot.engine.processes import join_processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, new_run_dir, run_to_resume, with_changes
 from pixio_robot.engine.stopping import requests_raise
-from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig, config_from
+from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig
+from pixio_robot.pretraining.images import Images
 from pixio_robot.pretraining.model.weights import ENCODER_FILE
 from pixio_robot.pretraining.objectives.base import ImageObjective
 from pixio_robot.pretraining.sources import open_source
@@ -36,16 +38,19 @@ class PretrainingJob[C: TrainingConfig]:
 
     group: str
     settings: C
-    images: dict[str, Any]
+    images: Images | Mapping[str, Any]
     cache_dir: str
     output_root: str
 
     def save(self, path: Path) -> None:
         """Write the job as YAML."""
-        fields = dataclasses.asdict(self)
-        values = {fields.pop("group"): fields.pop("settings"), **fields}
-        # YAML has lists and no tuples.
-        path.write_text(yaml.safe_dump(_listed(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        values = {
+            self.group: plain(self.settings),
+            "images": plain(self.images),
+            "cache_dir": self.cache_dir,
+            "output_root": self.output_root,
+        }
+        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def continued(self, run_dir: Path, given: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """Return the job of a run folder with the settings that its continuation was given, and what changed.
@@ -59,8 +64,8 @@ class PretrainingJob[C: TrainingConfig]:
                 f"{run_dir / CONFIG_FILE} is not the config of a run of {self.group} by this version: start a new run."
             )
         changeable = frozenset([*(f"{self.group}.{name}" for name in CHANGEABLE), "images.workers", "cache_dir"])
-        values, changes = with_changes(values, _listed(dict(given)), changeable, run_dir)
-        settings = config_from(type(self.settings), values[self.group])
+        values, changes = with_changes(values, given, changeable, run_dir)
+        settings = type(self.settings)(**values[self.group])
         job = dataclasses.replace(self, settings=settings, images=values["images"], cache_dir=values["cache_dir"])
         return job, changes
 
@@ -121,9 +126,3 @@ def run_job[C: TrainingConfig](
         raise
     console.print(f"encoder: {encoder}", highlight=False, soft_wrap=True)
     return encoder
-
-
-def _listed(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

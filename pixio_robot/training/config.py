@@ -1,109 +1,141 @@
-"""What a run of train_policy can be told, apart from encoder, policy and environment."""
+"""What a run of train_policy can be told; read without torch."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.demos import Sampling
+import yaml
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, plain, settings
+from pixio_robot.encoders.config import EncoderConfig
+from pixio_robot.engine.run_folder import with_changes
+from pixio_robot.environments import EnvDescription
+
+if TYPE_CHECKING:
+    from pixio_robot.demos import Sampling
 
 
-@dataclass(frozen=True)
+CHANGEABLE = frozenset(
+    (
+        *(f"trainer.{name}" for name in ("steps", "log_every", "checkpoint_every", "precision", "wandb")),
+        *(f"trainer.{name}" for name in ("keep_checkpoints", "keep_checkpoints_every")),
+        *("demos.workers", "evaluation.episodes", "evaluation.first_seed", "evaluation.workers", "evaluation.videos"),
+    )
+)
+"""Settings that may change in the middle of a run: how far and how fast it goes, and how it is measured at the end."""
+
+
+@settings
 class TrainerConfig:
     """How long and how fast to train."""
 
-    steps: int = 2500
+    steps: Count = 2500
     """Optimiser steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Windows per step."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak of the cosine schedule."""
-    weight_decay: float = 1e-4
+    weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
-    warmup_steps: int = 100
+    warmup_steps: Whole = 100
     """Steps of linear warm-up."""
-    gradient_clip: float = 10.0
+    gradient_clip: Positive = 10.0
     """Largest gradient norm."""
-    average_decay: float = 0.995
+    average_decay: Decay = 0.995
     """Decay of the moving average of weights that is evaluated and saved."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """How many of the newest checkpoints are kept, beside the best."""
-    keep_checkpoints_every: int | None = None
+    keep_checkpoints_every: Count | None = None
     """Checkpoints of multiples of so many steps are kept, too."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between log lines; the loss is averaged over them."""
-    cache_features: bool = True
+    cache_features: Switch = True
     """Encode each frame once before training; only a frozen encoder can."""
-    augmented_copies: int = 0
+    augmented_copies: Whole = 0
     """Copies of each frame in other light, with other surfaces and slightly shifted, cached beside the frame itself."""
-    encoder_learning_rate: float | None = None
-    """Peak for the encoder's last layer; None is a tenth of learning_rate for `finetune`, all of it for `lora`."""
-    encoder_layer_decay: float = 0.75
+    encoder_learning_rate: Positive | None = None
+    """Peak for the encoder's last layer; null: a tenth of learning_rate for `finetune`, all of it for `lora`."""
+    encoder_layer_decay: Share = 0.75
     """Share of the next layer's learning rate with which each layer of the encoder learns."""
-    encoder_frozen_steps: int = 0
+    encoder_frozen_steps: Whole = 0
     """First steps during which an encoder that trains is held frozen, until the policy makes sense of it."""
-    evaluate_every: int = 0
+    evaluate_every: Whole = 0
     """Steps between evaluations during training, of which `checkpoints/best` is the best; 0 evaluates at the end only."""
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of forward passes: `float32`, or `bfloat16` or `float16` (GPUs only) with weights kept in float32."""
-    wandb: str | None = None
-    """A wandb project that gets the curves, too."""
+    wandb: Text | None = None
+    """A wandb project that gets the curves, too (WANDB_MODE=offline keeps them in the run folder)."""
 
 
-@dataclass(frozen=True)
+@settings
 class DemosConfig:
     """Where demonstrations come from."""
 
-    source: str
+    source: Literal["scripted", "store", "lerobot"]
     """`scripted` (collected from the environment's expert), `store` (a DemoStore) or `lerobot` (a v3 folder)."""
-    path: str | None = None
-    """The DemoStore; None names one under `<output_root>/demos`."""
-    episodes: int = 100
+    path: Text | None = None
+    """The DemoStore; null names one after the environment or the dataset under `<output_root>/demos`."""
+    episodes: Count = 100
     """Scripted: number of demonstrations; a store that has more is used up to there."""
-    first_seed: int = 0
+    first_seed: Whole = 0
     """Scripted: seed of the first demonstration; the others follow."""
-    workers: int = 2
+    workers: Count = 2
     """Scripted: number of processes."""
-    root: str | None = None
-    """LeRobot: folder of the dataset."""
-    repo_id: str | None = None
-    """LeRobot: `<user>/<name>` of a dataset that LeRobot recorded or the hub has; see `lerobot_hub.dataset_folder`."""
-    sample_by: str = "step"
+    root: Text | None = None
+    """LeRobot: folder of the dataset; with `repo_id`, where to download it to if it is not there."""
+    repo_id: Text | None = None
+    """LeRobot: `<user>/<name>`, looked for among LeRobot's own recordings, then on the hub."""
+    sample_by: Literal["step", "episode", "task"] = "step"
     """What has equal shares of the training windows: `step`, `episode` or `task`."""
-    task_weights: dict[str, float] = field(default_factory=dict)
-    """How much more often tasks are seen, by their words; others have 1, and 0 leaves a task out."""
-    episode_weights: dict[int, float] = field(default_factory=dict)
-    """How much more often episodes are seen, by their numbers; others have 1."""
-    pad_short_episodes: bool = False
+    task_weights: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
+    """How much more often tasks are seen, by their words: '+demos.task_weights={lift the cube: 3}'; 0 leaves one out."""
+    episode_weights: dict[int, NonNegative] = dataclasses.field(default_factory=dict)
+    """How much more often episodes are seen, by their numbers: +demos.episode_weights.7=2; others have 1."""
+    pad_short_episodes: Switch = False
     """Whether an episode may be shorter than the policy's action horizon; it is padded then, and refused otherwise."""
 
+    def __post_init__(self) -> None:
+        """Check that there is something to open.
+
+        Raises:
+            UserError: Nothing says where the demonstrations are.
+        """
+        if self.source == "store" and self.path is None:
+            raise UserError("demos.path must be given: add demos.path=… (a DemoStore) to the command.")
+        if self.source == "lerobot" and self.root is None and self.repo_id is None:
+            raise UserError(
+                "demos.root or demos.repo_id must be given: a folder, or <user>/<name> of a LeRobotDataset."
+            )
+
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> "Sampling":
         """How often windows are drawn."""
-        # demos.episode_weights.7=2 on the command line makes text of the number.
-        episodes = {
-            int(index) if str(index).isdigit() else index: value for index, value in self.episode_weights.items()
-        }
-        return Sampling(self.sample_by, self.task_weights, episodes, self.pad_short_episodes)
+        from pixio_robot.demos import Sampling
+
+        return Sampling(self.sample_by, self.task_weights, self.episode_weights, self.pad_short_episodes)
 
 
-@dataclass(frozen=True)
+@settings
 class EvaluationConfig:
     """How the policy is measured."""
 
-    episodes: int = 50
+    episodes: Whole = 50
     """Rollouts of the final evaluation; 0 trains only, for data of a robot that no simulation here stands for."""
-    first_seed: int = 100000
+    first_seed: Whole = 100000
     """Its first seed; the others follow."""
-    workers: int = 2
+    workers: Count = 2
     """Number of processes that roll out."""
-    videos: int = 6
+    videos: Whole = 6
     """Most videos that are kept."""
-    checkpoint: str | None = None
-    """Which one: `last` or `best`; None is `best` where `trainer.evaluate_every` keeps one, else `last`."""
-    episodes_during_training: int = 10
+    checkpoint: Literal["last", "best"] | None = None
+    """Which one: `last` or `best`; null is `best` where `trainer.evaluate_every` keeps one, else `last`."""
+    episodes_during_training: Whole = 10
     """Rollouts of each evaluation during training."""
-    first_seed_during_training: int = 200000
+    first_seed_during_training: Whole = 200000
     """Their first seed: the best checkpoint is chosen on other episodes than it is then measured on."""
 
     def seeds(self) -> range:
@@ -118,7 +150,7 @@ class EvaluationConfig:
         """Return which checkpoint is measured, `last` or `best`.
 
         Raises:
-            UserError: It is neither; or it is the best, and none is kept; or seeds of the evaluations meet.
+            UserError: It is the best, and none is kept; or seeds of the evaluations meet.
         """
         if not self.episodes and trainer.evaluate_every:
             raise UserError(
@@ -139,12 +171,91 @@ class EvaluationConfig:
                 )
         if self.checkpoint is None:
             return "best" if trainer.evaluate_every else "last"
-        if self.checkpoint not in ("last", "best"):
-            raise UserError(
-                f"Unknown evaluation.checkpoint {self.checkpoint!r}. {nearest_name(self.checkpoint, ('last', 'best'))}"
-            )
         if self.checkpoint == "best" and not trainer.evaluate_every:
             raise UserError(
                 "evaluation.checkpoint=best needs evaluations during training: set trainer.evaluate_every=500, for example."
             )
         return self.checkpoint
+
+
+@settings(kw_only=True)
+class PolicyJob:
+    """Everything that decides a run."""
+
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    """The encoder."""
+    policy: dict[str, Any]
+    """`type`, such as pixio_act, and any fields of that policy's config."""
+    env: EnvDescription
+    """`type`, such as pixio_robosuite, and any fields of that environment's config."""
+    demos: DemosConfig
+    """Where demonstrations come from."""
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    """How long and how fast to train."""
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    """How the policy is measured."""
+    seed: Whole = 0
+    """Seed of weights, of the order of windows, and of what is drawn while training."""
+    output_root: Text = "outputs"
+    """Folder of everything that is written: runs, demonstrations, cached features."""
+    start_from: Text | None = None
+    """A `pretrained_model` folder, ours or lerobot-train's: its policy, encoder and weights, with the fields of policy and
+    encoder that the command line gives; normalisation is that of the demonstrations."""
+
+    def __post_init__(self) -> None:
+        """Check what settings demand of each other.
+
+        Raises:
+            UserError: See `EvaluationConfig.chosen_checkpoint`; or copies are to be cached, and nothing is.
+        """
+        self.evaluation.chosen_checkpoint(self.trainer)
+        if self.trainer.augmented_copies and not self.caches_features:
+            raise UserError(
+                "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
+                "set trainer.augmented_copies=0 or change those."
+            )
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether frames are encoded once, before training."""
+        return self.encoder.mode == "frozen" and self.trainer.cache_features
+
+    def _values(self) -> dict[str, Any]:
+        """Return what decides the run as plain values, without how it stands to earlier runs."""
+        values = plain(self)
+        return {field.name: values[field.name] for field in dataclasses.fields(PolicyJob)}
+
+    def changed(self, given: Mapping[str, Any], run_dir: Path) -> "tuple[PolicyJob, list[str]]":
+        """Return the job of a run folder with the settings that its continuation was given, and what changed.
+
+        Raises:
+            UserError: One of them cannot change in the middle of a run.
+        """
+        values, changes = with_changes(self._values(), given, CHANGEABLE, run_dir)
+        return PolicyJob(**values), changes
+
+    def save(self, path: Path) -> None:
+        """Write the job as YAML."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(self._values(), sort_keys=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a job's YAML.
+
+        Raises:
+            UserError: The file is missing, or its settings are not those of a job.
+        """
+        if not path.is_file():
+            raise UserError(f"{path.parent} is no run folder of train_policy.py: it has no {path.name}.")
+        return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@settings(kw_only=True)
+class TrainPolicy(PolicyJob):
+    """Settings of the job train_policy."""
+
+    run: Text | None = None
+    """Name of the run's folder under `<output_root>/train_policy`; null takes the time."""
+    resume: Text | None = None
+    """A run's folder or name, `last` for the newest unfinished one, or `auto` (with run=NAME): continue it or begin it."""

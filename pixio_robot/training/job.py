@@ -1,15 +1,12 @@
 """The main job: demonstrations, cached features, training, rollouts and report, in one run folder."""
 
-import dataclasses
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lerobot.configs import FeatureType
 from lerobot.envs import EnvConfig
 from rich.console import Console
@@ -21,7 +18,7 @@ from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
-from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume, with_changes
+from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.engine.stopping import requests_raise
 from pixio_robot.environments import describe_env, env_config_from
@@ -29,7 +26,7 @@ from pixio_robot.evaluation.checkpoints import check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.reports.page import write_report
-from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
+from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
 from pixio_robot.training.data.feature_cache import FeatureCache
 from pixio_robot.training.data.opening import encoder_features, open_demonstrations
@@ -43,65 +40,6 @@ from pixio_robot.training.trainer import PolicyTraining, join_training_processes
 RUNS = "train_policy"
 """Folder of the runs, under the job's `output_root`."""
 _REPORT = "report.html"
-_CHANGEABLE = frozenset(
-    (
-        *(f"trainer.{name}" for name in ("steps", "log_every", "checkpoint_every", "precision", "wandb")),
-        *(f"trainer.{name}" for name in ("keep_checkpoints", "keep_checkpoints_every")),
-        *("demos.workers", "evaluation.episodes", "evaluation.first_seed", "evaluation.workers", "evaluation.videos"),
-    )
-)
-"""Settings that may change in the middle of a run: how far and how fast it goes, and how it is measured at the end."""
-
-
-@dataclass(frozen=True)
-class PolicyJob:
-    """Everything that decides a run."""
-
-    encoder: EncoderConfig
-    policy: dict[str, Any]
-    env: dict[str, Any]
-    demos: DemosConfig
-    trainer: TrainerConfig
-    evaluation: EvaluationConfig
-    seed: int = 0
-    output_root: str = "outputs"
-    start_from: str | None = None
-    """A `pretrained_model` folder whose weights the policy starts with; see `starting_point.described_by`."""
-
-    def changed(self, given: Mapping[str, Any], run_dir: Path) -> "tuple[PolicyJob, list[str]]":
-        """Return the job of a run folder with the settings that its continuation was given, and what changed.
-
-        Raises:
-            UserError: One of them cannot change in the middle of a run.
-        """
-        fields, changes = with_changes(dataclasses.asdict(self), given, _CHANGEABLE, run_dir)
-        return PolicyJob._of(fields), changes
-
-    def save(self, path: Path) -> None:
-        """Write the job as YAML."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(dataclasses.asdict(self), sort_keys=False))
-
-    @classmethod
-    def load(cls, path: Path) -> "PolicyJob":
-        """Read a job's YAML.
-
-        Raises:
-            UserError: The file is missing.
-        """
-        if not path.is_file():
-            raise UserError(f"{path.parent} is no run folder of train_policy.py: it has no {path.name}.")
-        return cls._of(yaml.safe_load(path.read_text()))
-
-    @classmethod
-    def _of(cls, fields: dict[str, Any]) -> "PolicyJob":
-        return cls(
-            encoder=EncoderConfig(**fields.pop("encoder")),
-            demos=DemosConfig(**fields.pop("demos")),
-            trainer=TrainerConfig(**fields.pop("trainer")),
-            evaluation=EvaluationConfig(**fields.pop("evaluation")),
-            **fields,
-        )
 
 
 @requests_raise()
@@ -162,12 +100,7 @@ class _Run:
 
     def __init__(self, job: PolicyJob, run_dir: Path, console: Console, log: RunLog, processes: Processes) -> None:
         self.job, self.run_dir, self.console, self.log, self.processes = job, run_dir, console, log, processes
-        self.caches = job.encoder.mode == "frozen" and job.trainer.cache_features
-        if job.trainer.augmented_copies and not self.caches:
-            raise UserError(
-                "trainer.augmented_copies are cached copies: they need encoder.mode=frozen and trainer.cache_features=true; "
-                "set trainer.augmented_copies=0 or change those."
-            )
+        self.caches = job.caches_features
         self.measured = job.evaluation.chosen_checkpoint(job.trainer)
         self.env_config = env_config_from(job.env)
         self.simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"

@@ -6,6 +6,7 @@ from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
+from pixio_robot.common.errors import UserError
 
 
 @PreTrainedConfig.register_subclass("pixio_act")
@@ -32,3 +33,15 @@ class PixioACTConfig(VisionConfig, ACTConfig):
 
     neck_tokens: int = 1
     """Tokens that each camera hands to the ACT transformer."""
+
+    def __post_init__(self) -> None:
+        """Check that the heads of attention divide the width.
+
+        Raises:
+            UserError: They do not.
+        """
+        super().__post_init__()
+        if self.dim_model % self.n_heads:
+            raise UserError(
+                f"policy.dim_model={self.dim_model} must be a multiple of policy.n_heads={self.n_heads}, its heads of attention."
+            )

@@ -52,6 +52,7 @@ class PixioDiffusionConfig(VisionConfig, DiffusionConfig):
             UserError: They do not, or a field of LeRobot's own image encoder is set.
         """
         self.down_dims = tuple(self.down_dims)
+        self.check_ranges()
         stages = len(self.down_dims)
         multiple = 2**stages
         if self.horizon % multiple or self.horizon < multiple:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from lerobot.configs import NormalizationMode
 from lerobot.utils.constants import OBS_IMAGES
 
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, nearest_name
+
+NECKS = ("flatten", "spatial_softmax", "attention_pool", "cls_mean")
+_COUNTS = (
+    *("n_obs_steps", "chunk_size", "horizon", "n_action_steps", "neck_width", "neck_tokens", "neck_output_width"),
+    *("dim_model", "n_heads", "dim_feedforward", "n_encoder_layers", "n_decoder_layers"),
+    *("down_dims", "n_groups", "num_train_timesteps", "num_inference_steps", "hidden_width", "hidden_layers"),
+)
 
 TOKENS_PREFIX = "observation.tokens."
 """Prefix of cached encoder tokens in a batch: `observation.tokens.<camera>`, (B, G + h·w, D)."""
@@ -51,14 +58,34 @@ class VisionConfig:
     """Gaussian noise on encoder tokens in training, as a multiple of how much each varies within the batch: features
     that move little in the demonstrations and much in other light then count for little."""
 
+    def __post_init__(self) -> None:
+        """Check names and ranges; see `check_ranges`."""
+        self.check_ranges()
+        super().__post_init__()  # type: ignore[misc]
+
+    def check_ranges(self) -> None:
+        """Check names and ranges.
+
+        Raises:
+            UserError: The neck is unknown, or a number is out of its range.
+        """
+        if self.neck not in NECKS:
+            raise UserError(f"Unknown policy.neck {self.neck!r}. {nearest_name(str(self.neck), NECKS)}")
+        for name in _COUNTS:
+            value = getattr(self, name, None)
+            if value is not None and min(value if isinstance(value, list | tuple) else [value], default=0) < 1:
+                raise UserError(f"policy.{name} must be at least 1, got {value}.")
+        if not self.token_noise >= 0:
+            raise UserError(f"policy.token_noise must be 0 or more, got {self.token_noise}.")
+        if not 0 <= getattr(self, "dropout", 0) < 1:
+            raise UserError(f"policy.dropout must be at least 0 and below 1, got {self.dropout}.")  # type: ignore[attr-defined]
+
     def validate_features(self) -> None:
         """Check the features.
 
         Raises:
-            UserError: There is no camera, or the noise is negative.
+            UserError: There is no camera.
         """
-        if self.token_noise < 0:
-            raise UserError(f"policy.token_noise={self.token_noise} must be 0 or more.")
         if not self.image_features:  # type: ignore[attr-defined]
             raise UserError(
                 f"{self.type} needs at least one camera (observation.images.*), "  # type: ignore[attr-defined]

@@ -1,29 +1,22 @@
 """The published recipes compose and have the hyper-parameters of arXiv 2512.15715 (tables of its appendix)."""
 
-import hydra
+import jobs
 import pytest
 import timm
 import torch
-from omegaconf import OmegaConf
 from timm.optim._param_groups import param_groups_weight_decay
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
-from pixio_robot.pretraining.config import PretrainConfig, config_from, pretrain_config
-from pixio_robot.pretraining.objectives.distillation import DistillConfig
+from pixio_robot.pretraining.config import DistillConfig, PretrainConfig
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 
 
 def composed(script: str, group: str, *overrides: str) -> dict:
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        cfg = hydra.compose(script, ["images.path=somewhere", *overrides])
-    fields = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(fields, dict)
-    return fields[group]
+    return jobs.composed(script, "images.path=somewhere", *overrides)[group]
 
 
 def recipe(name: str) -> PretrainConfig:
     lengths = [] if name == "laptop" else ["pretraining.epochs=100"]  # which is not published
-    return pretrain_config(composed("pretrain_encoder", "pretraining", f"pretraining={name}", *lengths))
+    return PretrainConfig(**composed("pretrain_encoder", "pretraining", f"pretraining={name}", *lengths))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +59,7 @@ def test_a_laptop_needs_no_graphics_card() -> None:
 )
 def test_published_distillation(name: str, student: str, mask_ratio: float, mask_block: int, drop_path: float) -> None:
     chosen = [f"distillation={name}", "distillation.epochs=100"]
-    config = config_from(DistillConfig, composed("distill_encoder", "distillation", *chosen))
+    config = DistillConfig(**composed("distill_encoder", "distillation", *chosen))
     assert (config.variant, config.teacher) == (student, "pixio_vit5b16")
     assert (config.mask_ratio, config.mask_block, config.drop_path) == (mask_ratio, mask_block, drop_path)
     assert (config.peak_lr, config.batch_size) == (1e-3, 8192)
@@ -75,5 +68,5 @@ def test_published_distillation(name: str, student: str, mask_ratio: float, mask
 
 
 def test_laptop_distillation_composes() -> None:
-    config = config_from(DistillConfig, composed("distill_encoder", "distillation"))
+    config = DistillConfig(**composed("distill_encoder", "distillation"))
     assert (config.variant, config.device) == ("pixio_tiny16", "cpu")

@@ -1,40 +1,37 @@
 """scripts/pretrain_encoder.py: its configuration composes, it runs, and answers mistakes in one sentence."""
 
 from pathlib import Path
+from typing import Any
 
-import hydra
 import pytest
 import torch
 from forked_scripts import run_script
-from omegaconf import OmegaConf
+from jobs import composed
 from safetensors.torch import load_file
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.jobs import load_job
 from pixio_robot.common.errors import UserError
-from pixio_robot.pretraining.config import pretrain_config
 from pixio_robot.pretraining.sources import open_source
 
 SCRIPT = "pretrain_encoder.py"
 
 
-@pytest.mark.parametrize("images", sorted(file.stem for file in (CONFIG_FOLDER / "images").iterdir()))
+@pytest.mark.parametrize("images", ["demos", "folder", "lerobot", "live", "mixture", "shards"])
 def test_every_image_source_composes_into_settings(images: str, tmp_path: Path) -> None:
-    missing = {"live": [], "mixture": ["images.sources=[{kind: nonsense, weight: 1}]"]}
+    missing = {"live": [], "mixture": ["images.sources=[{kind: live, generator: nonsense, weight: 1}]"]}
     overrides = missing.get(images, [f"images.path={tmp_path}/nothing"])
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        cfg = hydra.compose("pretrain_encoder", [f"images={images}", *overrides])
-    fields = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(fields, dict)
-    config = pretrain_config(fields["pretraining"])
+    fields = composed("pretrain_encoder", f"images={images}", *overrides)
+    settings: Any = load_job("pretrain_encoder").settings(**fields)
+    config = settings.pretraining
     assert config.variant == "pixio_tiny16"
     assert config.photometric
     assert config.photometric.brightness == (0.2, 1.6)
-    assert fields["images"]["kind"] == images
+    assert settings.images.kind == images
     if images == "live":
-        assert open_source(fields["images"], tmp_path).fingerprint
+        assert open_source(settings.images, tmp_path).fingerprint
     else:  # all settings are known, and only what they point to is missing
         with pytest.raises(UserError, match="nothing|nonsense"):
-            open_source(fields["images"], tmp_path)
+            open_source(settings.images, tmp_path)
 
 
 def test_the_script_pretrains_on_a_folder_and_goes_on(image_folder: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from timm.models.vision_transformer import Block
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.batches import image_indices
-from pixio_robot.pretraining.config import pretrain_config
+from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.model.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.model.weights import load_mae
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
@@ -153,12 +153,12 @@ RUN = """
 import json, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from pixio_robot.pretraining.config import pretrain_config
+from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.sources import open_source
 from pixio_robot.pretraining.trainer import pretrain
 config, images, cache, folder = sys.argv[1:]
 source = open_source(json.loads(images), Path(cache))
-pretrain(pretrain_config(json.loads(config)), source, Path(folder), resume=True)
+pretrain(PretrainConfig(**json.loads(config)), source, Path(folder), resume=True)
 """
 
 
@@ -292,10 +292,10 @@ def test_settings_that_do_not_fit_are_refused(
     change: dict[str, object], message: str, source: ImageCache, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        pretrain(pretrain_config(dataclasses.asdict(TINY) | change), source, tmp_path / "run")
+        pretrain(PretrainConfig(**dataclasses.asdict(TINY) | change), source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_unknown_settings_are_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean 'mask_ratio'"):
-        pretrain_config({"variant": "pixio_tiny16", "mask_ration": 0.5})
+        PretrainConfig(**{"variant": "pixio_tiny16", "mask_ration": 0.5})

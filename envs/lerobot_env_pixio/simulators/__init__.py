@@ -1,1 +1,28 @@
 """Tasks of each simulator as gymnasium environments."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+_CLASSES = {
+    "pixio_robosuite": ("robosuite", "RobosuiteEnv"),
+    "pixio_metaworld": ("metaworld", "MetaworldEnv"),
+    "pixio_aloha": ("aloha", "AlohaEnv"),
+    "pixio_pusht": ("pusht", "PushTEnv"),
+}
+
+
+def check_names(env_type: str, fields: Mapping[str, Any]) -> None:
+    """Check the fields of an environment's description without LeRobot and without its simulator, in a moment.
+
+    Args:
+        env_type: The environment's type; one that is not of this package is not checked.
+        fields: All fields of the description.
+
+    Raises:
+        ValueError: A name is unknown (the message offers the nearest), or a value is refused.
+        TypeError: A field is unknown, missing or of a wrong type.
+    """
+    if env_type in _CLASSES:
+        module, name = _CLASSES[env_type]
+        getattr(importlib.import_module(f"{__name__}.{module}"), name)(**fields)

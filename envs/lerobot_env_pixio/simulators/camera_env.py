@@ -82,6 +82,9 @@ class CameraEnv(gymnasium.Env, ABC):
         perturbation: str,
     ) -> None:
         look_up("perturbation", perturbation, {NOMINAL: None, **PERTURBATIONS})
+        for name, value in (("image_size", image_size), ("episode_length", episode_length), ("fps", fps)):
+            if value < 1:
+                raise ValueError(f"env.{name} must be a whole number of at least 1, got {value}")
         assert (len(state_names), len(action_names)) == (*state_space.shape, *action_space.shape)
         self.state_names, self.action_names = tuple(state_names), tuple(action_names)
         self.control_mode = control_mode

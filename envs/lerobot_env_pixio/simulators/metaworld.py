@@ -37,8 +37,8 @@ _CORNER2_POSITION = (0.75, 0.075, 0.7)
 @functools.cache
 def task_descriptions() -> dict[str, str]:
     """Return the tasks by their names, such as ``drawer-open-v3``, with LeRobot's instructions in words."""
-    # LeRobot's module that holds them imports Meta-World, and that MuJoCo.
-    source = importlib.resources.files("lerobot.envs") / "metaworld_config.json"
+    # LeRobot's module that holds them imports Meta-World, and that MuJoCo; its package of environments takes seconds, too.
+    source = importlib.resources.files("lerobot") / "envs" / "metaworld_config.json"
     return json.loads(source.read_text(encoding="utf-8"))["TASK_DESCRIPTIONS"]
 
 

@@ -160,7 +160,7 @@ def look_up[Spec](kind: str, name: str, known: Mapping[str, Spec]) -> Spec:
     if name in known:
         return known[name]
     lowered = {choice.lower(): choice for choice in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.3)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.3)
     hint = f"did you mean {lowered[close[0]]!r}? " if close else ""
     raise ValueError(f"unknown {kind} {name!r}: {hint}valid names are {', '.join(sorted(known))}")
 

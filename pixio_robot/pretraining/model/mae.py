@@ -90,8 +90,7 @@ class MAEDecoder(nn.Module):
     ) -> None:
         """Build a decoder whose position embedding is made for `grid` patches (resampled for other grids)."""
         super().__init__()
-        if dim % heads:
-            raise UserError(f"A decoder {dim} wide cannot have {heads} heads: choose heads that divide the width.")
+        assert dim % heads == 0, f"{heads} heads do not divide a width of {dim}"
         self.grid = grid
         self.class_tokens = class_tokens
         self.embed = nn.Linear(encoder_dim, dim)

@@ -16,7 +16,6 @@ Shape letters: B images, C channels, H and W pixels, N patches, V visible patche
 teacher's width, h and w a patch grid.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,31 +27,12 @@ from torch.nn import functional
 from pixio_robot.encoders import EncoderConfig, PixioVisionTransformer, VisionEncoder, weights_hash
 from pixio_robot.engine.processes import Processes
 from pixio_robot.images.augment import normalise
-from pixio_robot.pretraining.config import TrainingConfig
+from pixio_robot.pretraining.config import DistillConfig
 from pixio_robot.pretraining.model.mae import encode_visible, patchify, take_patches
 from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
 from pixio_robot.pretraining.objectives.base import ImageObjective
 from pixio_robot.pretraining.sources import ImageSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig(TrainingConfig):
-    """Settings of distillation; `variant` is the student, `mask_ratio` 0 shows it whole images.
-
-    Args:
-        teacher: A timm model name, Pixio variants included.
-        teacher_weights: `pretrained`, `random`, or the path of a weights file.
-        teacher_image_size: Side in pixels that the student's images are resized to for the teacher; None keeps them.
-    """
-
-    teacher: str
-    teacher_weights: str = "pretrained"
-    teacher_image_size: int | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a resumed run must share; the teacher's weights count, not where their file lies."""
-        return {key: value for key, value in super().identity().items() if key != "teacher_weights"}
 
 
 class TeacherTokens(NamedTuple):

@@ -5,13 +5,13 @@ Pixio trained on the raw images; images with few colours or few pixels are left 
 beside every shard, which `scripts/score_images.py` writes.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.pretraining.images import Curation
 
 ENTROPY_LEVELS = 8  # per channel
 
@@ -61,44 +61,18 @@ class ShardChances(NamedTuple):
         return self.by_name[name]
 
 
-@dataclass(frozen=True)
-class Curation:
-    """Which images of scored shards are shown, and how often.
+def chances_in(shard: str, curation: Curation) -> ShardChances:
+    """Read the scores of a shard.
 
-    Args:
-        min_entropy: Least colour entropy in bits, exclusive, see `colour_entropy`; the paper's 4.5.
-        min_side: Least number of pixels of the shorter side; the paper's 320.
-        scores: Folder of the scores; None looks beside the shards.
+    Raises:
+        UserError: There are none, or they are unreadable.
     """
-
-    min_entropy: float = 0.0
-    min_side: int = 0
-    scores: str | None = None
-
-    def __str__(self) -> str:
-        return f"curation (colour entropy above {self.min_entropy} bits, sides of at least {self.min_side} px)"
-
-    def chance(self, loss: float | None, entropy: float | None, width: int | None, height: int | None) -> float:
-        """Return min(loss, 1), or 0 for an image that is filtered out or could not be scored."""
-        if loss is None or entropy is None or width is None or height is None:
-            return 0.0
-        # An entropy of exactly 0 passes when nothing is asked for.
-        if (self.min_entropy and entropy <= self.min_entropy) or min(width, height) < self.min_side:
-            return 0.0
-        return min(loss, 1.0)
-
-    def chances(self, shard: str) -> ShardChances:
-        """Read the scores of a shard.
-
-        Raises:
-            UserError: There are none, or they are unreadable.
-        """
-        file = scores_file(shard, self.scores)
-        if not file.is_file():
-            raise UserError(f"{shard} has no scores at {file}: run scripts/score_images.py on the shards first.")
-        rows = _read_rows(file)
-        by_name = {row["name"]: self.chance(row["loss"], row["entropy"], row["width"], row["height"]) for row in rows}
-        return ShardChances(file, by_name)
+    file = scores_file(shard, curation.scores)
+    if not file.is_file():
+        raise UserError(f"{shard} has no scores at {file}: run scripts/score_images.py on the shards first.")
+    rows = _read_rows(file)
+    by_name = {row["name"]: curation.chance(row["loss"], row["entropy"], row["width"], row["height"]) for row in rows}
+    return ShardChances(file, by_name)
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:

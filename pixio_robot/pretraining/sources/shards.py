@@ -12,7 +12,8 @@ import numpy as np
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.images.decoding import SUFFIXES
-from pixio_robot.pretraining.sources.curation import Curation
+from pixio_robot.pretraining.images import Curation
+from pixio_robot.pretraining.sources.curation import chances_in
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 
@@ -111,7 +112,7 @@ class ShardStream(GroupedStream):
         """Read shards, without what curation leaves out."""
         items, eligible = [], 0
         for url in units:
-            chances = self.curation.chances(url) if self.curation else None
+            chances = chances_in(url, self.curation) if self.curation else None
             for item in read_shard(url):
                 chance = 1.0
                 if chances is not None and not isinstance(item.content, Exception):

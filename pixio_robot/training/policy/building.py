@@ -13,8 +13,18 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.settings import check_fields
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
+
+
+def check_policy(description: Mapping[str, Any], encoder: EncoderConfig) -> None:
+    """Check everything about a policy that can be known before there are demonstrations.
+
+    Raises:
+        UserError: See `policy_config_from`.
+    """
+    _policy_config(description, encoder, device="cpu")
 
 
 def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, store: DemoStore) -> PreTrainedConfig:
@@ -29,18 +39,6 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
         UserError: The type or a field is unknown (the nearest name is offered), a value is refused, or the
             demonstrations lack what the policy needs.
     """
-    register_third_party_plugins()
-    fields = dict(description)
-    policy_type = fields.pop("type")
-    known_types = [name for name in PreTrainedConfig.get_known_choices() if name.startswith("pixio_")]
-    if policy_type not in known_types:
-        raise UserError(f"Unknown policy type {policy_type!r}. {nearest_name(policy_type, known_types)}")
-    config_class = PreTrainedConfig.get_choice_class(policy_type)
-    known_fields = [field.name for field in dataclasses.fields(config_class) if field.init]
-    for name in fields:
-        if name not in known_fields:
-            raise UserError(f"Policy {policy_type!r} has no field {name!r}. {nearest_name(name, known_fields)}")
-    encoder_fields = {f"encoder_{name}": value for name, value in dataclasses.asdict(encoder).items()}
     inputs = {key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys}
     if OBS_STATE in store.features:
         inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))
@@ -48,12 +46,30 @@ def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, s
         raise UserError(
             f"{store.path} has no {ACTION!r}, which is what a policy learns: record demonstrations with it."
         )
+    return _policy_config(
+        description,
+        encoder,
+        input_features=inputs,
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, tuple(store.features[ACTION].shape))},
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _policy_config(description: Mapping[str, Any], encoder: EncoderConfig, **features: object) -> PreTrainedConfig:
+    register_third_party_plugins()
+    fields = dict(description)
+    policy_type = fields.pop("type")
+    known_types = [name for name in PreTrainedConfig.get_known_choices() if name.startswith("pixio_")]
+    if policy_type not in known_types:
+        raise UserError(f"Unknown policy type {policy_type!r}. {nearest_name(str(policy_type), known_types)}")
+    config_class = PreTrainedConfig.get_choice_class(policy_type)
+    check_fields(config_class, fields, "policy", f"Policy {policy_type!r}")
+    known_fields = [field.name for field in dataclasses.fields(config_class) if field.init]
+    encoder_fields = {f"encoder_{name}": value for name, value in dataclasses.asdict(encoder).items()}
     try:
         return make_policy_config(
             policy_type,
-            input_features=inputs,
-            output_features={ACTION: PolicyFeature(FeatureType.ACTION, tuple(store.features[ACTION].shape))},
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            **features,
             **{name: value for name, value in encoder_fields.items() if name in known_fields},
             **fields,
         )

@@ -32,7 +32,7 @@ from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.sources import ImageCache, folder_images
 from pretraining_speed.reference import PlainImages, PlainMAE, plain_loader
 
-SIDE = 160  # of the images, as configs/images/folder.yaml keeps them
+SIDE = 160  # of the images, as `FolderImages` keeps them
 
 
 @dataclass(frozen=True)

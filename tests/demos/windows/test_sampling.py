@@ -80,7 +80,9 @@ def test_data_loader_takes_the_sampler(store):
 
 
 def test_training_batches_by_weight_are_the_same_when_resumed(store):
-    sampling = DemosConfig("store", sample_by="task", task_weights={"push": 0}, episode_weights={"0": 0}).sampling
+    sampling = DemosConfig(
+        "store", "a.zarr", sample_by="task", task_weights={"push": 0}, episode_weights={"0": 0}
+    ).sampling
 
     def batches(seed: int) -> TrainingBatches:
         return TrainingBatches(store, ["observation.images.front"], Windows(2), 8, seed, cache=None, sampling=sampling)

@@ -15,8 +15,9 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import frames_to_images
 from pixio_robot.images.augment import normalise
 from pixio_robot.pretraining.curation.scoring import draw_masks, image_losses, load_judge, score_shards
+from pixio_robot.pretraining.images import Curation
 from pixio_robot.pretraining.sources import Lane
-from pixio_robot.pretraining.sources.curation import Curation, colour_entropy, scores_file
+from pixio_robot.pretraining.sources.curation import colour_entropy, scores_file
 from pixio_robot.pretraining.sources.shards import ShardStream
 
 

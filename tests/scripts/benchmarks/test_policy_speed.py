@@ -6,16 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import torch
 
 # The toy environment must be importable here and in worker processes, which inherit this path.
 import toy_plugin  # noqa: F401 (registers the environment)  # pyright: ignore[reportMissingImports]
+from jobs import composed
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class
 from lerobot.utils.import_utils import register_third_party_plugins
-from omegaconf import OmegaConf
 from policy_speed.clock import STAGES, StepClock
 from policy_speed.comparison import Comparison, chosen, compare_speed
 from policy_speed.job import PolicyBenchmark, measure_speed, measure_success
@@ -26,7 +25,6 @@ from rich.console import Console
 from torch import nn
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, make_store
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.evaluation.checkpoints import open_checkpoint
@@ -180,8 +178,7 @@ def test_stages_are_told_apart() -> None:
 
 
 def test_the_config_compares_like_with_like() -> None:
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        fields: Any = OmegaConf.to_container(hydra.compose("benchmark_policies"), resolve=True)
+    fields = composed("benchmark_policies")
     register_third_party_plugins()
     comparisons = chosen(fields["compare"], fields["comparisons"])
     assert len(comparisons) == len(fields["comparisons"])
