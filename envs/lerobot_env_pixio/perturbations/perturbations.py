@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerobot_env_pixio.perturbations.distractors import AddedGeom, Circle, Surface, scatter, taken_places
+from lerobot_env_pixio.perturbations.distractors import Circle, Surface, scatter, taken_places
+from lerobot_env_pixio.rendering.frames import AddedGeom
+from lerobot_env_pixio.rendering.textures import paint, random_colour, random_texture
 
 if TYPE_CHECKING:
     import mujoco
@@ -122,9 +124,6 @@ def move_cameras(around: Surroundings, rng: np.random.Generator) -> list[AddedGe
 
 def retexture_table(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Paint the table with another texture: crops of photographs, patterns and noise."""
-    from lerobot_env_pixio.scenes.looks import paint
-    from lerobot_env_pixio.scenes.textures import random_texture
-
     around.require_table("table_texture")
     if around.tablecloth is not None:
         around.model.geom_group[around.tablecloth] = around.model.geom_group[around.table_geoms[0]]
@@ -136,8 +135,6 @@ def retexture_table(around: Surroundings, rng: np.random.Generator) -> list[Adde
 
 def recolour_table(around: Surroundings, rng: np.random.Generator) -> list[AddedGeom]:
     """Paint the table in one random colour, without texture."""
-    from lerobot_env_pixio.scenes.textures import random_colour
-
     around.require_table("table_colour")
     colour_3 = random_colour(rng)
     geoms = list(around.table_geoms)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from lerobot_env_pixio.perturbations.distractors import COUNTS
 from lerobot_env_pixio.perturbations.perturbations import CAMERA_TURN, LAMP_COLOUR, LIGHT_STRENGTH
-from lerobot_env_pixio.scenes.textures import random_colour, random_texture
+from lerobot_env_pixio.rendering.textures import random_colour, random_texture
 
 CAMERA_SHIFT = 25.0  # pixels: a twentieth of the picture
 RADII = (12.0, 30.0)  # pixels, of distractors

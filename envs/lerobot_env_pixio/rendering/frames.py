@@ -10,11 +10,11 @@ import re
 import sys
 import warnings
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerobot_env_pixio.perturbations.distractors import AddedGeom
 from lerobot_env_pixio.rendering.profiles import RenderProfile
 
 if TYPE_CHECKING:
@@ -37,6 +37,42 @@ def no_gl_error(cause: Exception) -> ValueError:
         f"no usable OpenGL for rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({detail}): "
         "on Debian or Ubuntu run `apt-get install libegl1 libgl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
     )
+
+
+@dataclass(frozen=True)
+class AddedGeom:
+    """A shape that a renderer draws on top of the model's own.
+
+    Attributes:
+        shape: Name of a MuJoCo geom type: ``box``, ``sphere``, ``cylinder``, ``ellipsoid``.
+        size: Half-extents as MuJoCo reads them for the shape (3,).
+        position: Centre (3,).
+        yaw: Turn about the vertical axis, radians.
+        colour: RGB in [0, 1] (3,).
+        shininess: In [0, 1].
+    """
+
+    shape: str
+    size: np.ndarray
+    position: np.ndarray
+    yaw: float
+    colour: np.ndarray
+    shininess: float
+
+    def add_to(self, scene: "mujoco.MjvScene") -> None:
+        """Append the shape to what a scene draws until it is updated again; a full scene stays as it is."""
+        import mujoco
+
+        if scene.ngeom >= scene.maxgeom:
+            return
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        rotation_9 = np.array([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+        kind = getattr(mujoco.mjtGeom, f"mjGEOM_{self.shape.upper()}")
+        geom = scene.geoms[scene.ngeom]
+        rgba_4 = np.append(self.colour, 1.0).astype(np.float32)
+        mujoco.mjv_initGeom(geom, kind, self.size, self.position, rotation_9, rgba_4)
+        geom.shininess, geom.specular = self.shininess, self.shininess
+        scene.ngeom += 1
 
 
 class CameraRenderer:

@@ -2,11 +2,11 @@
 
 import mujoco
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.model import Arm, Movable, Scene, SceneClass
-from lerobot_env_pixio.scenes.rotations import about_z, quaternion_of, random_rotation, small_rotation
 
 _PRIMITIVE_TYPES = (
     mujoco.mjtGeom.mjGEOM_BOX,
@@ -16,6 +16,27 @@ _PRIMITIVE_TYPES = (
     mujoco.mjtGeom.mjGEOM_SPHERE,
 )
 _FAR_AWAY = np.array([0.0, 0.0, -20.0])
+
+
+def about_z(angle: float) -> np.ndarray:
+    """Return the rotation matrix (3, 3) about the vertical by an angle in radians."""
+    return Rotation.from_rotvec([0.0, 0.0, angle]).as_matrix()
+
+
+def small_rotation(rng: np.random.Generator, degrees: float) -> np.ndarray:
+    """Return a rotation about a random axis by a normally distributed angle of that standard deviation."""
+    axis = rng.normal(size=3)
+    return Rotation.from_rotvec(np.radians(degrees) * rng.normal() * axis / np.linalg.norm(axis)).as_matrix()
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Return a uniformly distributed rotation matrix (3, 3)."""
+    return Rotation.from_quat(rng.normal(size=4), scalar_first=True).as_matrix()
+
+
+def quaternion_of(matrix: np.ndarray) -> np.ndarray:
+    """Return the quaternion (4,), wxyz, of a rotation matrix (3, 3)."""
+    return Rotation.from_matrix(matrix).as_quat(scalar_first=True)
 
 
 def _solve_posture(scene: Scene, arm: Arm, position: np.ndarray, rotation: np.ndarray | None) -> None:

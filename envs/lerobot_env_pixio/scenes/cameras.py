@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lerobot_env_pixio.scenes.arrangement import about_z, small_rotation
 from lerobot_env_pixio.scenes.model import Movable, Scene
-from lerobot_env_pixio.scenes.rotations import about_z, small_rotation
 from lerobot_env_pixio.scenes.stock import ROOM
 
 

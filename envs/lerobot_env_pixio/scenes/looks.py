@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from lerobot_env_pixio.rendering.textures import paint, random_colour, random_texture
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.model import Scene
-from lerobot_env_pixio.scenes.textures import random_colour, random_texture
 
 WHITE = np.array([1.0, 1.0, 1.0])
 
@@ -25,15 +25,6 @@ class Look:
     textures: tuple[int, ...]
     plain: bool
     shadows: bool
-
-
-def paint(model: mujoco.MjModel, texture: int, image: np.ndarray) -> None:
-    """Write a square image into a texture, once per face for cubes and sky boxes."""
-    height, width = model.tex_height[texture], model.tex_width[texture]
-    channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
-    pixels = np.tile(image, (height // image.shape[0], width // image.shape[1], 1))
-    assert pixels.shape == (height, width, channels)
-    model.tex_data[start : start + pixels.size] = pixels.ravel()
 
 
 def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lerobot_env_pixio.scenes.textures import random_colour, random_texture
+from lerobot_env_pixio.rendering.textures import random_colour, random_texture
 
 # as in gym_pusht.envs.pusht: a square of 512 units, a T of four by one bars of 30 units, a finger of radius 15
 WORLD = 512.0

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 import mujoco
 import numpy as np
 
+from lerobot_env_pixio.rendering.decimation import decimate
 from lerobot_env_pixio.rendering.frames import no_gl_error, outside_view
 from lerobot_env_pixio.scenes.arrangement import arrange
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
 from lerobot_env_pixio.scenes.families import FAMILIES, check_families
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
-from lerobot_env_pixio.scenes.model import FAR, NEAR, Movable, SceneClass, build_scene
+from lerobot_env_pixio.scenes.model import FAR, NEAR, Movable, Scene, SceneClass, build_scene
 from lerobot_env_pixio.scenes.sample import SceneSample, class_image, gripper_poses, metric_depth, object_positions
-from lerobot_env_pixio.scenes.simplify import simplify_meshes
 
 FRAMES_PER_LOOK = 8
 FRAMES_PER_ARRANGEMENT = 2
@@ -40,6 +40,18 @@ def is_worth_seeing(frame: np.ndarray) -> bool:
     )
 
 
+def _simplify_meshes(scene: Scene) -> None:
+    """Reduce the robot's meshes that are drawn, those that collide in a simulation, too: scenes are never simulated.
+
+    Call it before the OpenGL context is made, which is what reads the faces.
+    """
+    model = scene.model
+    is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    robot = np.intersect1d(np.flatnonzero(is_mesh), scene.robot_geoms)
+    hidden = model.geom_dataid[is_mesh & (model.geom_group != VISUAL_GROUP)]
+    decimate(model, np.setdiff1d(model.geom_dataid[robot], hidden))
+
+
 class SceneRenderer:
     """Renders frames of one MuJoCo scene family; owns an OpenGL context until `close`.
 
@@ -62,7 +74,7 @@ class SceneRenderer:
         check_families([family])
         self._seed = [seed, zlib.crc32(family.encode())]  # families do not share their choices
         self._scene = build_scene(FAMILIES[family])
-        simplify_meshes(self._scene)
+        _simplify_meshes(self._scene)
         model = self._scene.model
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 1024

@@ -1,20 +1,10 @@
 """What every scene gets in addition: distractors, background props, surroundings, lights, materials, a camera."""
 
-import importlib.util
-from pathlib import Path
-
 import mujoco
 import numpy as np
 
+from lerobot_env_pixio.rendering.textures import package_folder
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP, Blueprint
-
-
-def package_folder(package: str) -> Path:
-    """Return an installed package's folder without importing it, which for a simulator is slow and noisy."""
-    found = importlib.util.find_spec(package)
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent
-
 
 ASSETS = package_folder("robosuite") / "models" / "assets"
 FLAT_TEXTURES = 3

@@ -2,9 +2,9 @@
 
 import mujoco
 
+from lerobot_env_pixio.rendering.textures import package_folder
 from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
-from lerobot_env_pixio.scenes.stock import package_folder
 from lerobot_env_pixio.simulators.aloha import SURFACE
 
 

@@ -2,9 +2,9 @@
 
 import mujoco
 
+from lerobot_env_pixio.rendering.textures import package_folder
 from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
-from lerobot_env_pixio.scenes.stock import package_folder
 from lerobot_env_pixio.simulators.metaworld import SURFACE
 
 _HAND_HOME = (0.0, 0.6, 0.2)  # SawyerXYZEnv.hand_init_pos

@@ -1,20 +1,31 @@
 """Random surface textures: crops of robosuite's photographs, and patterns made from formulas."""
 
 import functools
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from lerobot_env_pixio.scenes.stock import ASSETS
+if TYPE_CHECKING:
+    import mujoco
 
 PHOTO_SIZE = 320
+
+
+def package_folder(package: str) -> Path:
+    """Return an installed package's folder without importing it, which for a simulator is slow and noisy."""
+    found = importlib.util.find_spec(package)
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent
 
 
 @functools.cache
 def _photographs() -> tuple[np.ndarray, ...]:
     return tuple(
         np.asarray(Image.open(path).convert("RGB").resize((PHOTO_SIZE, PHOTO_SIZE)))
-        for path in sorted((ASSETS / "textures").glob("*.png"))
+        for path in sorted((package_folder("robosuite") / "models/assets/textures").glob("*.png"))
     )
 
 
@@ -97,3 +108,12 @@ def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
         if kind == "noisy pattern":
             image = image * (0.6 + 0.6 * _smooth_noise(rng, size))[:, :, None]
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def paint(model: "mujoco.MjModel", texture: int, image: np.ndarray) -> None:
+    """Write a square image into a texture, once per face for cubes and sky boxes."""
+    height, width = model.tex_height[texture], model.tex_width[texture]
+    channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
+    pixels = np.tile(image, (height // image.shape[0], width // image.shape[1], 1))
+    assert pixels.shape == (height, width, channels)
+    model.tex_data[start : start + pixels.size] = pixels.ravel()
