@@ -9,8 +9,6 @@ from pixio_robot.encoders.config import EncoderConfig
 if TYPE_CHECKING:
     from pixio_robot.encoders.checkpoints import load_encoder_weights, weights_hash
     from pixio_robot.encoders.pixio import (
-        IMAGENET_MEAN,
-        IMAGENET_STD,
         NUM_CLASS_TOKENS,
         PIXIO_VARIANTS,
         PRETRAINABLE,
@@ -18,21 +16,16 @@ if TYPE_CHECKING:
     )
     from pixio_robot.encoders.readouts import READOUTS, readout
     from pixio_robot.encoders.vision_encoder import EncoderTokens, VisionEncoder
-    from pixio_robot.images.preprocessing import ImagePreprocessor, frames_to_images
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "NUM_CLASS_TOKENS",
     "PIXIO_VARIANTS",
     "PRETRAINABLE",
     "READOUTS",
     "EncoderConfig",
     "EncoderTokens",
-    "ImagePreprocessor",
     "PixioVisionTransformer",
     "VisionEncoder",
-    "frames_to_images",
     "load_encoder_weights",
     "readout",
     "weights_hash",
@@ -48,7 +41,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     _import_timm()
     for module in (importlib.import_module(f"{__name__}.{module}") for module in _MODULES):
         globals().update({public: getattr(module, public) for public in __all__ if hasattr(module, public)})
-    globals()["frames_to_images"] = importlib.import_module("pixio_robot.images.preprocessing").frames_to_images
     return globals()[name]
 
 

@@ -1,80 +1,16 @@
-"""Adapters from the public Pixio checkpoint layouts to timm's keys, and strict loading.
-
-Three layouts are accepted besides timm's own: the original `.pth`, transformers' files on disk, and the
-names transformers 5 uses in memory.
-"""
+"""Weights files into timm models: read without unpickling, adapted to the model's keys, loaded strictly."""
 
 import hashlib
-import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-
-if TYPE_CHECKING:
-    from pixio_robot.encoders.pixio import PixioVisionTransformer
-
-# Applied in order to every key; both transformers layouts become timm's.
-_RENAMES = (
-    (r"^(model|module|pixio|backbone)\.", ""),
-    (r"^encoder\.layer\.", "layers."),
-    (r"^layers\.", "blocks."),
-    (r"^layernorm\.", "norm."),
-    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^embeddings\.cls_token$", "cls_token"),
-    (r"^embeddings\.position_embeddings$", "pos_embed"),
-    (r"\.layernorm_before\.", ".norm1."),
-    (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
-    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
-    (r"\.attention\.(o_proj|output\.dense)\.", ".attn.proj."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
-)
-_QUERY_KEY_VALUE = re.compile(r"^(blocks\.\d+\.attn)\.(query|key|value|q|k|v)\.(weight|bias)$")
-_PRETRAINING_ONLY = re.compile(r"^(decoder|mask_token)")
-
-
-def pixio_checkpoint_filter(
-    state_dict: Mapping[str, Tensor | Mapping[str, Tensor]], model: nn.Module
-) -> dict[str, Tensor]:
-    """Convert a Pixio checkpoint of any public layout to the keys of our timm model.
-
-    Args:
-        state_dict: Original, transformers (disk or memory) or timm layout, possibly wrapped in
-            `{"model": …}`; pretraining-only decoder weights are dropped.
-        model: The model that will load the result (timm's filter signature).
-    """
-    del model
-    inner = state_dict.get("model", state_dict)
-    assert isinstance(inner, Mapping)
-    weights: dict[str, Tensor] = {}
-    attention_parts: dict[str, dict[str, Tensor]] = {}
-    for key, value in inner.items():
-        for pattern, replacement in _RENAMES:
-            key = re.sub(pattern, replacement, key)
-        if _PRETRAINING_ONLY.match(key):
-            continue
-        assert isinstance(value, Tensor)
-        part = _QUERY_KEY_VALUE.match(key)
-        if part:
-            attention_parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[part[2][0]] = value
-        else:
-            weights[key] = value
-    for key, parts in attention_parts.items():
-        if set(parts) == {"q", "k", "v"}:
-            weights[key] = torch.cat([parts["q"], parts["k"], parts["v"]])
-    class_tokens = weights.get("cls_token")
-    if class_tokens is not None and "reg_token" not in weights and class_tokens.shape[1] > 1:
-        weights["cls_token"], weights["reg_token"] = class_tokens[:, :1], class_tokens[:, 1:]
-    return weights
+from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_filter
 
 
 def efficientnet_checkpoint_filter(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -138,12 +74,9 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     Raises:
         UserError: The file belongs to another variant, or keys are missing or unknown.
     """
-    from pixio_robot.encoders.pixio import PixioVisionTransformer
-
     weights = read_weights(path)
     if isinstance(model, PixioVisionTransformer):
         weights = pixio_checkpoint_filter(weights, model)
-        weights = _positions_for_grid(weights, model)
     else:  # timm's peers are published with the classification head that we build them without
         source: Any = model.pretrained_cfg
         head = f"{source['classifier']}."
@@ -169,24 +102,6 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant."
         )
     model.load_state_dict(weights)
-
-
-def _positions_for_grid(weights: dict[str, Tensor], model: "PixioVisionTransformer") -> dict[str, Tensor]:
-    """Resample a square position embedding of another image size than the model's."""
-    positions, prefix = weights.get("pos_embed"), model.num_prefix_tokens
-    if positions is None or positions.ndim != 3 or positions.shape[-1] != model.embed_dim:
-        return weights
-    side = math.isqrt(max(0, positions.shape[1] - prefix))
-    if positions.shape == model.pos_embed.shape or side == 0 or side**2 + prefix != positions.shape[1]:
-        return weights
-    resampled = resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
-        positions.float(),
-        new_size=list(model.patch_embed.grid_size),
-        old_size=[side, side],
-        num_prefix_tokens=prefix,
-        antialias=False,
-    )
-    return {**weights, "pos_embed": resampled}
 
 
 def weights_hash(model: nn.Module) -> str:

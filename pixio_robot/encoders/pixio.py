@@ -3,6 +3,9 @@
 Shape letters: B batch, N tokens, D width, h and w patch-grid height and width.
 """
 
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,30 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from pixio_robot.encoders.checkpoints import pixio_checkpoint_filter
+from pixio_robot.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 NUM_CLASS_TOKENS = 8
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+# Applied in order to every key; both transformers layouts become timm's.
+_RENAMES = (
+    (r"^(model|module|pixio|backbone)\.", ""),
+    (r"^encoder\.layer\.", "layers."),
+    (r"^layers\.", "blocks."),
+    (r"^layernorm\.", "norm."),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.(o_proj|output\.dense)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+)
+_QUERY_KEY_VALUE = re.compile(r"^(blocks\.\d+\.attn)\.(query|key|value|q|k|v)\.(weight|bias)$")
+_PRETRAINING_ONLY = re.compile(r"^(decoder|mask_token)")
 
 
 class PixioVisionTransformer(VisionTransformer):
@@ -57,19 +78,8 @@ class PixioVisionTransformer(VisionTransformer):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def positions(self, h: int, w: int) -> Tensor:
-        """Return the position embedding (1, class tokens + h·w, D) for an h × w patch grid.
-
-        Bicubic without antialiasing, as `transformers`' PixioModel resamples it; timm's own resampling uses
-        antialiasing and differs by some 5e-3.
-        """
-        return resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
-            self.pos_embed,
-            new_size=[h, w],
-            old_size=list(self.patch_embed.grid_size),
-            num_prefix_tokens=self.num_prefix_tokens,
-            antialias=False,
-            align_corners=False,
-        )
+        """Return the position embedding (1, class tokens + h·w, D) for an h × w patch grid."""
+        return _resample(self.pos_embed, list(self.patch_embed.grid_size), [h, w], self.num_prefix_tokens)
 
     def class_tokens(self) -> Tensor:
         """Return the learnt class tokens (1, 8, D), one in a plain MAE, without their positions."""
@@ -79,6 +89,66 @@ class PixioVisionTransformer(VisionTransformer):
         batch, h, w, width = x.shape
         tokens_BND = torch.cat([self.class_tokens().expand(batch, -1, -1), x.reshape(batch, h * w, width)], dim=1)
         return self.pos_drop(tokens_BND + self.positions(h, w))
+
+
+def _resample(positions: Tensor, old_size: list[int], new_size: list[int], prefix: int) -> Tensor:
+    """Resample a position embedding (1, prefix + h·w, D) to another patch grid.
+
+    Bicubic without antialiasing, as `transformers`' PixioModel resamples it; timm's own resampling uses
+    antialiasing and differs by some 5e-3.
+    """
+    return resample_abs_pos_embed(  # pyright: ignore[reportCallIssue] (timm wraps it for fx by name)
+        positions, new_size=new_size, old_size=old_size, num_prefix_tokens=prefix, antialias=False
+    )
+
+
+def pixio_checkpoint_filter(
+    state_dict: Mapping[str, Tensor | Mapping[str, Tensor]], model: PixioVisionTransformer
+) -> dict[str, Tensor]:
+    """Convert a Pixio checkpoint of any public layout to the keys and the patch grid of a model.
+
+    Args:
+        state_dict: Original `.pth`, transformers' files on disk, the names that transformers 5 uses in memory, or timm's
+            own layout, possibly wrapped in `{"model": …}`; pretraining-only decoder weights are dropped.
+        model: The Pixio model that will load the result; a position embedding of another image size is resampled to its
+            grid as `PixioVisionTransformer.positions` does for each image.
+    """
+    inner = state_dict.get("model", state_dict)
+    assert isinstance(inner, Mapping)
+    weights: dict[str, Tensor] = {}
+    attention_parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in inner.items():
+        for pattern, replacement in _RENAMES:
+            key = re.sub(pattern, replacement, key)
+        if _PRETRAINING_ONLY.match(key):
+            continue
+        assert isinstance(value, Tensor)
+        part = _QUERY_KEY_VALUE.match(key)
+        if part:
+            attention_parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[part[2][0]] = value
+        else:
+            weights[key] = value
+    for key, parts in attention_parts.items():
+        if set(parts) == {"q", "k", "v"}:
+            weights[key] = torch.cat([parts["q"], parts["k"], parts["v"]])
+    class_tokens = weights.get("cls_token")
+    if class_tokens is not None and "reg_token" not in weights and class_tokens.shape[1] > 1:
+        weights["cls_token"], weights["reg_token"] = class_tokens[:, :1], class_tokens[:, 1:]
+    return _positions_for_grid(weights, model)
+
+
+def _positions_for_grid(weights: dict[str, Tensor], model: PixioVisionTransformer) -> dict[str, Tensor]:
+    """Resample a square position embedding of another image size than the model's."""
+    positions, prefix = weights.get("pos_embed"), model.num_prefix_tokens
+    if positions is None or positions.ndim != 3 or positions.shape[-1] != model.embed_dim:
+        return weights
+    side = math.isqrt(max(0, positions.shape[1] - prefix))
+    if positions.shape == model.pos_embed.shape or side == 0 or side**2 + prefix != positions.shape[1]:
+        return weights
+    return {
+        **weights,
+        "pos_embed": _resample(positions.float(), [side, side], list(model.patch_embed.grid_size), prefix),
+    }
 
 
 def _pretrained_cfg(native_size: int, **source: str) -> dict[str, Any]:
@@ -116,76 +186,64 @@ PRETRAINABLE = (*PIXIO_VARIANTS, "mae_tiny16")
 default_cfgs = generate_default_cfgs({**_PIXIO_CFGS, "mae_tiny16": _pretrained_cfg(128)})
 
 
-def _create_pixio(variant: str, pretrained: bool, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
-    arguments: dict[str, Any] = {
-        "patch_size": 16,
-        "reg_tokens": NUM_CLASS_TOKENS - 1,
-        "num_classes": 0,
-        "global_pool": "",
-        "dynamic_img_size": True,
-        **kwargs,
-    }
+def _create(
+    variant: str, pretrained: bool, size: int, width: int, depth: int, heads: int, kwargs: dict[str, Any]
+) -> PixioVisionTransformer:
+    arguments: dict[str, Any] = {"img_size": size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    arguments |= {"patch_size": 16, "reg_tokens": NUM_CLASS_TOKENS - 1, "num_classes": 0, "global_pool": ""}
     return build_model_with_cfg(
         PixioVisionTransformer,
         variant,
         pretrained,
         pretrained_filter_fn=pixio_checkpoint_filter,
         feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-        **arguments,
+        **({"dynamic_img_size": True} | arguments | kwargs),
     )
 
 
 @register_model
 def pixio_tiny16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
-    """Ours, 2.9 M parameters, native size 128 px; its weights ship in this package."""
-    arguments = {"img_size": 128, "embed_dim": 192, "depth": 6, "num_heads": 3, **kwargs}
-    return _create_pixio("pixio_tiny16", pretrained, **arguments)
+    """Ours, 2.8 M parameters, native size 128 px; its weights ship in this package."""
+    return _create("pixio_tiny16", pretrained, 128, 192, 6, 3, kwargs)
 
 
 @register_model
 def mae_tiny16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """`pixio_tiny16` with the one class token of a plain MAE (arXiv 2111.06377), to compare recipes; no weights ship."""
-    arguments = {"img_size": 128, "embed_dim": 192, "depth": 6, "num_heads": 3, "reg_tokens": 0, **kwargs}
-    return _create_pixio("mae_tiny16", pretrained, **arguments)
+    return _create("mae_tiny16", pretrained, 128, 192, 6, 3, {"reg_tokens": 0, **kwargs})
 
 
 @register_model
 def pixio_small16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
-    """Ours, 21.7 M parameters, native size 128 px; its weights ship in this package."""
-    arguments = {"img_size": 128, "embed_dim": 384, "depth": 12, "num_heads": 6, **kwargs}
-    return _create_pixio("pixio_small16", pretrained, **arguments)
+    """Ours, 21.6 M parameters, native size 128 px; its weights ship in this package."""
+    return _create("pixio_small16", pretrained, 128, 384, 12, 6, kwargs)
 
 
 @register_model
 def pixio_vitb16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """Official ViT-B/16, 85.86 M parameters, native size 256 px."""
-    arguments = {"img_size": 256, "embed_dim": 768, "depth": 12, "num_heads": 12, **kwargs}
-    return _create_pixio("pixio_vitb16", pretrained, **arguments)
+    return _create("pixio_vitb16", pretrained, 256, 768, 12, 12, kwargs)
 
 
 @register_model
 def pixio_vitl16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """Official ViT-L/16, 303.38 M parameters, native size 256 px."""
-    arguments = {"img_size": 256, "embed_dim": 1024, "depth": 24, "num_heads": 16, **kwargs}
-    return _create_pixio("pixio_vitl16", pretrained, **arguments)
+    return _create("pixio_vitl16", pretrained, 256, 1024, 24, 16, kwargs)
 
 
 @register_model
 def pixio_vith16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """Official ViT-H/16, 631.01 M parameters, native size 256 px."""
-    arguments = {"img_size": 256, "embed_dim": 1280, "depth": 32, "num_heads": 16, **kwargs}
-    return _create_pixio("pixio_vith16", pretrained, **arguments)
+    return _create("pixio_vith16", pretrained, 256, 1280, 32, 16, kwargs)
 
 
 @register_model
 def pixio_vit1b16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """Official ViT-1B/16, 1361.5 M parameters, native size 256 px."""
-    arguments = {"img_size": 256, "embed_dim": 1536, "depth": 48, "num_heads": 24, **kwargs}
-    return _create_pixio("pixio_vit1b16", pretrained, **arguments)
+    return _create("pixio_vit1b16", pretrained, 256, 1536, 48, 24, kwargs)
 
 
 @register_model
 def pixio_vit5b16(pretrained: bool = False, **kwargs: Any) -> PixioVisionTransformer:  # noqa: ANN401
     """Official ViT-5B/16, 5440.9 M parameters, native size 256 px."""
-    arguments = {"img_size": 256, "embed_dim": 3072, "depth": 48, "num_heads": 32, **kwargs}
-    return _create_pixio("pixio_vit5b16", pretrained, **arguments)
+    return _create("pixio_vit5b16", pretrained, 256, 3072, 48, 32, kwargs)

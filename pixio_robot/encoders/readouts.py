@@ -40,11 +40,7 @@ def patch_and_cls(tokens: EncoderTokens) -> Tensor:
 
 
 READOUTS: dict[str, Callable[[EncoderTokens], Tensor]] = {
-    "cls_mean": cls_mean,
-    "cls": cls,
-    "flatten": flatten,
-    "patch_map": patch_map,
-    "patch_and_cls": patch_and_cls,
+    function.__name__: function for function in (cls_mean, cls, flatten, patch_map, patch_and_cls)
 }
 
 

@@ -13,11 +13,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.encoders import pixio
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.config import EncoderConfig
 from pixio_robot.encoders.hub import pretrained_weights
+from pixio_robot.encoders.pixio import PRETRAINABLE, PixioVisionTransformer
 from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
 from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
 from pixio_robot.images.preprocessing import ImagePreprocessor
@@ -73,7 +73,7 @@ def _known_names(name: str) -> list[str]:
     architecture, dot, _ = name.partition(".")
     if dot and timm.is_model(architecture):
         return [architecture, *timm.list_models(f"{architecture}.*", pretrained=True)]
-    return [*pixio.PRETRAINABLE, *timm.list_models(f"{name[:5]}*")[:5]]
+    return [*PRETRAINABLE, *timm.list_models(f"{name[:5]}*")[:5]]
 
 
 def _model_class(name: str) -> type[nn.Module]:
@@ -244,7 +244,7 @@ class VisionEncoder(nn.Module):
         """Number G of global tokens: eight for Pixio, one for other timm models, its own for a TorchScript file."""
         if isinstance(self.backbone, TorchScriptBackbone):
             return max(1, self.backbone.num_prefix_tokens)
-        return self.backbone.num_prefix_tokens if isinstance(self.backbone, pixio.PixioVisionTransformer) else 1
+        return self.backbone.num_prefix_tokens if isinstance(self.backbone, PixioVisionTransformer) else 1
 
     def forward(self, images_BCHW: Tensor) -> EncoderTokens:
         """Encode images in [0, 1], of any size divisible by the patch size."""

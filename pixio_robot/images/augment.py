@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD
 from pixio_robot.images.config import Photometric, Range
 
 CROP_TRIES = 10  # as torchvision's RandomResizedCrop
@@ -121,11 +120,3 @@ def change_photometrically(images_BCHW: Tensor, changes: ColourChanges) -> Tenso
     offset_B11 = (1 - contrast_B11) * luminance_B11
     changed = torch.baddbmm(offset_B11, contrast_B11 * matrix_B33, pixels_B3P)
     return changed.clamp_(0, 1).view_as(images_BCHW)
-
-
-def normalise(images_BCHW: Tensor) -> Tensor:
-    """Normalise images in [0, 1] as the encoder expects them."""
-    mean, std = (
-        torch.tensor(values, device=images_BCHW.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return (images_BCHW - mean) / std

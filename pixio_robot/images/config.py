@@ -23,15 +23,3 @@ class Photometric:
     """Largest rotation of hue, as a fraction of a full turn."""
     grey: Share = 0.1
     """Fraction of the changed images that lose all colour."""
-
-
-@settings
-class Disguise:
-    """How far the surfaces differ that an encoder is shown from those it is asked for."""
-
-    probability: Share = 0.5
-    """Fraction of images that are convolved, and, drawn apart, of those that get a pattern."""
-    convolution: tuple[Share, Share] = (0.0, 1.0)
-    """Weight of the convolved image, drawn uniformly."""
-    overlay: tuple[Share, Share] = (0.0, 0.6)
-    """Weight of the pattern, drawn uniformly."""

@@ -1,18 +1,31 @@
-"""Resize and normalisation of camera frames: the one preprocessing of training, evaluation and export.
+"""Resize and normalisation of camera frames: the one preprocessing of training, caches, evaluation and export.
 
 Shape letters: B batch, C channels, H and W image height and width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_FRAMES_AT_ONCE = 128  # of an episode that is resized
 
 
 def frames_to_images(frames_BHWC: Tensor) -> Tensor:
     """Turn camera frames, uint8 (B, H, W, 3), into float32 images (B, 3, H, W) in [0, 1]."""
     return frames_BHWC.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
+
+
+def normalise(images_BCHW: Tensor) -> Tensor:
+    """Normalise images in [0, 1] as Pixio encoders expect them."""
+    mean, std = (
+        torch.tensor(values, device=images_BCHW.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (images_BCHW - mean) / std
 
 
 class ImagePreprocessor(nn.Module):
@@ -43,3 +56,23 @@ class ImagePreprocessor(nn.Module):
                 images_BCHW, size=self.image_size, mode="bilinear", antialias=True, align_corners=False
             )
         return (images_BCHW - self.mean) / self.std
+
+
+def fit_frames(batches: Iterable[torch.Tensor], image_size: int | None) -> np.ndarray:
+    """Join batches of frames, uint8 (B, H, W, 3), resized to squares of so many pixels; None keeps their size."""
+    size = None if image_size is None else (image_size, image_size)
+    resize = ImagePreprocessor(mean=(0.0,) * 3, std=(1.0,) * 3, image_size=size)
+    fitted = []
+    for frames in batches:
+        if size is not None and frames.shape[1:3] != size:
+            frames = (resize(frames_to_images(frames)) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        fitted.append(frames.numpy())
+    return np.concatenate(fitted)
+
+
+def fit_episode(frames: np.ndarray, image_size: int | None) -> np.ndarray:
+    """Resize the frames of an episode, uint8 (steps, H, W, 3), a batch at a time; None keeps their size."""
+    if image_size is None or frames.shape[1:3] == (image_size, image_size):
+        return frames
+    starts = range(0, len(frames), _FRAMES_AT_ONCE)
+    return fit_frames((torch.from_numpy(frames[start : start + _FRAMES_AT_ONCE]) for start in starts), image_size)

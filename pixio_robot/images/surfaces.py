@@ -7,51 +7,11 @@ data augmentation", arXiv 2011.13389, of patterns instead of photographs.
 Shape letters: B images, C channels, H and W pixels, K pixels of a kernel's side.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixio_robot.images.config import Disguise, Range
-
 KERNEL_SIDES = (1, 3, 5)  # pixels, ascending and odd
-
-
-class SurfaceChanges(NamedTuple):
-    """Drawn surfaces of B images: convolutions (B, 3, 3, K, K) and patterns (B, C, H, W), each with weights (B, 1, 1, 1)."""
-
-    kernel_B33KK: Tensor
-    convolution_B111: Tensor
-    pattern_BCHW: Tensor
-    overlay_B111: Tensor
-
-
-def draw_surfaces(batch: int, size: tuple[int, int], settings: Disguise, generator: torch.Generator) -> SurfaceChanges:
-    """Draw other surfaces for `batch` images of a height and width from a generator on the CPU."""
-
-    def weights(limits: Range) -> Tensor:
-        weight_B111 = torch.empty(batch, 1, 1, 1).uniform_(*limits, generator=generator)
-        return weight_B111 * (torch.rand(batch, 1, 1, 1, generator=generator) < settings.probability)
-
-    return SurfaceChanges(
-        torch.cat([draw_kernel(KERNEL_SIDES, generator) for _ in range(batch)]),
-        weights(settings.convolution),
-        torch.cat([draw_pattern(size, generator) for _ in range(batch)]),
-        weights(settings.overlay),
-    )
-
-
-def change_surfaces(images_BCHW: Tensor, changes: SurfaceChanges) -> Tensor:
-    """Return images in [0, 1] with other surfaces.
-
-    Args:
-        images_BCHW: RGB float images in [0, 1], on any device.
-        changes: What `draw_surfaces` drew for these images.
-    """
-    kernel, convolution, pattern, overlay = (change.to(images_BCHW.device, non_blocking=True) for change in changes)
-    convolved_BCHW = torch.lerp(images_BCHW, convolve(images_BCHW, kernel), convolution).clamp(0, 1)
-    return torch.lerp(convolved_BCHW, pattern, overlay)
 
 
 def draw_kernel(sides: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixio_robot.encoders import PixioVisionTransformer, frames_to_images
-from pixio_robot.images.augment import normalise
+from pixio_robot.encoders import PixioVisionTransformer
+from pixio_robot.images.preprocessing import frames_to_images, normalise
 from pixio_robot.pretraining.pictures import tile
 
 _OVERLAY = 0.65  # share of the heat map in the picture; the rest is the image in grey

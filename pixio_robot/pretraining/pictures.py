@@ -7,16 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD, frames_to_images
-from pixio_robot.images.augment import normalise
-from pixio_robot.pretraining.model.mae import (
-    PixioMAE,
-    patch_statistics,
-    patchify,
-    split_patches,
-    take_patches,
-    unpatchify,
-)
+from pixio_robot.images.patches import patch_statistics, patchify, take_patches, unpatchify
+from pixio_robot.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, frames_to_images, normalise
+from pixio_robot.pretraining.model.mae import PixioMAE
+from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.reports.charts import save_figure
 
 GAP = 4  # white pixels between pictures

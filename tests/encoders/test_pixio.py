@@ -10,7 +10,8 @@ from transformers import PixioConfig, PixioModel
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import PRETRAINABLE, EncoderConfig, VisionEncoder, weights_hash
-from pixio_robot.encoders.checkpoints import load_encoder_weights, pixio_checkpoint_filter
+from pixio_robot.encoders.checkpoints import load_encoder_weights
+from pixio_robot.encoders.pixio import pixio_checkpoint_filter
 
 # Table 1 of arXiv 2512.15715, in millions.
 PAPER_PARAMETERS = {

@@ -8,7 +8,8 @@ from pytest import MonkeyPatch, mark, raises
 from safetensors.torch import save_file
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, readout
+from pixio_robot.encoders import EncoderConfig, VisionEncoder, readout
+from pixio_robot.images.preprocessing import frames_to_images
 
 
 def encoder(name: str = "pixio_tiny16", **fields) -> VisionEncoder:

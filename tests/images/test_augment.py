@@ -6,15 +6,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from pixio_robot.encoders import IMAGENET_MEAN, IMAGENET_STD
-from pixio_robot.images.augment import (
-    Photometric,
-    change_photometrically,
-    crop_and_resize,
-    draw_changes,
-    normalise,
-    random_crops,
-)
+from pixio_robot.images.augment import Photometric, change_photometrically, crop_and_resize, draw_changes, random_crops
+from pixio_robot.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalise
 
 STILL = Photometric(
     probability=1.0,

@@ -33,7 +33,7 @@ from pixio_robot.demos.formats.transfer import (
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.store import DemoStore
-from pixio_robot.images.resizing import fit_frames
+from pixio_robot.images.preprocessing import fit_frames
 
 _SUCCESS_KEY = "next.success"
 # What LeRobot's format has no place for.

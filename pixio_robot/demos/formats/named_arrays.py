@@ -26,7 +26,7 @@ import numpy as np
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.store import DemoStore
-from pixio_robot.images.resizing import fit_episode
+from pixio_robot.images.preprocessing import fit_episode
 
 _CAMERA, _STATE, _ACTION = "observation.images.", "observation.state", "action"
 _ROBOT_STATES = ("eef_pos", "eef_quat", "eef_rot_axis_angle", "gripper_qpos", "gripper_width")

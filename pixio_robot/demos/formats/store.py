@@ -13,7 +13,7 @@ from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.locations import Location, explains_url
 from pixio_robot.demos.store.store import DemoStore
-from pixio_robot.images.resizing import fit_episode
+from pixio_robot.images.preprocessing import fit_episode
 
 _LAST = "zarr.json"
 

@@ -21,8 +21,9 @@ from pixio_robot.deployment.export.formats import FORMATS, Content, suffix_of
 from pixio_robot.deployment.export.observations import episode_observations
 from pixio_robot.deployment.export.shell import ShellLayout
 from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
-from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images, weights_hash
+from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
 from pixio_robot.encoders.torchscript import TORCHSCRIPT
+from pixio_robot.images.preprocessing import frames_to_images
 
 if TYPE_CHECKING:
     from pixio_robot.deployment.export.lerobot_policy import OpenedPolicy

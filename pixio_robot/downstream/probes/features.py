@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.downstream.probes.scenes import LABEL_GRID, ProbeScenes
-from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder, frames_to_images
+from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
 from pixio_robot.encoders.readouts import patch_and_cls, readout
-from pixio_robot.pretraining.model.mae import patchify
+from pixio_robot.images.patches import patchify
+from pixio_robot.images.preprocessing import frames_to_images
 
 PIXELS = "pixels"  # in place of an encoder's name: patches of raw pixels as tokens
 _PIXELS_PATCH = 16

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import atomic_path
-from pixio_robot.encoders import frames_to_images
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
-from pixio_robot.images.augment import normalise
 from pixio_robot.images.decoding import decode
+from pixio_robot.images.patches import patch_statistics, patchify, take_patches
+from pixio_robot.images.preprocessing import frames_to_images, normalise
 from pixio_robot.pretraining.batches import generator_for
-from pixio_robot.pretraining.model.mae import PixioMAE, patch_statistics, patchify, split_patches, take_patches
-from pixio_robot.pretraining.model.masking import block_mask
+from pixio_robot.pretraining.model.mae import PixioMAE
+from pixio_robot.pretraining.model.masking import block_mask, split_patches
 from pixio_robot.pretraining.model.weights import load_mae
 from pixio_robot.pretraining.sources.curation import colour_entropy, scores_file
 from pixio_robot.pretraining.sources.grouped import Item

@@ -26,9 +26,10 @@ from torch.nn import functional
 
 from pixio_robot.encoders import EncoderConfig, PixioVisionTransformer, VisionEncoder, weights_hash
 from pixio_robot.engine.processes import Processes
-from pixio_robot.images.augment import normalise
+from pixio_robot.images.patches import patchify, take_patches
+from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.config import DistillConfig
-from pixio_robot.pretraining.model.mae import encode_visible, patchify, take_patches
+from pixio_robot.pretraining.model.mae import encode_visible
 from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
 from pixio_robot.pretraining.objectives.base import ImageObjective

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixio_robot.images.augment import normalise
+from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.model.mae import PixioMAE
 from pixio_robot.pretraining.model.weights import create_encoder, save_mae, start_decoder

@@ -13,7 +13,7 @@ from torch import Tensor
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
 from pixio_robot.demos.windows.sampling import episode_weights
-from pixio_robot.encoders import frames_to_images
+from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.data.feature_cache import FeatureCache
 
 _MOST_LEFT_OUT = 20  # episodes that a message offers to leave out by number

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.encoders import VisionEncoder, frames_to_images, weights_hash
+from pixio_robot.encoders import VisionEncoder, weights_hash
+from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.data.augmentation import AUGMENTATION, augment
 
 _FRAMES_PER_CHUNK = 32

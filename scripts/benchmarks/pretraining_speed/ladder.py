@@ -22,7 +22,8 @@ from rich.progress import Progress
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
-from pixio_robot.images.augment import ColourChanges, change_photometrically, draw_changes, normalise
+from pixio_robot.images.augment import ColourChanges, change_photometrically, draw_changes
+from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.batches import STEP, generator_for, training_batches
 from pixio_robot.pretraining.config import Precision, PretrainConfig
 from pixio_robot.pretraining.model.execution import compile_blocks, use_plain_attention

@@ -12,10 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pixio_robot.images.augment import ColourChanges, change_photometrically, normalise, random_crops
+from pixio_robot.images.augment import ColourChanges, change_photometrically, random_crops
+from pixio_robot.images.patches import patch_statistics, patchify, take_patches
+from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.batches import CROPS, generator_for, image_indices
 from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.model.mae import MAEOutput, PixioMAE, patch_statistics, patchify, take_patches
+from pixio_robot.pretraining.model.mae import MAEOutput, PixioMAE
 from pixio_robot.pretraining.model.masking import split_patches
 
 

@@ -10,7 +10,8 @@ import torch
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact import load_artifact, read_metadata
 from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder
-from pixio_robot.encoders import EncoderConfig, VisionEncoder, frames_to_images
+from pixio_robot.encoders import EncoderConfig, VisionEncoder
+from pixio_robot.images.preprocessing import frames_to_images
 
 CAMERA = "observation.images.camera"
 

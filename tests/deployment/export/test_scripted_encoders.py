@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact import load_artifact
 from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder
-from pixio_robot.encoders import EncoderConfig, frames_to_images
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.images.preprocessing import frames_to_images
 
 SIZE = 64
 

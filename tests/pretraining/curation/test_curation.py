@@ -12,8 +12,7 @@ from PIL import Image
 from tar_shards import jpeg, write_shard, write_shards
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.encoders import frames_to_images
-from pixio_robot.images.augment import normalise
+from pixio_robot.images.preprocessing import frames_to_images, normalise
 from pixio_robot.pretraining.curation.scoring import draw_masks, image_losses, load_judge, score_shards
 from pixio_robot.pretraining.images import Curation
 from pixio_robot.pretraining.sources import Lane

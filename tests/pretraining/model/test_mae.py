@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import PixioVisionTransformer
-from pixio_robot.pretraining.model.mae import PixioMAE, patchify, unpatchify
+from pixio_robot.images.patches import patchify, unpatchify
+from pixio_robot.pretraining.model.mae import PixioMAE
 from pixio_robot.pretraining.model.masking import block_mask, split_patches
 
 

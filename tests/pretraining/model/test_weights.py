@@ -9,7 +9,7 @@ from tiny_run import TINY
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
-from pixio_robot.images.augment import normalise
+from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.model.weights import load_mae, save_mae
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.trainer import pretrain

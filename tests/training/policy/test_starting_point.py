@@ -15,7 +15,8 @@ from toy_run import CAMERAS, ENCODER, POLICY, logged, make_store, run_training
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.encoders import EncoderConfig, frames_to_images
+from pixio_robot.encoders import EncoderConfig
+from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 from pixio_robot.training.policy.starting_point import described_by, load_starting_point
