@@ -191,13 +191,14 @@ def _create(
 ) -> PixioVisionTransformer:
     arguments: dict[str, Any] = {"img_size": size, "embed_dim": width, "depth": depth, "num_heads": heads}
     arguments |= {"patch_size": 16, "reg_tokens": NUM_CLASS_TOKENS - 1, "num_classes": 0, "global_pool": ""}
+    arguments |= {"dynamic_img_size": True, **kwargs}
     return build_model_with_cfg(
         PixioVisionTransformer,
         variant,
         pretrained,
         pretrained_filter_fn=pixio_checkpoint_filter,
         feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-        **({"dynamic_img_size": True} | arguments | kwargs),
+        **arguments,
     )
 
 
