@@ -7,12 +7,13 @@ uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> 'perturbations=[
 With `perturbations` it is measured under each of them, too, on the same seeds, and compared with the task as it is.
 """
 
-from datetime import datetime
+import contextlib
 from pathlib import Path
 
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Place, Positive, Text, Whole, save, settings
 from pixio_robot.common.workers import start_server
 from pixio_robot.environments import EnvDescription
@@ -51,6 +52,7 @@ def main(settings: EvaluatePolicy) -> None:
     """Roll the policy out."""
     start_server(["pixio_robot.evaluation.rollouts.evaluate"])
     from pixio_robot.common.files import write_json
+    from pixio_robot.engine.run_folder import new_run_dir
     from pixio_robot.engine.run_log import RunLog
     from pixio_robot.environments import env_config_from
     from pixio_robot.evaluation.robustness.evaluate import (
@@ -64,20 +66,26 @@ def main(settings: EvaluatePolicy) -> None:
     from pixio_robot.reports.page import write_report
 
     console = Console()
-    run_dir = settings.output_root / "evaluate_policy" / (settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     env_config = env_config_from(settings.env)
     names = settings.perturbations
-    conditions = evaluate_under_perturbations(
-        settings.checkpoint,
-        perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config},
-        range(settings.first_seed, settings.first_seed + settings.episodes),
-        run_dir,
-        workers=settings.workers,
-        batch_size=settings.batch_size,
-        time_limit=settings.time_limit,
-        n_videos=settings.videos,
-        console=console,
-    )
+    configs = perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config}
+    run_dir = new_run_dir(settings.output_root / "evaluate_policy", settings.run)
+    try:
+        conditions = evaluate_under_perturbations(
+            settings.checkpoint,
+            configs,
+            range(settings.first_seed, settings.first_seed + settings.episodes),
+            run_dir,
+            workers=settings.workers,
+            batch_size=settings.batch_size,
+            time_limit=settings.time_limit,
+            n_videos=settings.videos,
+            console=console,
+        )
+    except UserError:
+        with contextlib.suppress(OSError):  # something has been measured
+            run_dir.rmdir()
+        raise
     record = conditions[0].record
     seconds = sum(condition.record.seconds for condition in conditions)
     RunLog(run_dir, console).write("evaluation", event="finished", seconds=round(seconds, 1))

@@ -7,7 +7,6 @@ uv run scripts/run_policy.py artifact=policy.pt robot=lerobot robot.type=so101_f
 
 import dataclasses
 import logging
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +74,7 @@ class RunPolicy:
 def main(settings: RunPolicy) -> None:
     """Drive."""
     from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation, open_policy
+    from pixio_robot.engine.run_folder import new_run_dir
     from pixio_robot.environments import env_config_from
 
     console = Console()
@@ -95,7 +95,7 @@ def main(settings: RunPolicy) -> None:
     record = drive_simulation(policy, env_config, seeds, realtime=settings.realtime, name=name, **given)
     if record is None:
         return
-    run_dir = settings.output_root / "run_policy" / (settings.run or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    run_dir = new_run_dir(settings.output_root / "run_policy", settings.run)
     record.save(run_dir / "evaluation" / "evaluation.json")
     save(settings, run_dir / "config.yaml")
     console.print(f"[bold green]{record.summary()}", highlight=False)
