@@ -31,7 +31,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_front_page_is_short_and_no_readme_is_long() -> None:
-    sizes = {page: page.stat().st_size for page in PAGES if page.name == "README.md"}
+    generated = ROOT / "configs" / "README.md"  # every key there is: to search in, not to read
+    sizes = {page: page.stat().st_size for page in PAGES if page.name == "README.md" and page != generated}
     assert sizes[ROOT / "README.md"] <= 8_000
     assert [page for page, size in sizes.items() if size > 12_000] == []
 
