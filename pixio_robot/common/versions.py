@@ -6,8 +6,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import pixio_robot
-
 # Engines, and collections of tasks.
 PHYSICS_PACKAGES = ("mujoco", "dm-control", "pymunk")
 TASK_PACKAGES = ("robosuite", "metaworld", "gym-aloha", "gym-pusht")
@@ -59,7 +57,7 @@ def _processor_name() -> str:
 
 def _git_commit() -> str | None:
     """Return the commit of the clone that this package runs from; None when it runs from somewhere else."""
-    root = Path(pixio_robot.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     # Installed inside somebody's repository (a virtual environment, say), its commit would not be ours.
     toplevel = _git(root, "rev-parse", "--show-toplevel")
     if toplevel is None or Path(toplevel) != root:
