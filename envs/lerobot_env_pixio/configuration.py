@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,13 +15,11 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
-from lerobot_env_pixio.simulators.aloha import TASKS as ALOHA_TASKS
 from lerobot_env_pixio.simulators.aloha import AlohaEnv
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
-from lerobot_env_pixio.simulators.metaworld import MetaworldEnv, task_descriptions
+from lerobot_env_pixio.simulators.metaworld import MetaworldEnv
 from lerobot_env_pixio.simulators.pusht import PushTEnv
 from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
-from lerobot_env_pixio.simulators.tasks import TASKS as ROBOSUITE_TASKS
 
 # LeRobot's own fields that say nothing about the environment itself.
 _LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_env_checker")
@@ -72,9 +69,9 @@ class PixioEnvConfig(EnvConfig):
         self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE, **{key: key for key in images}}
 
     @classmethod
-    @abstractmethod
     def tasks(cls) -> list[str]:
         """Return the names of all tasks."""
+        return list(cls.env_class.tasks)
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
@@ -122,11 +119,6 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
     robot: str = "Panda"
 
-    @classmethod
-    def tasks(cls) -> list[str]:
-        """Return the names of all tasks."""
-        return list(ROBOSUITE_TASKS)
-
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
 
@@ -156,11 +148,6 @@ class MetaworldEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["corner2", "gripperPOV"])
     episode_length: int = 500
 
-    @classmethod
-    def tasks(cls) -> list[str]:
-        """Return the names of all tasks."""
-        return list(task_descriptions())
-
     def make_expert(self, seed: int) -> Expert:
         """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
         assert self.task is not None
@@ -184,11 +171,6 @@ class AlohaEnvConfig(PixioEnvConfig):
     fps: int = 50
     camera_names: list[str] = field(default_factory=lambda: ["top", "angle"])
     episode_length: int = 400
-
-    @classmethod
-    def tasks(cls) -> list[str]:
-        """Return the names of all tasks."""
-        return list(ALOHA_TASKS)
 
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed."""
@@ -215,8 +197,3 @@ class PushTEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["top"])
     render_profile: str = "standard"
     episode_length: int = 300
-
-    @classmethod
-    def tasks(cls) -> list[str]:
-        """Return the names of all tasks."""
-        return ["PushT"]

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamConfig
-from lerobot.utils.constants import ACTION, OBS_STATE
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
 from pixio_robot.common.errors import UserError, nearest_name
@@ -45,7 +44,7 @@ class PixioBCConfig(VisionConfig, PreTrainedConfig):
         """Check the numbers of steps and the name of the norm.
 
         Raises:
-            UserError: The norm is unknown, more actions are executed than predicted, or there is no observation.
+            UserError: The norm is unknown, or more actions are executed than predicted.
         """
         super().__post_init__()
         if not 1 <= self.n_action_steps <= self.chunk_size:
@@ -56,18 +55,6 @@ class PixioBCConfig(VisionConfig, PreTrainedConfig):
             raise UserError(
                 f"Unknown policy.input_norm={self.input_norm}. {nearest_name(self.input_norm, INPUT_NORMS)}"
             )
-        if self.n_obs_steps < 1:
-            raise UserError(f"policy.n_obs_steps={self.n_obs_steps} must be at least 1.")
-
-    def validate_features(self) -> None:
-        """Check the features.
-
-        Raises:
-            UserError: There is no camera, no observation.state or no action.
-        """
-        super().validate_features()
-        if self.robot_state_feature is None or self.action_feature is None:
-            raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")
 
     def get_optimizer_preset(self) -> AdamConfig:
         """Return CortexBench's optimiser, which lerobot-train uses."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
-from lerobot.utils.constants import ACTION, OBS_STATE
 
 from lerobot_policy_pixio.vision_config import VisionConfig, normalised_by
 from pixio_robot.common.errors import UserError
@@ -76,13 +75,3 @@ class PixioDiffusionConfig(VisionConfig, DiffusionConfig):
             if getattr(self, name) != defaults[name]:
                 raise UserError(f"policy.{name} has no effect in {self.type}: its images go through encoder and neck.")
         super().__post_init__()
-
-    def validate_features(self) -> None:
-        """Check the features.
-
-        Raises:
-            UserError: There is no camera, no observation.state or no action.
-        """
-        super().validate_features()
-        if self.robot_state_feature is None or self.action_feature is None:
-            raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")

@@ -11,7 +11,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES
 from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_act import PixioACTConfig
-from lerobot_policy_pixio.vision_policy import VisionPolicy
+from lerobot_policy_pixio.vision_policy import VisionPolicy, mean_within_episodes
 
 
 class _FeatureMapBackbone(nn.Module):
@@ -28,19 +28,10 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
     name = "pixio_act"
     config: PixioACTConfig
 
-    def __init__(self, config: PixioACTConfig, *, encoder_from_checkpoint: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
-        """Build the policy.
+    def _neck_shape(self) -> tuple[int, int]:
+        return self.config.neck_tokens, self.config.dim_model
 
-        Args:
-            config: The configuration, with input and output features filled in.
-            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
-            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
-
-        Raises:
-            UserError: No cameras; unknown encoder or neck; weights unreachable; image size not divisible by the patch.
-        """
-        super().__init__(config, **kwargs)
-        self._build_vision(config.neck_tokens, config.dim_model, encoder_from_checkpoint=encoder_from_checkpoint)
+    def _build_head(self) -> None:
         self.model.backbone = _FeatureMapBackbone()  # type: ignore[assignment]
         self.model.encoder_img_feat_input_proj = nn.Identity()  # type: ignore[assignment]
 
@@ -53,8 +44,7 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
         batch[OBS_IMAGES] = [batch[key] for key in self.config.image_features]  # type: ignore[assignment]
         actions_BHA, (mean_BL, log_variance_BL) = self.model(batch)
         errors_BHA = nn.functional.l1_loss(batch[ACTION], actions_BHA, reduction="none")
-        valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
-        terms = {"l1_loss": (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * errors_BHA.shape[-1]).clamp_min(1)}
+        terms = {"l1_loss": mean_within_episodes(errors_BHA, batch)}
         if self.config.use_vae and mean_BL is not None and log_variance_BL is not None:
             divergence_BL = -0.5 * (1 + log_variance_BL - mean_BL.pow(2) - log_variance_BL.exp())
             terms["kld_loss"] = divergence_BL.sum(-1).mean() * self.config.kl_weight

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_bc import PixioBCConfig
 from lerobot_policy_pixio.history_policy import HistoryPolicy
+from lerobot_policy_pixio.vision_policy import mean_within_episodes
 from pixio_robot.common.errors import UserError
 
 
@@ -31,21 +32,12 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
     name = "pixio_bc"  # type: ignore[assignment]
     config: PixioBCConfig
 
-    def __init__(self, config: PixioBCConfig, *, encoder_from_checkpoint: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
-        """Build the policy.
+    def _neck_shape(self) -> tuple[int, None]:
+        return 1, None
 
-        Args:
-            config: The configuration, with input and output features filled in.
-            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
-            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
-
-        Raises:
-            UserError: See `VisionPolicy`; no state or action.
-        """
-        super().__init__(config, **kwargs)
-        config.validate_features()
+    def _build_head(self) -> None:
+        config = self.config
         assert config.robot_state_feature is not None and config.action_feature is not None
-        self._build_vision(1, None, encoder_from_checkpoint=encoder_from_checkpoint)
         features = sum(neck.num_features for neck in self.necks.values())  # type: ignore[misc]
         width = config.n_obs_steps * features + config.robot_state_feature.shape[0]
         layers: list[nn.Module] = [nn.BatchNorm1d(width) if config.input_norm == "batch" else nn.LayerNorm(width)]
@@ -54,7 +46,6 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
             width = config.hidden_width
         self._action_size = config.action_feature.shape[0]
         self.head = nn.Sequential(*layers, nn.Linear(width, config.chunk_size * self._action_size))
-        self.reset()
 
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean squared error over the actions within their episodes.
@@ -68,9 +59,7 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
                 "policy.input_norm=layer."
             )
         errors_BHA = (self._predict(batch) - batch[ACTION]).square()
-        valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
-        loss = (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * self._action_size).clamp_min(1)
-        return {"mse_loss": loss}
+        return {"mse_loss": mean_within_episodes(errors_BHA, batch)}
 
     def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
         """Return the number of actions within their episodes."""

@@ -28,29 +28,12 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
     name = "pixio_diffusion"  # type: ignore[assignment]
     config: PixioDiffusionConfig
 
-    def __init__(
-        self,
-        config: PixioDiffusionConfig,
-        *,
-        encoder_from_checkpoint: bool = False,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Build the policy.
+    def _neck_shape(self) -> tuple[int, int]:
+        return self.config.neck_tokens, self.config.neck_output_width
 
-        Args:
-            config: The configuration, with input and output features filled in.
-            encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
-            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
-
-        Raises:
-            UserError: See `VisionPolicy`; no state or action.
-        """
-        super().__init__(config, **kwargs)
-        config.validate_features()
+    def _build_head(self) -> None:
+        config = self.config
         assert config.robot_state_feature is not None and config.action_feature is not None
-        self._build_vision(
-            config.neck_tokens, config.neck_output_width, encoder_from_checkpoint=encoder_from_checkpoint
-        )
         width = len(self.necks) * config.neck_tokens * config.neck_output_width
         features = {
             OBS_STATE: config.robot_state_feature,
@@ -58,15 +41,12 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
         }
         self.diffusion = DiffusionModel(dataclasses.replace(config, input_features=features))
         self._noise_shape = (config.horizon, config.action_feature.shape[0])
-        self.reset()
 
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean squared error of the denoised chunks."""
         conditions = self._conditions(batch)
-        loss = self.diffusion.compute_loss(
-            {**conditions, ACTION: batch[ACTION], "action_is_pad": batch["action_is_pad"]}
-        )
-        return {"mse_loss": loss}
+        actions = {key: batch[key] for key in (ACTION, "action_is_pad")}
+        return {"mse_loss": self.diffusion.compute_loss({**conditions, **actions})}
 
     def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
         """Return the number of actions that count: all, or those within their episodes."""

@@ -11,7 +11,6 @@ import torch
 from lerobot.policies.diffusion.modeling_diffusion import SpatialSoftmax
 from torch import Tensor, nn
 
-from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import EncoderTokens, readout
 
 _cls_mean = readout("cls_mean")
@@ -149,14 +148,3 @@ NECKS: dict[str, type[Neck]] = {
     "attention_pool": AttentionPoolNeck,
     "cls_mean": ClsMeanNeck,
 }
-
-
-def neck_class(name: str) -> type[Neck]:
-    """Return a neck by name.
-
-    Raises:
-        UserError: Unknown name.
-    """
-    if name not in NECKS:
-        raise UserError(f"Unknown neck {name!r}. {nearest_name(name, NECKS)}")
-    return NECKS[name]

@@ -1,5 +1,5 @@
 """Processors of pixio_diffusion, in the module and under the name that LeRobot looks for."""
 
-from lerobot_policy_pixio.processors import make_processors as make_pixio_diffusion_pre_post_processors
+from lerobot_policy_pixio.vision_config import make_processors as make_pixio_diffusion_pre_post_processors
 
 __all__ = ["make_pixio_diffusion_pre_post_processors"]

@@ -1,9 +1,12 @@
-"""What the configurations of all our policies share: encoder, neck, and the names of cached tokens."""
+"""What the configurations of all our policies share: encoder, neck, names of cached tokens, processors."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from lerobot.configs import NormalizationMode
-from lerobot.utils.constants import OBS_IMAGES
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.processor import PolicyProcessorPipeline, make_default_pre_post_processors
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+from torch import Tensor
 
 from pixio_robot.common.errors import UserError, nearest_name
 
@@ -31,6 +34,8 @@ def normalised_by(mode: NormalizationMode) -> dict[str, NormalizationMode]:
 @dataclass
 class VisionConfig:
     """Fields and checks of every policy on one encoder shared by its cameras; stands before LeRobot's config."""
+
+    needs_state: ClassVar[bool] = True
 
     push_to_hub: bool = False
 
@@ -80,14 +85,28 @@ class VisionConfig:
         if not 0 <= getattr(self, "dropout", 0) < 1:
             raise UserError(f"policy.dropout must be at least 0 and below 1, got {self.dropout}.")  # type: ignore[attr-defined]
 
-    def validate_features(self) -> None:
+    def validate_features(self: Any) -> None:
         """Check the features.
 
         Raises:
-            UserError: There is no camera.
+            UserError: There is no camera or, where the policy needs them, no observation.state or no action.
         """
-        if not self.image_features:  # type: ignore[attr-defined]
-            raise UserError(
-                f"{self.type} needs at least one camera (observation.images.*), "  # type: ignore[attr-defined]
-                f"but the data has none."
-            )
+        if not self.image_features:
+            raise UserError(f"{self.type} needs at least one camera (observation.images.*), but the data has none.")
+        if self.needs_state and (self.robot_state_feature is None or self.action_feature is None):
+            raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")
+
+
+def make_processors(
+    config: PreTrainedConfig, dataset_stats: dict[str, dict[str, Tensor]] | None = None
+) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+    """Return pre- and post-processing: LeRobot's own (batching, device, normalisation of state and action).
+
+    Args:
+        config: The policy's configuration.
+        dataset_stats: Normalisation statistics by feature, as LeRobot datasets carry them.
+    """
+    processors: tuple[Any, Any] = make_default_pre_post_processors(
+        config, dataset_stats, normalizer_device=config.device
+    )
+    return processors

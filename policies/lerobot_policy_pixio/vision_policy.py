@@ -11,7 +11,7 @@ from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor, nn
 
-from lerobot_policy_pixio.neck import neck_class
+from lerobot_policy_pixio.neck import NECKS
 from lerobot_policy_pixio.vision_config import tokens_key
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
@@ -32,29 +32,40 @@ class VisionPolicy(_Policy):
     encoder: VisionEncoder
     necks: nn.ModuleDict
 
-    def _build_vision(self, num_tokens: int, output_width: int | None, *, encoder_from_checkpoint: bool) -> None:
-        """Build the encoder and the necks, for the features and fields of `self.config`.
+    def __init__(self, config: Any, *, encoder_from_checkpoint: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+        """Build the policy.
 
         Args:
-            num_tokens: Tokens T of each camera.
-            output_width: Their width M; None hands out the neck's features.
+            config: The configuration, with input and output features filled in.
             encoder_from_checkpoint: Leave the encoder's weights to the checkpoint about to be loaded.
+            **kwargs: What LeRobot's factory passes to every policy (`dataset_stats`, `dataset_meta`).
 
         Raises:
-            UserError: Unknown encoder or neck; weights unreachable; image size not divisible by the patch.
+            UserError: No cameras; no state or action where the policy needs them; unknown encoder; weights
+                unreachable; image size not divisible by the patch.
         """
-        config = self.config
-        make_neck = neck_class(config.neck)
+        super().__init__(config, **kwargs)
+        config.validate_features()
         self.encoder = VisionEncoder(EncoderConfig.from_prefixed(config), from_checkpoint=encoder_from_checkpoint)
         self._grids = {key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()}
         self.necks = nn.ModuleDict(
             {
-                key.removeprefix(f"{OBS_IMAGES}.").replace(".", "_"): make_neck(
-                    self.encoder.width, grid, config.neck_width, num_tokens, output_width
+                key.removeprefix(f"{OBS_IMAGES}.").replace(".", "_"): NECKS[config.neck](
+                    self.encoder.width, grid, config.neck_width, *self._neck_shape()
                 )
                 for key, grid in self._grids.items()
             }
         )
+        self._build_head()
+        self.reset()
+
+    def _neck_shape(self) -> tuple[int, int | None]:
+        """Return the number of tokens T of each camera and their width M; None hands out the neck's features."""
+        raise NotImplementedError
+
+    def _build_head(self) -> None:
+        """Make what reads the necks' tokens."""
+        raise NotImplementedError
 
     @classmethod
     def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
@@ -153,3 +164,9 @@ def _noisy(tokens_BND: Tensor, strength: float) -> Tensor:
     """Add noise in proportion to each number's deviation over the batch; tokens may have any axes after B."""
     deviation_1ND = tokens_BND.detach().std(dim=0, correction=min(1, len(tokens_BND) - 1), keepdim=True)
     return tokens_BND + strength * deviation_1ND * torch.randn_like(tokens_BND)
+
+
+def mean_within_episodes(errors_BHA: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return the mean (scalar) over the actions that are not padding past the end of an episode."""
+    valid_BH1 = ~batch["action_is_pad"].unsqueeze(-1)
+    return (errors_BHA * valid_BH1).sum() / (valid_BH1.sum() * errors_BHA.shape[-1]).clamp_min(1)

@@ -15,7 +15,7 @@ from lerobot_env_pixio.configuration import MetaworldEnvConfig, RobosuiteEnvConf
 from lerobot_env_pixio.rendering.frames import CameraRenderer
 from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
 from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv
-from lerobot_env_pixio.simulators.simulation import build_as_shipped, numpy_seed
+from lerobot_env_pixio.simulators.simulation import MODEL_SEED, import_robosuite, mend_sawyer, numpy_seed
 
 SHIPPED, FLOOR, PHYSICS = "as shipped", "floor", "physics alone"
 _WARM_UP_STEPS = 5  # the first frame compiles shaders, the first step what numba compiles
@@ -143,7 +143,22 @@ def _sides(config: RobosuiteEnvConfig | MetaworldEnvConfig) -> tuple[list[Side],
 def _robosuite_as_shipped(config: RobosuiteEnvConfig) -> Side:
     """Robosuite's own observations; it expects that nobody else uses OpenGL, so its context is made current for it."""
     assert config.task is not None
-    simulation: Any = build_as_shipped(config.task, config.robot, config.fps, config.camera_names, config.image_size)
+    robosuite = import_robosuite()
+    mend_sawyer()
+    with numpy_seed(MODEL_SEED):
+        simulation: Any = robosuite.make(
+            config.task,
+            robots=config.robot,
+            control_freq=config.fps,
+            has_renderer=False,
+            has_offscreen_renderer=True,
+            use_camera_obs=True,
+            camera_names=list(config.camera_names),
+            camera_heights=config.image_size,
+            camera_widths=config.image_size,
+            ignore_done=True,
+            hard_reset=False,
+        )
 
     def make_current() -> None:
         simulation.sim._render_context_offscreen.gl_ctx.make_current()

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lerobot_env_pixio.experts.noise import BurstNoise
+from lerobot_env_pixio.experts.base import BurstNoise
 from lerobot_env_pixio.simulators.aloha import JOINT_LIMITS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from lerobot_env_pixio.experts.noise import BurstNoise
+from lerobot_env_pixio.experts.base import BurstNoise
 
 
 class MetaworldExpert:

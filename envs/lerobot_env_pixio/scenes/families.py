@@ -1,9 +1,10 @@
 """Which scenes frames are taken from, and which shard of frames belongs to which scene."""
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from lerobot_env_pixio.simulators.tasks import look_up
 
 FRAMES_PER_SHARD = 512
 # how many of all frames each simulator gives, when all its families are chosen
@@ -36,39 +37,12 @@ def _robosuite(task: str, robots: tuple[str, ...], gripper: str | None = None, w
 
 # Meta-World's 50 tasks share 44 scenes; those left out differ from one of these in nothing that can be seen.
 _METAWORLD_SCENES = (
-    "assembly_peg",
-    "basketball",
-    "bin_picking",
-    "box",
-    "button_press",
-    "button_press_topdown_wall",
-    "coffee",
-    "dial",
-    "door_lock",
-    "door_pull",
-    "drawer",
-    "faucet",
-    "hammer",
-    "handle_press",
-    "handle_press_sideways",
-    "laptop",
-    "lever_pull",
-    "peg_insertion_side",
-    "peg_unplug_side",
-    "pick_out_of_hole",
-    "pick_place_v3",
-    "pick_place_wall_v3",
-    "plate_slide",
-    "reach_push_pick_and_place",
-    "shelf_placing",
-    "shelf_removing",
-    "soccer",
-    "stick_obj",
-    "sweep_tool",
-    "table_with_hole",
-    "window",
-    "window_horizontal",
-)
+    "assembly_peg", "basketball", "bin_picking", "box", "button_press", "button_press_topdown_wall", "coffee", "dial",
+    "door_lock", "door_pull", "drawer", "faucet", "hammer", "handle_press", "handle_press_sideways", "laptop",
+    "lever_pull", "peg_insertion_side", "peg_unplug_side", "pick_out_of_hole", "pick_place_v3", "pick_place_wall_v3",
+    "plate_slide", "reach_push_pick_and_place", "shelf_placing", "shelf_removing", "soccer", "stick_obj",
+    "sweep_tool", "table_with_hole", "window", "window_horizontal",
+)  # fmt: skip
 
 # robosuite's Sawyer is missing: MuJoCo 3.8 refuses one of its meshes ("mesh volume is too small: head_1").
 FAMILIES: dict[str, Family] = {
@@ -107,10 +81,7 @@ FAMILIES: dict[str, Family] = {
 def check_families(names: Iterable[str]) -> None:
     """Raise ValueError, naming the closest choice, when one of the names is no scene family."""
     for name in names:
-        if name not in FAMILIES:
-            close = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.3)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(f"unknown scene family {name!r}: {hint}choose from {', '.join(FAMILIES)}.")
+        look_up("scene family", name, FAMILIES)
 
 
 def family_shares(families: Iterable[str]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """ALOHA: two ViperX arms across a table hand over a cube, or put a peg into a socket."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,12 @@ from gymnasium import spaces
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.perturbations.perturbations import Surroundings
 from lerobot_env_pixio.rendering.frames import HIDDEN_GROUP, no_gl_error
-from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
-from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.simulators.camera_env import Interface, MujocoCameraEnv
 from lerobot_env_pixio.simulators.tasks import TaskSpec, look_up
 
 if TYPE_CHECKING:
     import mujoco
     from dm_control.rl.control import Environment
-
-FPS = 50
 
 # What both arms reach of the table.
 SURFACE = Surface(np.array([0.0, 0.55, 0.0]), np.array([0.28, 0.22]))
@@ -27,18 +23,9 @@ _SCENE_CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar")
 _CAMERAS = (*_SCENE_CAMERAS, "left_wrist", "right_wrist")
 
 # The instructions are those of LeRobot's datasets of these tasks.
-TASKS: dict[str, TaskSpec] = {
-    "transfer_cube": TaskSpec(
-        description="Pick up the cube with the right arm and transfer it to the left arm.",
-        object_body="box",
-        cameras=_CAMERAS,
-    ),
-    "insertion": TaskSpec(
-        description="Insert the peg into the socket.",
-        object_body="peg",
-        cameras=_CAMERAS,
-        goal_body="socket",
-    ),
+TASKS = {
+    "transfer_cube": TaskSpec("Pick up the cube with the right arm and transfer it to the left arm.", "box", _CAMERAS),
+    "insertion": TaskSpec("Insert the peg into the socket.", "peg", _CAMERAS, goal_body="socket"),
 }
 
 # Limits of an arm's six joints (radians: waist, shoulder, elbow, forearm roll, wrist angle, wrist rotation) in the
@@ -69,56 +56,30 @@ class AlohaEnv(MujocoCameraEnv):
 
     Args:
         task: Name in `TASKS`.
-        camera_names: Cameras to observe.
-        image_size: Height and width of a frame in pixels.
-        render_profile: Name in `RENDER_PROFILES`.
-        episode_length: Steps after which an episode is truncated.
-        fps: Control rate in Hz: 50.
-        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
+        settings: Further arguments of `CameraEnv`.
 
     Raises:
-        ValueError: A name is unknown, or the rate is another.
+        ValueError: A name is unknown, or the rate is not 50 Hz.
     """
 
-    def __init__(
-        self,
-        task: str,
-        camera_names: Sequence[str],
-        image_size: int,
-        render_profile: str,
-        episode_length: int,
-        fps: int,
-        perturbation: str = "none",
-    ) -> None:
+    simulator, rate, tasks = "ALOHA", 50, TASKS
+
+    def __init__(self, task: str, **settings: Any) -> None:  # noqa: ANN401 (passed on)
         self._task_spec = look_up("task", task, TASKS)
-        for camera in camera_names:
-            look_up("camera", camera, dict.fromkeys(self._task_spec.cameras))
-        check_rate("ALOHA", FPS, fps)
         low, high = np.tile(JOINT_LIMITS, (2, 1)).T
-        super().__init__(
-            profile=look_up("render profile", render_profile, RENDER_PROFILES),
-            visual_groups=(0, 1, 2),
-            camera_names=camera_names,
-            image_size=image_size,
-            episode_length=episode_length,
-            fps=fps,
+        interface = Interface(
+            description=self._task_spec.description,
+            cameras=self._task_spec.cameras,
             state_space=spaces.Box(-4.0, 4.0, (14,), np.float32),  # limits are soft
             state_names=_MOTOR_NAMES,
             action_space=spaces.Box(low, high, dtype=np.float32),
             action_names=_MOTOR_NAMES,
             control_mode="absolute positions of the joints and of the grippers",
-            task_description=self._task_spec.description,
-            perturbation=perturbation,
         )
-        self.task = task
-        self._simulation: Environment | None = None
+        super().__init__(task, interface, **settings)
 
-    @property
-    def simulation(self) -> "Environment":
-        """dm_control's environment, built on first use."""
-        if self._simulation is None:
-            self._simulation = _build_simulation(self.task)
-        return self._simulation
+    def _build(self) -> "Environment":
+        return _build_simulation(self.task)
 
     @property
     def model(self) -> "mujoco.MjModel":
@@ -162,10 +123,7 @@ class AlohaEnv(MujocoCameraEnv):
         return self.simulation.task.get_qpos(self.simulation.physics).astype(np.float32)
 
     def _knowledge(self) -> dict[str, Any]:
-        knowledge = {"object_pose": self._pose(self._task_spec.object_body)}
-        if self._task_spec.goal_body is not None:
-            knowledge["goal_pose"] = self._pose(self._task_spec.goal_body)
-        return knowledge
+        return self._poses(self._task_spec)
 
 
 def _build_simulation(task: str) -> "Environment":

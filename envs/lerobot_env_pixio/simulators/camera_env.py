@@ -1,8 +1,9 @@
 """What simulated tasks share: LeRobot's observation keys, cameras looked through on demand, and the length of episodes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -10,8 +11,8 @@ from gymnasium import spaces
 
 from lerobot_env_pixio.perturbations.perturbations import PERTURBATIONS, Appearance, Surroundings, table_textures
 from lerobot_env_pixio.rendering.frames import CameraRenderer
-from lerobot_env_pixio.rendering.profiles import RenderProfile
-from lerobot_env_pixio.simulators.tasks import look_up
+from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
+from lerobot_env_pixio.simulators.tasks import TaskSpec, look_up
 
 if TYPE_CHECKING:
     import mujoco
@@ -22,16 +23,27 @@ NOMINAL = "none"
 _PERTURBATION_STREAM = 1  # keeps a perturbation's random numbers apart from the episode's
 
 
-def check_rate(simulator: str, rate: int, fps: int) -> None:
-    """Raise ValueError when a task that runs at one rate alone is asked for another.
+@dataclass(frozen=True)
+class Interface:
+    """What a task takes and gives.
 
-    Args:
-        simulator: Its name, for the message.
-        rate: The rate it runs at, in Hz.
-        fps: What the user asked for.
+    Attributes:
+        description: The instruction in words, for language-conditioned policies.
+        cameras: Names of all its cameras.
+        state_space: Bounds of the proprioception.
+        state_names: What each of its numbers is.
+        action_space: Bounds of the actions.
+        action_names: What each of an action's numbers is.
+        control_mode: What an action is, in words: a ``delta``, a motion from where the robot is, or ``absolute``, a place.
     """
-    if fps != rate:
-        raise ValueError(f"{simulator} is controlled at {rate} Hz and nothing else: set fps={rate}, not {fps}")
+
+    description: str
+    cameras: Sequence[str]
+    state_space: spaces.Box
+    state_names: Sequence[str]
+    action_space: spaces.Box
+    action_names: Sequence[str]
+    control_mode: str
 
 
 class CameraEnv(gymnasium.Env, ABC):
@@ -48,48 +60,56 @@ class CameraEnv(gymnasium.Env, ABC):
     Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
     environment can construct one for its spaces.
 
+    A subclass names its simulator, the rate that this runs at where it is one alone (Hz), the names of its tasks and of
+    its render profiles, and the groups of geoms to draw.
+
     Args:
+        task: Name in `tasks`.
+        interface: What the task takes and gives.
         camera_names: Cameras to observe.
         image_size: Height and width of a frame in pixels.
+        render_profile: Name in `profiles`.
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
-        state_space: Bounds of the proprioception.
-        state_names: What each of its numbers is.
-        action_space: Bounds of the actions.
-        action_names: What each of an action's numbers is.
-        control_mode: What an action is, in words: a ``delta``, a motion from where the robot is, or ``absolute``, a place.
-        task_description: The instruction in words, for language-conditioned policies.
         perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
             touching the episode's own random numbers.
 
     Raises:
-        ValueError: The perturbation is unknown.
+        ValueError: A name is unknown, or the simulator does not run at that rate.
     """
+
+    simulator: ClassVar[str]
+    rate: ClassVar[int | None] = None
+    tasks: ClassVar[Mapping[str, Any]]
+    profiles: ClassVar[Mapping[str, Any]] = RENDER_PROFILES
 
     def __init__(
         self,
+        task: str,
+        interface: Interface,
         *,
         camera_names: Sequence[str],
         image_size: int,
+        render_profile: str,
         episode_length: int,
         fps: int,
-        state_space: spaces.Box,
-        state_names: Sequence[str],
-        action_space: spaces.Box,
-        action_names: Sequence[str],
-        control_mode: str,
-        task_description: str,
-        perturbation: str,
+        perturbation: str = NOMINAL,
     ) -> None:
+        for camera in camera_names:
+            look_up("camera", camera, dict.fromkeys(interface.cameras))
+        if self.rate not in (None, fps):
+            rate = f"{self.rate} Hz and nothing else: set fps={self.rate}, not {fps}"
+            raise ValueError(f"{self.simulator} is controlled at {rate}")
+        self._profile = look_up("render profile", render_profile, self.profiles)
         look_up("perturbation", perturbation, {NOMINAL: None, **PERTURBATIONS})
         for name, value in (("image_size", image_size), ("episode_length", episode_length), ("fps", fps)):
             if value < 1:
                 raise ValueError(f"env.{name} must be a whole number of at least 1, got {value}")
-        assert (len(state_names), len(action_names)) == (*state_space.shape, *action_space.shape)
-        self.state_names, self.action_names = tuple(state_names), tuple(action_names)
-        self.control_mode = control_mode
-        self.camera_names = tuple(camera_names)
-        self.task_description = task_description
+        names, sizes = (interface.state_names, interface.action_names), (interface.state_space, interface.action_space)
+        assert [(len(each),) for each in names] == [space.shape for space in sizes]
+        self.task, self.task_description = task, interface.description
+        self.camera_names, self.state_names, self.action_names = (tuple(each) for each in (camera_names, *names))
+        self.control_mode = interface.control_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
         self.render_mode = "rgb_array"
         self.render_observations = True
@@ -99,12 +119,20 @@ class CameraEnv(gymnasium.Env, ABC):
 
         frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(
-            {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": state_space}
+            {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": interface.state_space}
         )
-        self.action_space = action_space
+        self.action_space = interface.action_space
 
+        self._simulation: Any = None
         self._frames: dict[str, np.ndarray] = {}
         self._steps = 0
+
+    @property
+    def simulation(self) -> Any:  # noqa: ANN401 (simulators have no common class)
+        """The simulator's own environment, built on first use."""
+        if self._simulation is None:
+            self._simulation = self._build()
+        return self._simulation
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -142,6 +170,10 @@ class CameraEnv(gymnasium.Env, ABC):
         return int(self.np_random.integers(2**32)) if seed is None else seed
 
     @abstractmethod
+    def _build(self) -> Any:  # noqa: ANN401 (as above)
+        """Build the simulation."""
+
+    @abstractmethod
     def _begin(self, seed: int) -> None:
         """Put everything where an episode of that seed starts."""
 
@@ -176,19 +208,12 @@ class CameraEnv(gymnasium.Env, ABC):
 
 
 class MujocoCameraEnv(CameraEnv):
-    """A `CameraEnv` on a MuJoCo model.
+    """A `CameraEnv` on a MuJoCo model."""
 
-    Args:
-        profile: How to draw.
-        visual_groups: Groups of geoms to draw.
-        arguments: Those of `CameraEnv`.
-    """
+    visual_groups: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
-    def __init__(self, profile: RenderProfile, visual_groups: tuple[int, ...], **arguments: Any) -> None:  # noqa: ANN401
-        super().__init__(**arguments)
-        self._profile, self._visual_groups = profile, visual_groups
-        self._renderer: CameraRenderer | None = None
-        self._appearance: Appearance | None = None
+    _renderer: CameraRenderer | None = None
+    _appearance: Appearance | None = None
 
     @property
     @abstractmethod
@@ -204,7 +229,7 @@ class MujocoCameraEnv(CameraEnv):
     def renderer(self) -> CameraRenderer:
         """The cameras' renderer, with its GL context, made on first use."""
         if self._renderer is None:
-            self._renderer = CameraRenderer(self.model, self._image_size, self._profile, self._visual_groups)
+            self._renderer = CameraRenderer(self.model, self._image_size, self._profile, self.visual_groups)
         return self._renderer
 
     def close(self) -> None:
@@ -238,3 +263,8 @@ class MujocoCameraEnv(CameraEnv):
         """Return a body's position (3, metres) and quaternion (x y z w) in the world."""
         body = self.data.body(body_name)
         return np.concatenate([body.xpos, np.roll(body.xquat, -1)])
+
+    def _poses(self, task: TaskSpec) -> dict[str, np.ndarray]:
+        """Return the pose of the object that a task is about and, where it has a goal, the goal's."""
+        poses = {"object_pose": self._pose(task.object_body)}
+        return poses if task.goal_body is None else {**poses, "goal_pose": self._pose(task.goal_body)}

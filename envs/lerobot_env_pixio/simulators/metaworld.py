@@ -1,9 +1,7 @@
 """Meta-World's 50 tasks: a Sawyer arm before a table, moved by its gripper."""
 
-import functools
 import importlib.resources
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +9,13 @@ from gymnasium import spaces
 
 from lerobot_env_pixio.perturbations.distractors import Circle, Surface
 from lerobot_env_pixio.perturbations.perturbations import Surroundings
-from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
-from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv, check_rate
+from lerobot_env_pixio.simulators.camera_env import Interface, MujocoCameraEnv
 from lerobot_env_pixio.simulators.tasks import look_up
 
 if TYPE_CHECKING:
     import mujoco
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-FPS = 80  # 5 steps of 2.5 ms
 LONGEST_EPISODE = 500  # SawyerXYZEnv.max_path_length, after which it refuses to go on
 
 # What the arm reaches of the table.
@@ -34,12 +30,11 @@ _UPSIDE_DOWN = ("corner", "corner2", "corner3")
 _CORNER2_POSITION = (0.75, 0.075, 0.7)
 
 
-@functools.cache
-def task_descriptions() -> dict[str, str]:
-    """Return the tasks by their names, such as ``drawer-open-v3``, with LeRobot's instructions in words."""
-    # LeRobot's module that holds them imports Meta-World, and that MuJoCo; its package of environments takes seconds, too.
-    source = importlib.resources.files("lerobot") / "envs" / "metaworld_config.json"
-    return json.loads(source.read_text(encoding="utf-8"))["TASK_DESCRIPTIONS"]
+# By their names, such as ``drawer-open-v3``: LeRobot's instructions in words. LeRobot's module that holds them imports
+# Meta-World, and that MuJoCo; its package of environments takes seconds, too.
+TASKS: dict[str, str] = json.loads(
+    (importlib.resources.files("lerobot") / "envs" / "metaworld_config.json").read_text(encoding="utf-8")
+)["TASK_DESCRIPTIONS"]
 
 
 class MetaworldEnv(MujocoCameraEnv):
@@ -51,62 +46,36 @@ class MetaworldEnv(MujocoCameraEnv):
 
     Args:
         task: Meta-World's name of the task.
-        camera_names: Cameras to observe.
-        image_size: Height and width of a frame in pixels.
-        render_profile: Name in `RENDER_PROFILES`.
-        episode_length: Steps after which an episode is truncated.
-        fps: Control rate in Hz.
-        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
+        settings: Further arguments of `CameraEnv`.
 
     Raises:
         ValueError: A name is unknown, or Meta-World does not run at that rate or for that long.
     """
 
-    def __init__(
-        self,
-        task: str,
-        camera_names: Sequence[str],
-        image_size: int,
-        render_profile: str,
-        episode_length: int,
-        fps: int,
-        perturbation: str = "none",
-    ) -> None:
-        description = look_up("task", task, task_descriptions())
-        for camera in camera_names:
-            look_up("camera", camera, dict.fromkeys(_CAMERAS))
-        check_rate("Meta-World", FPS, fps)
-        if episode_length > LONGEST_EPISODE:
-            raise ValueError(
-                f"Meta-World's episodes end after {LONGEST_EPISODE} steps: set episode_length to that or less, "
-                f"not {episode_length}"
-            )
-        super().__init__(
-            profile=look_up("render profile", render_profile, RENDER_PROFILES),
-            visual_groups=(0, 1, 2),
-            camera_names=camera_names,
-            image_size=image_size,
-            episode_length=episode_length,
-            fps=fps,
+    simulator, rate, tasks = "Meta-World", 80, TASKS  # 5 steps of 2.5 ms
+
+    def __init__(self, task: str, **settings: Any) -> None:  # noqa: ANN401 (passed on)
+        interface = Interface(
+            description=look_up("task", task, TASKS),
+            cameras=_CAMERAS,
             state_space=spaces.Box(-2.0, 2.0, (4,), np.float32),  # metres from the robot's base, and a share
             state_names=("x.pos", "y.pos", "z.pos", "gripper.pos"),
             action_space=spaces.Box(-1.0, 1.0, (4,), np.float32),
             action_names=("x.vel", "y.vel", "z.vel", "gripper.pos"),  # as for robosuite
             control_mode="delta position of the end effector, and the gripper's effort",
-            task_description=description,
-            perturbation=perturbation,
         )
-        self.task = task
-        self._simulation: SawyerXYZEnv | None = None
+        super().__init__(task, interface, **settings)
+        if self._max_episode_steps > LONGEST_EPISODE:
+            raise ValueError(
+                f"Meta-World's episodes end after {LONGEST_EPISODE} steps: set episode_length to that or less, "
+                f"not {self._max_episode_steps}"
+            )
         self._full_state = np.zeros(39)
 
-    @property
-    def simulation(self) -> "SawyerXYZEnv":
-        """Meta-World's environment, built on first use."""
-        if self._simulation is None:
-            self._simulation = _build_simulation(self.task)
-            _hang_cameras(self._simulation.model)
-        return self._simulation
+    def _build(self) -> "SawyerXYZEnv":
+        simulation = _build_simulation(self.task)
+        _hang_cameras(simulation.model)
+        return simulation
 
     @property
     def model(self) -> "mujoco.MjModel":
@@ -128,9 +97,8 @@ class MetaworldEnv(MujocoCameraEnv):
 
     def _surroundings(self) -> Surroundings:
         model, goal_X = self.model, self.simulation._target_pos
-        assert goal_X is not None  # in an episode
         table, *rim = (model.body(name).id for name in ("tablelink", "RetainingWall") if _has_body(model, name))
-        is_seen = np.isin(model.geom_group, self._visual_groups)
+        is_seen = np.isin(model.geom_group, self.visual_groups)
         return Surroundings(
             self.task,
             model,

@@ -2,20 +2,20 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
-from lerobot_env_pixio.simulators.camera_env import CameraEnv, check_rate
+from lerobot_env_pixio.perturbations.pusht import PUSHT_LOOKS
+from lerobot_env_pixio.simulators.camera_env import CameraEnv, Interface
 from lerobot_env_pixio.simulators.tasks import look_up
 
 if TYPE_CHECKING:
     from gym_pusht.envs.pusht import PushTEnv as Simulation
     from pygame import Surface
 
-FPS = 10
 WORLD = 512.0  # side of the square that everything happens in
 
 
@@ -28,59 +28,36 @@ class PushTEnv(CameraEnv):
 
     Args:
         task: ``PushT``.
-        camera_names: ``top`` alone.
-        image_size: Height and width of a frame in pixels.
-        render_profile: ``standard`` alone: nothing here is drawn by OpenGL.
-        episode_length: Steps after which an episode is truncated.
-        fps: Control rate in Hz: 10.
-        perturbation: Name in `PERTURBATIONS`, or ``none``; what each does to a drawing is in `pusht_looks`.
+        settings: Further arguments of `CameraEnv`; what each perturbation does to a drawing is in `perturbations.pusht`.
 
     Raises:
         ValueError: A name or the rate is none of these.
     """
 
-    def __init__(
-        self,
-        task: str,
-        camera_names: Sequence[str],
-        image_size: int,
-        render_profile: str,
-        episode_length: int,
-        fps: int,
-        perturbation: str = "none",
-    ) -> None:
-        look_up("task", task, {"PushT": None})
-        look_up("render profile", render_profile, {"standard": None})
-        for camera in camera_names:
-            look_up("camera", camera, {"top": None})
-        check_rate("PushT", FPS, fps)
-        super().__init__(
-            camera_names=camera_names,
-            image_size=image_size,
-            episode_length=episode_length,
-            fps=fps,
+    simulator, rate = "PushT", 10
+    tasks: ClassVar = {"PushT": None}
+    profiles: ClassVar = {"standard": None}
+
+    def __init__(self, task: str, **settings: Any) -> None:  # noqa: ANN401 (passed on)
+        look_up("task", task, self.tasks)
+        interface = Interface(
+            description="push the T-shaped block onto the T-shaped target",
+            cameras=("top",),
             state_space=spaces.Box(0.0, WORLD, (2,), np.float32),
             state_names=("x.pos", "y.pos"),
             action_space=spaces.Box(0.0, WORLD, (2,), np.float32),
             action_names=("x.pos", "y.pos"),
             control_mode="absolute position of the finger",
-            task_description="push the T-shaped block onto the T-shaped target",
-            perturbation=perturbation,
         )
-        self.task = task
-        self._simulation: Simulation | None = None
+        super().__init__(task, interface, **settings)
         self._coverage = 0.0
         self._changed: Callable[[np.ndarray], np.ndarray] | None = None
 
-    @property
-    def simulation(self) -> "Simulation":
-        """gym-pusht's environment, built on first use."""
-        if self._simulation is None:
-            # It would draw pixels in every step; an observation of its state costs nothing.
-            self._simulation = _import_simulation()(
-                obs_type="state", observation_width=self._image_size, observation_height=self._image_size
-            )
-        return self._simulation
+    def _build(self) -> "Simulation":
+        # It would draw pixels in every step; an observation of its state costs nothing.
+        return _import_simulation()(
+            obs_type="state", observation_width=self._image_size, observation_height=self._image_size
+        )
 
     def _begin(self, seed: int) -> None:
         self.simulation.reset(seed=seed)
@@ -92,8 +69,6 @@ class PushTEnv(CameraEnv):
         return float(reward), bool(info["is_success"])
 
     def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
-        from lerobot_env_pixio.perturbations.pusht import PUSHT_LOOKS
-
         self._changed = PUSHT_LOOKS[perturbation](_pixels(self.simulation._draw()), rng)
 
     def _frame(self, camera: str) -> np.ndarray:

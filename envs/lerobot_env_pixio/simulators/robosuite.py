@@ -1,6 +1,5 @@
 """A robosuite task as a gymnasium environment with LeRobot's observation keys."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,8 +7,7 @@ from gymnasium import spaces
 
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.perturbations.perturbations import Surroundings
-from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
-from lerobot_env_pixio.simulators.camera_env import MujocoCameraEnv
+from lerobot_env_pixio.simulators.camera_env import Interface, MujocoCameraEnv
 from lerobot_env_pixio.simulators.simulation import build_simulation, numpy_seed
 from lerobot_env_pixio.simulators.tasks import ROBOTS, TASKS, cameras_of, look_up
 
@@ -33,72 +31,44 @@ class RobosuiteEnv(MujocoCameraEnv):
     Args:
         task: Name in `TASKS`.
         robot: Name in `ROBOTS`.
-        camera_names: Cameras to observe.
-        image_size: Height and width of a frame in pixels.
-        render_profile: Name in `RENDER_PROFILES`.
-        episode_length: Steps after which an episode is truncated.
-        fps: Control rate in Hz.
-        perturbation: Name in `PERTURBATIONS`, or ``none``; see `CameraEnv`.
+        settings: Further arguments of `CameraEnv`.
 
     Raises:
         ValueError: A name is unknown.
     """
 
-    def __init__(
-        self,
-        task: str,
-        robot: str,
-        camera_names: Sequence[str],
-        image_size: int,
-        render_profile: str,
-        episode_length: int,
-        fps: int,
-        perturbation: str = "none",
-    ) -> None:
-        self._task_spec = look_up("task", task, TASKS)
-        self._robot_spec = look_up("robot", robot, ROBOTS)
-        for camera in camera_names:
-            look_up("camera", camera, cameras_of(self._task_spec, self._robot_spec))
+    simulator, tasks, visual_groups = "robosuite", TASKS, (1, 2)
+
+    def __init__(self, task: str, robot: str, **settings: Any) -> None:  # noqa: ANN401 (passed on)
+        self._task_spec, self._robot_spec = look_up("task", task, TASKS), look_up("robot", robot, ROBOTS)
+        self._cameras = cameras_of(self._task_spec, self._robot_spec)
         # LeRobot's tools take for a policy only what ends in .pos or .vel.
         fingers = (f"finger_{number + 1}.pos" for number in range(len(self._robot_spec.gripper_joints)))
-        super().__init__(
-            profile=look_up("render profile", render_profile, RENDER_PROFILES),
-            visual_groups=(1, 2),
-            camera_names=camera_names,
-            image_size=image_size,
-            episode_length=episode_length,
-            fps=fps,
+        interface = Interface(
+            description=self._task_spec.description,
+            cameras=tuple(self._cameras),
             # Metres within reach of the arm and unit quaternions stay far inside 10.
             state_space=spaces.Box(-10.0, 10.0, (self._robot_spec.state_size,), np.float32),
             state_names=("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos", *fingers),
             action_space=spaces.Box(-1.0, 1.0, (self._robot_spec.action_size,), np.float32),
             action_names=("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel", "gripper.pos"),
             control_mode="delta pose of the end effector, and the gripper",
-            task_description=self._task_spec.description,
-            perturbation=perturbation,
         )
-        self.task, self.robot = task, robot
-        self._fps = fps
-        self._simulation: MujocoEnv | None = None
+        super().__init__(task, interface, **settings)
+        self.robot = robot
 
-    @property
-    def simulation(self) -> "MujocoEnv":
-        """Robosuite's environment, built on first use."""
-        if self._simulation is None:
-            self._simulation = build_simulation(self.task, self.robot, self._fps)
-        return self._simulation
+    def _build(self) -> "MujocoEnv":
+        return build_simulation(self.task, self.robot, self.metadata["render_fps"])
 
     @property
     def model(self) -> "mujoco.MjModel":
         """MuJoCo's model."""
-        sim: Any = self.simulation.sim
-        return sim.model._model
+        return self.simulation.sim.model._model
 
     @property
     def data(self) -> "mujoco.MjData":
         """MuJoCo's state."""
-        sim: Any = self.simulation.sim
-        return sim.data._data
+        return self.simulation.sim.data._data
 
     def open_device(self, name: str) -> "RobosuiteDevice":
         """Open an input device that moves the robot by hand.
@@ -133,7 +103,6 @@ class RobosuiteEnv(MujocoCameraEnv):
 
     def _surroundings(self) -> Surroundings:
         model, data = self.model, self.data
-        mounted = cameras_of(self._task_spec, self._robot_spec)
         # A table, or two bins: the first one's bottom and walls come first, and objects start in it.
         bodies = [model.geom_bodyid[geom] for geom in range(model.ngeom)]
         tables = [geom for geom in range(model.ngeom) if model.geom(geom).name == "table_visual"] or [
@@ -147,7 +116,7 @@ class RobosuiteEnv(MujocoCameraEnv):
             self.task,
             model,
             data,
-            scene_cameras=tuple(model.camera(name).id for name, place in mounted.items() if place == "scene"),
+            scene_cameras=tuple(model.camera(name).id for name, place in self._cameras.items() if place == "scene"),
             table_geoms=tuple(tables),
             table_surface=Surface(
                 data.geom_xpos[ground] + [0.0, 0.0, half_X[2]], half_X[:2] - (_BIN_WALL if walls else 0.0)
@@ -167,7 +136,4 @@ class RobosuiteEnv(MujocoCameraEnv):
         )
 
     def _knowledge(self) -> dict[str, Any]:
-        knowledge = {"object_pose": self._pose(self._task_spec.object_body)}
-        if self._task_spec.goal_body is not None:
-            knowledge["goal_pose"] = self._pose(self._task_spec.goal_body)
-        return knowledge
+        return self._poses(self._task_spec)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ def numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _import_robosuite() -> ModuleType:
+def import_robosuite() -> ModuleType:
     """Import robosuite without what it prints and without the ``MUJOCO_GL`` it sets."""
     chosen_gl = os.environ.get("MUJOCO_GL")
     logger = logging.getLogger("robosuite_logs")
@@ -71,8 +71,8 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
     Raises:
         ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
     """
-    robosuite = _import_robosuite()
-    _mend_sawyer()
+    robosuite = import_robosuite()
+    mend_sawyer()
     with numpy_seed(MODEL_SEED):
         simulation = robosuite.make(
             task,
@@ -98,31 +98,7 @@ def build_simulation(task: str, robot: str, fps: int) -> "MujocoEnv":
     return simulation
 
 
-def build_as_shipped(task: str, robot: str, fps: int, camera_names: Sequence[str], image_size: int) -> "MujocoEnv":
-    """Build robosuite's environment for a task with its own rendering and observations: what others are measured by.
-
-    Raises:
-        ValueError: robosuite or MuJoCo cannot load the machine's OpenGL.
-    """
-    robosuite = _import_robosuite()
-    _mend_sawyer()
-    with numpy_seed(MODEL_SEED):
-        return robosuite.make(
-            task,
-            robots=robot,
-            control_freq=fps,
-            has_renderer=False,
-            has_offscreen_renderer=True,
-            use_camera_obs=True,
-            camera_names=list(camera_names),
-            camera_heights=image_size,
-            camera_widths=image_size,
-            ignore_done=True,
-            hard_reset=False,
-        )
-
-
-def _mend_sawyer() -> None:
+def mend_sawyer() -> None:
     """Make robosuite's Sawyer one that compiles and moves.
 
     The visual meshes of its head, which are flat, are declared to be shells: MuJoCo 3.8 refuses a solid without volume. Masses

@@ -27,25 +27,26 @@ class RobotSpec:
     """One robot with its default gripper under the end-effector pose controller.
 
     Attributes:
-        eef_body: MuJoCo body whose orientation is the end effector's.
-        eef_site: MuJoCo site between the finger tips, whose position is the end effector's.
         gripper_joints: Joints whose positions are the gripper's proprioception.
-        cameras: Cameras mounted on the robot.
-        action_size: Position delta (3), rotation delta (3), gripper command.
         opening: Distance between the fingers (metres): what it is with all gripper joints at zero, and how much each
             joint adds for one metre or radian.
         narrowest: What is left of that distance when the fingers close on nothing, metres.
         cube_grasp: How they take a cube of 42 mm: a key of `experts.cubes.CUBE_GRASPS`.
+        eef_body: MuJoCo body whose orientation is the end effector's.
+        eef_site: MuJoCo site between the finger tips, whose position is the end effector's.
+        cameras: Cameras mounted on the robot.
+        action_size: Position delta (3), rotation delta (3), gripper command.
     """
 
-    eef_body: str
-    eef_site: str
     gripper_joints: tuple[str, ...]
-    cameras: tuple[str, ...]
-    action_size: int
     opening: tuple[float, ...]
     narrowest: float = 0.0
     cube_grasp: str = "as it lies"
+    # The names that robosuite gives to every single arm's.
+    eef_body: str = "robot0_right_hand"
+    eef_site: str = "gripper0_right_grip_site"
+    cameras: tuple[str, ...] = ("robot0_eye_in_hand", "robot0_robotview")
+    action_size: int = 7
 
     def finger_opening(self, gripper_positions: Iterable[float]) -> float:
         """Return the distance between the fingers (metres) at positions of the gripper's joints (metres or radians)."""
@@ -60,36 +61,12 @@ class RobotSpec:
 
 _TABLE_CAMERAS = ("agentview", "birdview", "frontview", "sideview")
 
-TASKS: dict[str, TaskSpec] = {
-    "Lift": TaskSpec(
-        description="lift the red cube off the table",
-        object_body="cube_main",
-        cameras=_TABLE_CAMERAS,
-    ),
-    "Stack": TaskSpec(
-        description="stack the red cube on the green cube",
-        object_body="cubeA_main",
-        cameras=_TABLE_CAMERAS,
-        goal_body="cubeB_main",
-    ),
-    "Door": TaskSpec(
-        description="turn the handle and open the door",
-        object_body="Door_latch",
-        cameras=_TABLE_CAMERAS,
-        goal_body="Door_frame",
-    ),
-    "PickPlaceCan": TaskSpec(
-        description="put the can into its bin",
-        object_body="Can_main",
-        cameras=("agentview", "birdview", "frontview"),
-        goal_body="VisualCan_main",
-    ),
-    "NutAssemblySquare": TaskSpec(
-        description="put the square nut on the square peg",
-        object_body="SquareNut_main",
-        cameras=_TABLE_CAMERAS,
-        goal_body="peg1",
-    ),
+TASKS = {
+    "Lift": TaskSpec("lift the red cube off the table", "cube_main", _TABLE_CAMERAS),
+    "Stack": TaskSpec("stack the red cube on the green cube", "cubeA_main", _TABLE_CAMERAS, "cubeB_main"),
+    "Door": TaskSpec("turn the handle and open the door", "Door_latch", _TABLE_CAMERAS, "Door_frame"),
+    "PickPlaceCan": TaskSpec("put the can into its bin", "Can_main", _TABLE_CAMERAS[:3], "VisualCan_main"),
+    "NutAssemblySquare": TaskSpec("put the square nut on the square peg", "SquareNut_main", _TABLE_CAMERAS, "peg1"),
 }
 
 _ROBOTIQ_JOINTS = (
@@ -105,34 +82,18 @@ _JACO_JOINTS = tuple(
 )
 
 
-def _arm(
-    gripper_joints: tuple[str, ...], opening: tuple[float, ...], narrowest: float = 0.0, cube_grasp: str = "as it lies"
-) -> RobotSpec:
-    """Return a robot whose bodies, sites and cameras have the names that robosuite gives every single arm."""
-    return RobotSpec(
-        eef_body="robot0_right_hand",
-        eef_site="gripper0_right_grip_site",
-        gripper_joints=gripper_joints,
-        cameras=("robot0_eye_in_hand", "robot0_robotview"),
-        action_size=7,
-        opening=opening,
-        narrowest=narrowest,
-        cube_grasp=cube_grasp,
-    )
-
-
 # robosuite's Robotiq 2F-85 jams on its own knuckles when it closes: its pads stay 52 mm apart, so it takes by the corners what
 # is narrower than that.
-_ROBOTIQ_85 = _arm(
+_ROBOTIQ_85 = RobotSpec(
     _ROBOTIQ_JOINTS, (0.0971, -0.1108, 0.0, 0.0, 0.0, 0.0, 0.0), narrowest=0.052, cube_grasp="by its corners"
 )
 
 # The openings of the others than Panda are straight lines through the distances between the finger pads (mj_geomDistance)
 # while the gripper opened and closed.
 ROBOTS: dict[str, RobotSpec] = {
-    "Panda": _arm(("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"), (0.0, 1.0, -1.0)),
+    "Panda": RobotSpec(("gripper0_right_finger_joint1", "gripper0_right_finger_joint2"), (0.0, 1.0, -1.0)),
     # It opens to 60 mm, the cube's diagonal.
-    "Sawyer": _arm(
+    "Sawyer": RobotSpec(
         ("gripper0_right_l_finger_joint", "gripper0_right_r_finger_joint"),
         (0.0372, 1.0, -1.0),
         narrowest=0.013,
@@ -140,9 +101,9 @@ ROBOTS: dict[str, RobotSpec] = {
     ),
     "UR5e": _ROBOTIQ_85,
     "Kinova3": _ROBOTIQ_85,
-    "IIWA": _arm(_ROBOTIQ_JOINTS, (0.1289, -0.259, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "IIWA": RobotSpec(_ROBOTIQ_JOINTS, (0.1289, -0.259, 0.0, 0.0, 0.0, 0.0, 0.0)),
     # It opens and closes by 0.6 mm a step: when it arrives at the cube it is no wider open than Sawyer's.
-    "Jaco": _arm(_JACO_JOINTS, (-0.0175, 0.084, 0.0, 0.0, 0.0, 0.0, 0.0), cube_grasp="by its sides, slowly"),
+    "Jaco": RobotSpec(_JACO_JOINTS, (-0.0175, 0.084, 0.0, 0.0, 0.0, 0.0, 0.0), cube_grasp="by its sides, slowly"),
 }
 
 
