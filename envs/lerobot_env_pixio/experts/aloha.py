@@ -47,6 +47,9 @@ class Hand:
     rotation: np.ndarray
 
 
+type Goals = dict[str, tuple[Hand, float]]  # of each side's hand and gripper
+
+
 def hand_rotation(side: str, pitch: float, roll: float = 0.0) -> np.ndarray:
     """Return the rotation of a hand that points across the table and down by a pitch, then rolled about where it points.
 
@@ -138,9 +141,7 @@ class AlohaExpert(ABC):
         return np.clip(np.array(action, np.float32), low, high)
 
     @abstractmethod
-    def _decide(
-        self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]
-    ) -> dict[str, tuple[Hand, float]]:
+    def _decide(self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]) -> Goals:
         """Return where each hand shall go and how far its gripper shall open.
 
         Args:
@@ -202,9 +203,7 @@ class TransferCubeExpert(AlohaExpert):
     MEETING_RADIUS = 0.03
     TAKING_RADIUS = 0.012  # the left fingers close when the cube's middle is this close to the point between them
 
-    def _decide(
-        self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]
-    ) -> dict[str, tuple[Hand, float]]:
+    def _decide(self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]) -> Goals:
         cube = info["object_pose"][:3]
         right, right_gripper = grasp(hands["right"], openings["right"], cube)
         if right_gripper == CLOSED and openings["right"] < self.HELD_OPENING:
@@ -236,9 +235,7 @@ class InsertionExpert(AlohaExpert):
     # The peg goes in as long as it is this close to the socket's axis (metres): its walls leave 8 mm.
     IN_LINE = 0.006
 
-    def _decide(
-        self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]
-    ) -> dict[str, tuple[Hand, float]]:
+    def _decide(self, hands: dict[str, Hand], openings: dict[str, float], info: dict[str, Any]) -> Goals:
         peg, socket = info["object_pose"][:3], info["goal_pose"][:3]
         right, right_gripper = grasp(hands["right"], openings["right"], peg + self.PEG_GRASP)
         left, left_gripper = grasp(hands["left"], openings["left"], socket + self.SOCKET_GRASP)

@@ -92,6 +92,8 @@ class NoisyExpert(ABC):
     GRASP_RADIUS, HOLD_RADIUS = 0.010, 0.025
     GRASP_HEIGHT, HOLD_HEIGHT = 0.010, 0.030
     CLOSING_OPENING: float
+    # Distance between fingers that can have met the thing, and between those that hold it (metres).
+    HOLD_OPENING: tuple[float, float]
     # They close in a hand that is turned as far from the way it shall be as this (radians), and no further.
     GRASP_YAW = 0.2
 
@@ -122,6 +124,10 @@ class NoisyExpert(ABC):
     def _opening(self, agent_pos: np.ndarray) -> float:
         """Return the distance between the fingers (metres)."""
         return self._robot.finger_opening(agent_pos[7:])
+
+    def _hold(self, opening: float) -> float:
+        """Return how far the fingers hold the thing: 0 before they can have met it, 1 when they hold it."""
+        return float(np.interp(opening, self.HOLD_OPENING[::-1], (1.0, 0.0)))
 
     def _above(self, to_goal: np.ndarray, funnel_height: float = FUNNEL_HEIGHT, yaw: float = 0.0) -> np.ndarray:
         """Return the way (3,), metres, to where the funnel around a goal is entered, or down it.

@@ -18,7 +18,7 @@ class CubeGrasp:
             the cube's diagonal and close to less than its side: they may come as they are.
         depth: How far below the cube's centre the point between the finger tips goes, metres.
         closing_opening: Distance (metres) between fingers that are on their way to close.
-        lift_opening: Distances (metres) between which the hand begins to rise: not at all before the fingers can have met the
+        hold_opening: Distances (metres) between which the hand begins to rise: not at all before the fingers can have met the
             cube, at full speed when they hold it.
         enough_opening: Distance (metres) at which the fingers stop opening.
     """
@@ -26,20 +26,20 @@ class CubeGrasp:
     yaw: float | None
     depth: float
     closing_opening: float
-    lift_opening: tuple[float, float]
+    hold_opening: tuple[float, float]
     enough_opening: float = np.inf
 
 
 # By `RobotSpec.cube_grasp`. Held by its corners the cube is 59 mm wide, by its sides 42 mm.
 CUBE_GRASPS = {
-    "as it lies": CubeGrasp(yaw=None, depth=0.0, closing_opening=0.066, lift_opening=(0.064, 0.044)),
-    "by its sides": CubeGrasp(yaw=0.0, depth=0.0, closing_opening=0.055, lift_opening=(0.044, 0.041)),
+    "as it lies": CubeGrasp(yaw=None, depth=0.0, closing_opening=0.066, hold_opening=(0.064, 0.044)),
+    "by its sides": CubeGrasp(yaw=0.0, depth=0.0, closing_opening=0.055, hold_opening=(0.044, 0.041)),
     # Fingers that need 80 steps to close from wide open, and hold so weakly (0.3 Nm) that the cube slips out of some grasps.
     "by its sides, slowly": CubeGrasp(
-        yaw=0.0, depth=0.0, closing_opening=0.056, lift_opening=(0.044, 0.041), enough_opening=0.058
+        yaw=0.0, depth=0.0, closing_opening=0.056, hold_opening=(0.044, 0.041), enough_opening=0.058
     ),
     # The pads do not stay parallel: further down they are closer to each other.
-    "by its corners": CubeGrasp(yaw=np.pi / 4, depth=0.006, closing_opening=0.090, lift_opening=(0.068, 0.061)),
+    "by its corners": CubeGrasp(yaw=np.pi / 4, depth=0.006, closing_opening=0.090, hold_opening=(0.068, 0.061)),
 }
 
 
@@ -49,12 +49,8 @@ class _CubeExpert(NoisyExpert):
     GRASP_RADIUS, HOLD_RADIUS = 0.014, 0.022
     GRASP_HEIGHT, HOLD_HEIGHT = 0.008, 0.018
     CLOSING_OPENING = CUBE_GRASPS["as it lies"].closing_opening
-    LIFT_OPENING = CUBE_GRASPS["as it lies"].lift_opening
+    HOLD_OPENING = CUBE_GRASPS["as it lies"].hold_opening
     HELD_WIDTH = 0.042
-
-    def _lift(self, opening: float) -> float:
-        """Return how far the fingers hold the cube: 0 before they can have met it, 1 when they hold it."""
-        return float(np.interp(opening, self.LIFT_OPENING[::-1], (1.0, 0.0)))
 
 
 class LiftExpert(_CubeExpert):
@@ -68,7 +64,7 @@ class LiftExpert(_CubeExpert):
     def __init__(self, seed: int, robot: str = "Panda") -> None:
         super().__init__(seed, robot)
         self._grasp = CUBE_GRASPS[self._robot.cube_grasp]
-        self.CLOSING_OPENING, self.LIFT_OPENING = self._grasp.closing_opening, self._grasp.lift_opening
+        self.CLOSING_OPENING, self.HOLD_OPENING = self._grasp.closing_opening, self._grasp.hold_opening
 
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         return self.clean_action(agent_pos, info["object_pose"])
@@ -88,7 +84,7 @@ class LiftExpert(_CubeExpert):
         move = self.POSITION_GAIN * self._above(to_cube, yaw=yaw)
         gripper = -1.0 if opening < self._grasp.enough_opening else 0.0
         if self._is_between_fingers(to_cube, opening, yaw):
-            lift = self._lift(opening)
+            lift = self._hold(opening)
             move, gripper = self.POSITION_GAIN * to_cube, 1.0
             move[2] = lift + (1.0 - lift) * self.POSITION_GAIN * to_cube[2]
             yaw = 0.0  # what lies between the fingers is not turned
@@ -154,7 +150,7 @@ class StackExpert(_CubeExpert):
             gripper = -1.0
         elif self._is_between_fingers(to_cube, opening):
             rise = self.GOAL_EXCESS - (goal_position - cube_position)[2]
-            hold = max(self._lift(opening), float(np.interp(rise, self.RISE, (0.0, 1.0))))
+            hold = max(self._hold(opening), float(np.interp(rise, self.RISE, (0.0, 1.0))))
             move = hold * self._carry(to_place) + (1.0 - hold) * self.POSITION_GAIN * to_cube
             turn[2] = 0.0
             gripper = 1.0

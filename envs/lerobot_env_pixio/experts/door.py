@@ -53,7 +53,7 @@ class DoorExpert(NoisyExpert):
         if not self._is_between_fingers(to_grip, opening):
             turn = self._turn_to(agent_pos, latch * self.GRASP)
             return np.concatenate([self._up_first(self._above(to_grip), self.REACH_BAND), turn, [-1.0]])
-        hold = float(np.interp(opening, self.HOLD_OPENING[::-1], (1.0, 0.0)))
+        hold = self._hold(opening)
         pull = 1.0 if hinge > self.AJAR else float(np.interp(lever, self.RELEASE, (0.0, 1.0)))
         turning = hold * (1.0 - pull)
         along, inward, across = latch.as_matrix().T

@@ -1,6 +1,5 @@
 """Demonstrators of the tasks in which an object is grasped, carried over an edge and put down: can and nut."""
 
-from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,9 @@ class _PlacingExpert(NoisyExpert):
     # Distance between fingers that have met the object and between those that hold it (metres): none of the carrying motion at
     # the first, all of it at the second.
     HOLD_OPENING: tuple[float, float]
+    # The object is let go this close above its place and beside its axis (metres).
+    LET_GO_HEIGHT: float
+    LET_GO_RADIUS: float
     # How high above its place the object passes over (metres), and how far below that sideways motion has faded out.
     CARRY_HEIGHT: float
     CARRY_BAND = 0.03
@@ -48,12 +50,12 @@ class _PlacingExpert(NoisyExpert):
         """
         opening = self._opening(agent_pos)
         now = hand_yaw(agent_pos)
-        if self._is_placed(to_place, opening):
+        if self._is_placed(to_place):
             retreat = self._retreat(opening)
             stay = (1.0 - retreat) * self.POSITION_GAIN * to_place[:2]
             return np.concatenate([stay, [retreat], self._turn_to(agent_pos, pointing_down(now)), [-1.0]])
         if self._is_between_fingers(to_grasp, opening, yaw_to_grasp):
-            hold = float(np.interp(opening, self.HOLD_OPENING[::-1], (1.0, 0.0)))
+            hold = self._hold(opening)
             move = hold * self._carry(to_place) + (1.0 - hold) * self.POSITION_GAIN * to_grasp
             turn = self._turn_to(agent_pos, pointing_down(now + hold * yaw_to_place))
             return np.concatenate([move, turn, [1.0]])
@@ -61,9 +63,9 @@ class _PlacingExpert(NoisyExpert):
         turn = self._turn_to(agent_pos, pointing_down(now + yaw_to_grasp))
         return np.concatenate([self.POSITION_GAIN * way, turn, [-1.0]])
 
-    @abstractmethod
-    def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
+    def _is_placed(self, to_place: np.ndarray) -> bool:
         """Whether the object is where it shall be let go."""
+        return bool(np.linalg.norm(to_place[:2]) < self.LET_GO_RADIUS and -to_place[2] < self.LET_GO_HEIGHT)
 
     def _retreat(self, opening: float) -> float:
         """Return the upward action of a hand that has let go: none before it is open."""
@@ -105,9 +107,6 @@ class PickPlaceCanExpert(_PlacingExpert):
         to_place = place[:3] + self.PLACE - can[:3]
         return self._move(agent_pos, can[:3] - agent_pos[:3], yaw_to_grasp, to_place, 0.0)
 
-    def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
-        return bool(np.linalg.norm(to_place[:2]) < self.LET_GO_RADIUS and -to_place[2] < self.LET_GO_HEIGHT)
-
 
 class NutAssemblySquareExpert(_PlacingExpert):
     """Puts the nut over the square peg: grasp its handle across, lift it over the peg, turn it straight, lower it."""
@@ -141,9 +140,6 @@ class NutAssemblySquareExpert(_PlacingExpert):
         straight = np.pi if is_towards_robot else float(np.copysign(np.pi / 2, handle_yaw))
         yaw_to_place = wrap(straight - handle_yaw, 2 * np.pi)
         return self._move(agent_pos, to_grasp, yaw_to_grasp, to_place, yaw_to_place)
-
-    def _is_placed(self, to_place: np.ndarray, opening: float) -> bool:
-        return bool(np.linalg.norm(to_place[:2]) < self.LET_GO_RADIUS and -to_place[2] < self.LET_GO_HEIGHT)
 
     def _carry(self, to_place: np.ndarray) -> np.ndarray:
         beside = float(np.linalg.norm(to_place[:2]))

@@ -7,8 +7,8 @@ Shape suffixes: F faces, V vertices of the mesh, W places where vertices stand, 
 corner and an original corner at the same place.
 """
 
+import contextlib
 import hashlib
-import os
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -130,17 +130,12 @@ def _is_made_of(faces: np.ndarray, corners_F3T: np.ndarray) -> bool:
 
 def _write(path: Path, faces: np.ndarray) -> None:
     """Write the file at once or not at all; a cache that cannot be written is no cache."""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    except OSError:
-        return
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, faces, allow_pickle=False)
-        os.replace(unfinished, path)
-    except OSError:
-        Path(unfinished).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
+            unfinished = Path(folder) / path.name
+            np.save(unfinished, faces, allow_pickle=False)
+            unfinished.replace(path)
 
 
 def _fewer_faces(

@@ -102,15 +102,14 @@ def _resize(scene: Scene, movable: Movable, distractor: bool, rng: np.random.Gen
 def _set_size(scene: Scene, geom: int, size: np.ndarray) -> None:
     """Give a primitive another size (3,), and keep the box around it, by which geoms out of view are left out."""
     scene.model.geom_size[geom] = size
+    half = size
     match scene.model.geom_type[geom]:
         case mujoco.mjtGeom.mjGEOM_CYLINDER:
             half = size[[0, 0, 1]]
         case mujoco.mjtGeom.mjGEOM_CAPSULE:
-            half = np.array([size[0], size[0], size[0] + size[1]])
+            half = size[0] + [0.0, 0.0, size[1]]
         case mujoco.mjtGeom.mjGEOM_SPHERE:
             half = size[[0, 0, 0]]
-        case _:
-            half = size
     scene.model.geom_aabb[geom, 3:] = half
 
 

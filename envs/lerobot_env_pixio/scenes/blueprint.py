@@ -33,8 +33,8 @@ class Parts:
     robot: str
     gripper: str
     table: str
-    floor: str
-    wall: str
+    floor: str = r"\|pixio_floor"
+    wall: str = r"\|pixio_wall"
 
 
 @dataclass(frozen=True)

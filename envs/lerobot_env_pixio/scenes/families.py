@@ -78,21 +78,21 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def check_families(names: Iterable[str]) -> None:
-    """Raise ValueError, naming the closest choice, when one of the names is no scene family."""
-    for name in names:
-        look_up("scene family", name, FAMILIES)
-
-
 def family_shares(families: Iterable[str]) -> dict[str, float]:
-    """Return which share of all frames each of the families gives; the shares add up to one."""
-    chosen = tuple(families)
+    """Return which share of all frames each of the families gives; the shares add up to one.
+
+    Raises:
+        ValueError: A family is unknown (the message offers the nearest), or none is given.
+    """
     total = dict.fromkeys(SIMULATOR_SHARES, 0.0)
     for family in FAMILIES.values():
         total[family.simulator] += family.weight
+    chosen = {name: look_up("scene family", name, FAMILIES) for name in families}
+    if not chosen:
+        raise ValueError("nothing to render: families must name at least one scene family.")
     shares = {
-        name: SIMULATOR_SHARES[FAMILIES[name].simulator] * FAMILIES[name].weight / total[FAMILIES[name].simulator]
-        for name in chosen
+        name: SIMULATOR_SHARES[family.simulator] * family.weight / total[family.simulator]
+        for name, family in chosen.items()
     }
     return {name: share / sum(shares.values()) for name, share in shares.items()}
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lerobot_env_pixio.scenes.families import FAMILIES, check_families, family_shares
+from lerobot_env_pixio.scenes.families import FAMILIES, family_shares
 from lerobot_env_pixio.scenes.pusht import PushTRenderer
 from lerobot_env_pixio.scenes.renderer import SceneRenderer
+from lerobot_env_pixio.simulators.tasks import look_up
 
 FRAMES_PER_FAMILY = 64  # consecutive frames of one family; compiling another costs as much as some of them
 OPEN_RENDERERS = 6  # each holds a scene and an OpenGL context; 12 grow to 5 GB, and save a tenth of the time
@@ -25,35 +26,32 @@ def open_renderer(family: str, image_size: int, seed: int) -> SceneRenderer | Pu
     Raises:
         ValueError: When the family is unknown.
     """
-    check_families([family])
-    if FAMILIES[family].simulator == "pusht":
+    if look_up("scene family", family, FAMILIES).simulator == "pusht":
         return PushTRenderer(image_size, seed)
     return SceneRenderer(family, image_size, seed)
 
 
 class SceneFrames:
-    """Frames of a mixture of families; a frame depends on the seed, the families and its index only.
+    """Frames rendered as they are asked for, for pretraining without a data set on disk.
 
-    Read it in order: blocks of `FRAMES_PER_FAMILY` frames come from one family, drawn by its share.
+    A frame depends on the seed, the families and its index only. Read it in order: blocks of `FRAMES_PER_FAMILY` frames
+    come from one family, drawn by its share.
     """
 
-    def __init__(self, image_size: int, seed: int, families: Sequence[str]) -> None:
+    def __init__(self, image_size: int, seed: int, families: Sequence[str] | None = None) -> None:
         """Remember what to render; scenes are compiled when their first frame is asked for.
 
         Args:
             image_size: Side of the square frames in pixels.
             seed: Seed of all randomness.
-            families: Keys of `FAMILIES`.
+            families: Keys of `FAMILIES`; all of them when None.
 
         Raises:
             ValueError: When a family is unknown or none is given.
         """
-        check_families(families)
-        if not families:
-            raise ValueError("nothing to render: families must name at least one scene family.")
+        shares = family_shares(FAMILIES if families is None else families)
         self._image_size = image_size
         self._seed = seed
-        shares = family_shares(families)
         self._families, self._shares = list(shares), list(shares.values())
         self._renderers: OrderedDict[str, SceneRenderer | PushTRenderer] = OrderedDict()
 
@@ -76,17 +74,3 @@ class SceneFrames:
         """Give the OpenGL contexts back."""
         while self._renderers:
             self._renderers.popitem()[1].close()
-
-
-def scene_frames(image_size: int, seed: int, families: Sequence[str] | None = None) -> SceneFrames:
-    """Return frames rendered as they are asked for, for pretraining without a data set on disk.
-
-    Args:
-        image_size: Side of the square frames in pixels.
-        seed: Seed of all randomness.
-        families: Keys of `FAMILIES`; all of them when None.
-
-    Raises:
-        ValueError: When a family is unknown or none is given.
-    """
-    return SceneFrames(image_size, seed, tuple(FAMILIES) if families is None else families)

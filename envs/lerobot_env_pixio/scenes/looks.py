@@ -41,11 +41,6 @@ def _repaint_materials(scene: Scene, rng: np.random.Generator) -> list[int]:
     return painted
 
 
-def _repaint_sky(scene: Scene, rng: np.random.Generator) -> None:
-    size = int(scene.model.tex_width[scene.skybox])
-    paint(scene.model, scene.skybox, random_texture(rng, size))
-
-
 def _restore_sky(scene: Scene) -> None:
     model, sky = scene.model, scene.skybox
     start = model.tex_adr[sky]
@@ -104,14 +99,14 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     model.geom_matid[:] = nominal.geom_matid
     model.geom_rgba[:] = nominal.geom_rgba
     for geoms in (scene.wall_geoms, scene.floor_geoms):
-        model.geom_group[geoms] = scene.nominal.geom_group[geoms]
+        model.geom_group[geoms] = nominal.geom_group[geoms]
     shadows = bool(rng.random() < 0.06)
     _restore_sky(scene)  # it shows above walls, too
     if plain:
         return Look((scene.skybox,), True, shadows)
     painted = [scene.skybox, *_repaint_materials(scene, rng)]
-    for geoms, share in ((scene.table_geoms, 0.75), (scene.floor_geoms, 0.75), (scene.wall_geoms, 0.75)):
-        if rng.random() < share or not scene.is_a_task:
+    for geoms in (scene.table_geoms, scene.floor_geoms, scene.wall_geoms):
+        if rng.random() < 0.75 or not scene.is_a_task:
             textured = rng.random() < 0.75
             material = rng.choice(scene.flat_materials) if textured else -1
             _dress(scene, geoms, material, WHITE if textured else random_colour(rng))
@@ -119,20 +114,17 @@ def dress(scene: Scene, rng: np.random.Generator, plain: bool) -> Look:
     has_walls = rng.random() < 0.6
     model.geom_group[scene.wall_geoms] = VISUAL_GROUP if has_walls else HIDDEN_GROUP
     if not has_walls:
-        _repaint_sky(scene, rng)
+        paint(model, scene.skybox, random_texture(rng, int(model.tex_width[scene.skybox])))
     _colour_robot(scene, rng)
     _dress_objects(scene, rng)
     return Look(tuple(painted), False, shadows)
 
 
 def _scale_task_lights(scene: Scene, factor: float) -> None:
-    model, nominal = scene.model, scene.nominal
-    model.light_diffuse[scene.task_lights] = factor * nominal.light_diffuse[scene.task_lights]
-    model.light_ambient[scene.task_lights] = factor * nominal.light_ambient[scene.task_lights]
-    model.light_specular[scene.task_lights] = factor * nominal.light_specular[scene.task_lights]
-    model.vis.headlight.diffuse[:] = factor * nominal.vis.headlight.diffuse
-    model.vis.headlight.ambient[:] = factor * nominal.vis.headlight.ambient
-    model.vis.headlight.specular[:] = factor * nominal.vis.headlight.specular
+    lights, head, nominal_head = scene.task_lights, scene.model.vis.headlight, scene.nominal.vis.headlight
+    for kind in ("diffuse", "ambient", "specular"):
+        getattr(scene.model, f"light_{kind}")[lights] = factor * getattr(scene.nominal, f"light_{kind}")[lights]
+        getattr(head, kind)[:] = factor * getattr(nominal_head, kind)
 
 
 def _light_colour(rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Frames of a randomised PushT: a T to be pushed onto its goal by a round finger, seen from above."""
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -38,9 +36,12 @@ class _Canvas:
 
     def tee(self, pose: tuple[float, float, float], colour: tuple[int, ...]) -> None:
         x, y, angle = pose
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         for bar in _T_BARS:
-            self.polygon(bar @ turn.T + [x, y], colour)
+            self.polygon(bar @ _turn(angle).T + [x, y], colour)
+
+
+def _turn(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _colour(rng: np.random.Generator) -> tuple[int, ...]:
@@ -54,7 +55,7 @@ def _camera(rng: np.random.Generator, pixels: int, moved: bool) -> np.ndarray:
         scale *= rng.uniform(0.85, 1.6)
         angle = rng.choice([0.0, rng.normal(0, 0.1), rng.uniform(-np.pi, np.pi)])
         shift = rng.uniform(-0.12, 0.12, 2) * pixels
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = scale * _turn(angle)
     return np.column_stack([turn, pixels / 2 + shift - turn @ np.full(2, WORLD / 2)])
 
 
@@ -118,10 +119,6 @@ class PushTRenderer:
     def frame(self, index: int) -> np.ndarray:
         """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
         return paint_pusht(np.random.default_rng([self._seed, _STREAM, index]), self._image_size)
-
-    def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield the frames of the given indices."""
-        return (self.frame(index) for index in indices)
 
     def close(self) -> None:
         """Do nothing: there is no OpenGL context."""

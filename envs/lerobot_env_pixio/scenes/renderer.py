@@ -1,7 +1,6 @@
 """Frames of a randomised MuJoCo scene, each a function of seed and index alone."""
 
 import zlib
-from collections.abc import Iterable, Iterator
 
 import mujoco
 import numpy as np
@@ -11,10 +10,11 @@ from lerobot_env_pixio.rendering.frames import no_gl_error, outside_view
 from lerobot_env_pixio.scenes.arrangement import arrange
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
-from lerobot_env_pixio.scenes.families import FAMILIES, check_families
+from lerobot_env_pixio.scenes.families import FAMILIES
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
 from lerobot_env_pixio.scenes.model import FAR, NEAR, Movable, Scene, SceneClass, build_scene
 from lerobot_env_pixio.scenes.sample import SceneSample, class_image, gripper_poses, metric_depth, object_positions
+from lerobot_env_pixio.simulators.tasks import look_up
 
 FRAMES_PER_LOOK = 8
 FRAMES_PER_ARRANGEMENT = 2
@@ -71,9 +71,8 @@ class SceneRenderer:
         Raises:
             ValueError: When the family is unknown, or the machine has no usable OpenGL.
         """
-        check_families([family])
         self._seed = [seed, zlib.crc32(family.encode())]  # families do not share their choices
-        self._scene = build_scene(FAMILIES[family])
+        self._scene = build_scene(look_up("scene family", family, FAMILIES))
         _simplify_meshes(self._scene)
         model = self._scene.model
         model.vis.quality.offsamples = 0
@@ -102,7 +101,7 @@ class SceneRenderer:
         self._objects: list[Movable] = []
 
     def frame(self, index: int) -> np.ndarray:
-        """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
+        """Return frame `index`, uint8 (image_size, image_size, 3), upright; consecutive ones share the cost of a look."""
         self._gl.make_current()  # another renderer of this process may have taken its place
         if index // FRAMES_PER_LOOK != self._look_index:
             self._change_look(index // FRAMES_PER_LOOK)
@@ -141,10 +140,6 @@ class SceneRenderer:
             object_positions=object_positions(scene),
             focal_length=float(len(frame) / 2 / np.tan(half_view)),
         )
-
-    def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield the frames of the given indices; consecutive ones share the cost of a look."""
-        return (self.frame(index) for index in indices)
 
     def close(self) -> None:
         """Give the OpenGL context back."""

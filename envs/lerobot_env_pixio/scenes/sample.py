@@ -58,20 +58,22 @@ def class_image(scene: Scene, drawn: mujoco.MjvScene, pixels: np.ndarray) -> np.
     return classes[segments]
 
 
+def _to_camera(scene: Scene) -> np.ndarray:
+    return _FROM_MUJOCO @ scene.data.cam_xmat[scene.camera].reshape(3, 3).T
+
+
 def gripper_poses(scene: Scene) -> np.ndarray:
     """Return the pose of each arm's grip site in the camera frame (A, 4, 4)."""
-    poses = np.tile(np.eye(4), (len(scene.arms), 1, 1))
-    to_camera = _FROM_MUJOCO @ scene.data.cam_xmat[scene.camera].reshape(3, 3).T
+    poses, data = np.tile(np.eye(4), (len(scene.arms), 1, 1)), scene.data
     for pose, arm in zip(poses, scene.arms):
-        pose[:3, :3] = to_camera @ scene.data.site_xmat[arm.site].reshape(3, 3)
-        pose[:3, 3] = to_camera @ (scene.data.site_xpos[arm.site] - scene.data.cam_xpos[scene.camera])
+        pose[:3, :3] = _to_camera(scene) @ data.site_xmat[arm.site].reshape(3, 3)
+        pose[:3, 3] = _to_camera(scene) @ (data.site_xpos[arm.site] - data.cam_xpos[scene.camera])
     return poses
 
 
 def object_positions(scene: Scene) -> np.ndarray:
     """Return the place of each of the task's objects in the camera frame (O, 3), nan for absent ones."""
     places = np.array([scene.data.xpos[movable.body] for movable in scene.objects]).reshape(-1, 3)
-    to_camera = _FROM_MUJOCO @ scene.data.cam_xmat[scene.camera].reshape(3, 3).T
-    seen = (places - scene.data.cam_xpos[scene.camera]) @ to_camera.T
+    seen = (places - scene.data.cam_xpos[scene.camera]) @ _to_camera(scene).T
     seen[places[:, 2] < _ABSENT_BELOW] = np.nan
     return seen

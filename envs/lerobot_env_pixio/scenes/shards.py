@@ -18,13 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lerobot_env_pixio.scenes.families import (
-    FAMILIES,
-    FRAMES_PER_SHARD,
-    check_families,
-    family_shares,
-    shard_families,
-)
+from lerobot_env_pixio.scenes.families import FAMILIES, FRAMES_PER_SHARD, family_shares, shard_families
 from lerobot_env_pixio.scenes.live import open_renderer
 
 JPEG_QUALITY = 95
@@ -49,9 +43,9 @@ class FrameShards:
 
     def __post_init__(self) -> None:
         """Reject unknown families and empty selections."""
-        check_families(self.families)
-        if self.frames < 1 or not self.families:
-            raise ValueError("nothing to render: frames must be at least 1 and families must name at least one.")
+        family_shares(self.families)
+        if self.frames < 1:
+            raise ValueError("nothing to render: frames must be at least 1.")
 
     @functools.cached_property
     def shard_names(self) -> tuple[str, ...]:
@@ -103,21 +97,11 @@ def _render_shard(description: FrameShards, shard: int, output: Path) -> None:
 
 def _is_complete(shard: Path, frames: int) -> bool:
     """Tell whether a shard is there; the last one of an earlier, smaller rendering is shorter than it should be."""
-    if not shard.exists():
-        return False
     try:
         with tarfile.open(shard) as archive:
             return len(archive.getnames()) >= frames
-    except tarfile.TarError:
+    except (FileNotFoundError, tarfile.TarError):
         return False
-
-
-def _pending(description: FrameShards, output: Path) -> list[int]:
-    return [
-        shard
-        for shard, name in enumerate(description.shard_names)
-        if not _is_complete(output / name, len(description.shard_indices(shard)))
-    ]
 
 
 def _describe(description: FrameShards, output: Path) -> None:
@@ -173,7 +157,11 @@ def render_shards(
     output.mkdir(parents=True, exist_ok=True)
     _check_same_frames(description, output)
     _describe(description, output)
-    pending = _pending(description, output)
+    pending = [
+        shard
+        for shard, name in enumerate(description.shard_names)
+        if not _is_complete(output / name, len(description.shard_indices(shard)))
+    ]
     present = description.frames - sum(len(description.shard_indices(shard)) for shard in pending)
     report(present)
     if not pending:

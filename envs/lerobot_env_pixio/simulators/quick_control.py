@@ -22,7 +22,19 @@ def quicken_control(simulation: "MujocoEnv") -> None:
     """
     if not _is_supported(simulation):
         return
-    simulation._pre_action = _QuickControl(simulation).pre_action
+    robosuites_pre_action, command = simulation._pre_action, None
+
+    def pre_action(action: np.ndarray, policy_step: bool = False) -> None:
+        """Command the next step of the physics; an action's first, which `policy_step` tells, is left to robosuite."""
+        nonlocal command
+        if policy_step:
+            robosuites_pre_action(action, policy_step)
+            command = _ArmCommand(simulation)
+        else:
+            assert command is not None
+            command.write()
+
+    simulation._pre_action = pre_action
 
 
 def _is_supported(simulation: Any) -> bool:  # noqa: ANN401 (robosuite declares few of its attributes)
@@ -54,26 +66,6 @@ def _is_supported(simulation: Any) -> bool:  # noqa: ANN401 (robosuite declares 
 def _places(robot: Any, arm: Any) -> list[Sequence[int]]:  # noqa: ANN401 (as above)
     """Return where the arm's positions, velocities and actuators stand among the simulation's."""
     return [arm.qpos_index, arm.qvel_index, robot._ref_actuators_indexes_dict[robot.arms[0]]]
-
-
-class _QuickControl:
-    """Commands the arm at each step of the physics; an action's first step is left to robosuite.
-
-    Args:
-        simulation: A simulation that `_is_supported`.
-    """
-
-    def __init__(self, simulation: Any) -> None:  # noqa: ANN401 (as above)
-        self._robosuite_pre_action = simulation._pre_action
-        self._simulation = simulation
-
-    def pre_action(self, action: np.ndarray, policy_step: bool = False) -> None:
-        """Write the commands for the next step of the physics; `policy_step` says that the action is a new one."""
-        if policy_step:
-            self._robosuite_pre_action(action, policy_step)
-            self._command = _ArmCommand(self._simulation)
-        else:
-            self._command.write()
 
 
 class _ArmCommand:

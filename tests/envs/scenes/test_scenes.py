@@ -40,7 +40,7 @@ def members(shard: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     renderer = SceneRenderer("lift_panda", image_size=64, seed=1)
-    rendered = np.stack(list(renderer.frames(range(40))))
+    rendered = np.stack([renderer.frame(index) for index in range(40)])
     renderer.close()
     return rendered
 

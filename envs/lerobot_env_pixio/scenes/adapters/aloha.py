@@ -33,8 +33,6 @@ def blueprint(family: Family) -> Blueprint:
             robot=r"^vx300s",
             gripper=r"^vx300s.*(gripper|finger).*\|",
             table=r"^table\|",
-            floor=r"\|pixio_floor",
-            wall=r"\|pixio_wall",
         ),
         cameras=("top", "angle", "front_close", "left_pillar", "right_pillar"),
         usual_cameras=3,

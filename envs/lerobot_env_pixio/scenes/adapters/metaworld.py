@@ -41,7 +41,6 @@ def blueprint(family: Family) -> Blueprint:
             gripper=r"^(hand|right_hand|(left|right)(claw|pad))\|",
             table=r"^(tablelink|RetainingWall)\|",
             floor=r"\|floor$",
-            wall=r"\|pixio_wall",
         ),
         cameras=("corner2", "corner", "corner3", "topview"),
         usual_cameras=3,

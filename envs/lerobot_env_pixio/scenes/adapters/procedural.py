@@ -89,8 +89,6 @@ def blueprint(family: Family) -> Blueprint:
             robot=r"^arm_",
             gripper=r"^arm_(palm|finger)",
             table=r"^table\|",
-            floor=r"\|pixio_floor",
-            wall=r"\|pixio_wall",
         ),
         cameras=("front", "side"),
         usual_cameras=1,

@@ -1,9 +1,7 @@
 """robosuite's tasks."""
 
 import contextlib
-import logging
-import os
-from pathlib import Path
+import io
 
 import mujoco
 import numpy as np
@@ -11,16 +9,15 @@ import numpy as np
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.scenes.blueprint import ArmNames, Blueprint, Parts
 from lerobot_env_pixio.scenes.families import Family
+from lerobot_env_pixio.simulators.simulation import MODEL_SEED, import_robosuite, numpy_seed
 
 
 def _environment(family: Family):  # noqa: ANN202 - robosuite has no types
-    logging.getLogger("robosuite_logs").disabled = True  # it warns of optional parts that nobody here misses
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        import robosuite
-
-        grippers = {} if family.gripper is None else {"gripper_types": family.gripper}
-        robots = family.robots[0] if len(family.robots) == 1 else list(family.robots)
-        np.random.seed(0)  # robosuite draws object sizes and marker places from the global generator
+    robosuite = import_robosuite()
+    grippers = {} if family.gripper is None else {"gripper_types": family.gripper}
+    robots = family.robots[0] if len(family.robots) == 1 else list(family.robots)
+    nowhere = contextlib.redirect_stdout(io.StringIO())
+    with nowhere, numpy_seed(MODEL_SEED):  # it draws object sizes and marker places from the global generator
         environment = robosuite.make(
             family.task,
             robots=robots,
