@@ -4,7 +4,6 @@ A perturbation is drawn anew for every episode from a seed of its own, so that a
 starts exactly as the unperturbed one of the same seed, and differs from it in appearance alone.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,7 +74,7 @@ class Appearance:
     def __init__(self, model: "mujoco.MjModel") -> None:
         self._model = model
         self._nominal = {name: getattr(model, name).copy() for name in _APPEARANCE}
-        self._headlight = copy.deepcopy(_headlight(model))
+        self._headlight = _headlight(model)
 
     def restore(self) -> None:
         """Undo every perturbation."""

@@ -32,16 +32,9 @@ def _move_camera(start: np.ndarray, rng: np.random.Generator) -> Look:
     """Shift the picture by 25 pixels in a random direction, and turn it by 3 degrees to either side."""
     del start
     bearing, turn = rng.uniform(-np.pi, np.pi), np.rad2deg(CAMERA_TURN) * rng.choice([-1, 1])
-    shift = (CAMERA_SHIFT * np.cos(bearing), CAMERA_SHIFT * np.sin(bearing))
-
-    def look(drawing: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(drawing)
-        turned = image.rotate(
-            turn, Image.Resampling.BILINEAR, translate=(round(shift[0]), round(shift[1])), fillcolor=_WHITE
-        )
-        return np.asarray(turned)
-
-    return look
+    shift = (round(CAMERA_SHIFT * np.cos(bearing)), round(CAMERA_SHIFT * np.sin(bearing)))
+    moved = {"resample": Image.Resampling.BILINEAR, "translate": shift, "fillcolor": _WHITE}
+    return lambda drawing: np.asarray(Image.fromarray(drawing).rotate(turn, **moved))
 
 
 def _retexture_table(start: np.ndarray, rng: np.random.Generator) -> Look:

@@ -39,6 +39,32 @@ def no_gl_error(cause: Exception) -> ValueError:
     )
 
 
+def offscreen_renderer(model: "mujoco.MjModel", image_size: int) -> "mujoco.Renderer":
+    """Return MuJoCo's off-screen renderer of square frames, with a GL context of its own.
+
+    Raises:
+        ValueError: The machine has no usable OpenGL.
+    """
+    import mujoco
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GLFW warns of what it then fails with
+            renderer = mujoco.Renderer(model, image_size, image_size)
+    except Exception as error:  # each GL platform fails with types of its own, of its binding's, or of MuJoCo's
+        with contextlib.suppress(AttributeError):
+            mujoco.GLContext._context = None  # its destructor reads what a failed constructor did not set
+        raise no_gl_error(error) from error
+    # Once modules are torn down at exit, MuJoCo's own clean-up prints errors.
+    atexit.register(_close_if_alive, weakref.ref(renderer))
+    return renderer
+
+
+def _close_if_alive(renderer: "weakref.ref[mujoco.Renderer]") -> None:
+    if (alive := renderer()) is not None:
+        alive.close()
+
+
 @dataclass(frozen=True)
 class AddedGeom:
     """A shape that a renderer draws on top of the model's own.
@@ -98,17 +124,8 @@ class CameraRenderer:
         import mujoco
 
         profile.apply_to_model(model, image_size)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # GLFW warns of what it then fails with
-                self._renderer = mujoco.Renderer(model, image_size, image_size)
-        except Exception as error:  # each GL platform fails with types of its own, of its binding's, or of MuJoCo's
-            with contextlib.suppress(AttributeError):
-                mujoco.GLContext._context = None  # its destructor reads what a failed constructor did not set
-            raise no_gl_error(error) from error
+        self._renderer = offscreen_renderer(model, image_size)
         profile.apply_to_scene(self._renderer.scene)
-        # Once modules are torn down at exit, MuJoCo's own clean-up prints errors.
-        atexit.register(_close_if_alive, weakref.ref(self._renderer))
         self._model = model
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = [group in visual_groups for group in range(len(self._options.geomgroup))]
@@ -140,11 +157,6 @@ class CameraRenderer:
     def close(self) -> None:
         """Free the GL context."""
         self._renderer.close()
-
-
-def _close_if_alive(renderer: "weakref.ref[mujoco.Renderer]") -> None:
-    if (alive := renderer()) is not None:
-        alive.close()
 
 
 def outside_view(model: "mujoco.MjModel", data: "mujoco.MjData", camera: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -117,3 +117,22 @@ def paint(model: "mujoco.MjModel", texture: int, image: np.ndarray) -> None:
     pixels = np.tile(image, (height // image.shape[0], width // image.shape[1], 1))
     assert pixels.shape == (height, width, channels)
     model.tex_data[start : start + pixels.size] = pixels.ravel()
+
+
+def add_material(spec: "mujoco.MjSpec", name: str, size: int, cube: bool = False, **look: Any) -> None:  # noqa: ANN401
+    """Add a material whose square texture, of the same name and one colour, waits to be painted.
+
+    Args:
+        spec: The model before it is compiled.
+        name: Of material and texture.
+        size: Side of the texture in pixels.
+        cube: Whether it has six sides, to wrap any shape, or is flat.
+        **look: Further attributes of the material.
+    """
+    import mujoco
+
+    kind = mujoco.mjtTexture.mjTEXTURE_CUBE if cube else mujoco.mjtTexture.mjTEXTURE_2D
+    spec.add_texture(name=name, type=kind, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT, width=size, height=size)
+    textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
+    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    spec.add_material(name=name, textures=textures, **look)

@@ -2,8 +2,10 @@
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -103,11 +105,12 @@ class Scene:
     skybox: int
 
 
-def _joints(model: mujoco.MjModel, prefixes: tuple[str, ...]) -> np.ndarray:
-    return np.array([j for j in range(model.njnt) if model.joint(j).name.startswith(prefixes)], int)
+def _named(access: Callable[[int], Any], count: int, prefixes: str | tuple[str, ...]) -> np.ndarray:
+    """Return the ids (N,) of those of the model's parts, by `access`, whose names start with one of the prefixes."""
+    return np.array([i for i in range(count) if access(i).name.startswith(prefixes)], int)
 
 
-def _driven_postures(model: mujoco.MjModel, qpos: np.ndarray, addresses: np.ndarray, motors: list[int]) -> np.ndarray:
+def _driven_postures(model: mujoco.MjModel, qpos: np.ndarray, addresses: np.ndarray, motors: np.ndarray) -> np.ndarray:
     """Drive the gripper from one end of its actuators to the other, without gravity or contact."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
@@ -127,8 +130,8 @@ def _driven_postures(model: mujoco.MjModel, qpos: np.ndarray, addresses: np.ndar
 
 def _gripper_postures(model: mujoco.MjModel, qpos: np.ndarray, names: ArmNames, joints: np.ndarray) -> np.ndarray:
     """Return joint positions (N, J) from open to closed."""
-    motors = [a for a in range(model.nu) if model.actuator(a).name.startswith(names.gripper_joints)]
-    if motors:
+    motors = _named(model.actuator, model.nu, names.gripper_joints)
+    if len(motors):
         return _driven_postures(model, qpos, model.jnt_qposadr[joints], motors)
     # fingers on sliders, mirrored: joints whose positive side points the other way run backwards
     low, high = model.jnt_range[joints].T
@@ -138,7 +141,7 @@ def _gripper_postures(model: mujoco.MjModel, qpos: np.ndarray, names: ArmNames, 
 
 
 def _arm(model: mujoco.MjModel, data: mujoco.MjData, names: ArmNames) -> Arm:
-    joints, gripper_joints = _joints(model, names.joints), _joints(model, names.gripper_joints)
+    joints, gripper_joints = (_named(model.joint, model.njnt, of) for of in (names.joints, names.gripper_joints))
     site = model.site(names.site).id
     return Arm(
         site=site,
@@ -178,9 +181,9 @@ def _movables(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[Movable, ...]
 
 
 def _stock(model: mujoco.MjModel, prefix: str) -> tuple[Movable, ...]:
-    bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(prefix)]
     return tuple(
-        Movable(b, None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3)) for b in bodies
+        Movable(int(b), None, int(model.body_mocapid[b]), int(model.body_geomadr[b]), 0.0, np.eye(3))
+        for b in _named(model.body, model.nbody, prefix)
     )
 
 
@@ -214,7 +217,8 @@ def _classify(model: mujoco.MjModel, blueprint: Blueprint) -> np.ndarray:
 def build_scene(family: Family) -> Scene:
     """Compile a family's scene together with the stock of distractors, surroundings and lights."""
     blueprint = BLUEPRINTS[family.simulator](family)
-    add_stock(blueprint, np.mean([s.centre for s in blueprint.surfaces], axis=0))
+    centre = np.mean([s.centre for s in blueprint.surfaces], axis=0)
+    add_stock(blueprint, centre)
     model = blueprint.spec.compile()
     _sort_groups(model, blueprint.visual_groups)
     model.vis.map.znear, model.vis.map.zfar = NEAR / model.stat.extent, FAR / model.stat.extent
@@ -225,14 +229,13 @@ def build_scene(family: Family) -> Scene:
     arms = tuple(_arm(model, data, names) for names in blueprint.arms)
     classes = _classify(model, blueprint)
     handle = [b for b in range(model.nbody) if "latch" in model.body(b).name]
-    centre = np.mean([s.centre for s in blueprint.surfaces], axis=0)
     shown = model.geom_group == VISUAL_GROUP
     hinged = np.isin(model.jnt_type, (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE))
     owned = {j for arm in arms for j in (*arm.joints, *arm.gripper_joints)}
     reshaped = (SceneClass.TABLE, SceneClass.ROBOT) if family.simulator == "procedural" else ()
     cameras = tuple(model.camera(name).id for name in blueprint.cameras)
     robot = np.flatnonzero(shown & np.isin(classes, (SceneClass.ROBOT, SceneClass.GRIPPER)))
-    lights = {i: model.light(i).name for i in range(model.nlight)}
+    lights = _named(model.light, model.nlight, "pixio_")
     return Scene(
         model=model,
         data=data,
@@ -260,9 +263,9 @@ def build_scene(family: Family) -> Scene:
         other_cameras=cameras[blueprint.usual_cameras :] or cameras,
         wrist_cameras=tuple(model.camera(name).id for name in blueprint.wrist_cameras),
         camera=model.camera("pixio_camera").id,
-        task_lights=np.array([i for i, n in lights.items() if not n.startswith("pixio_")], int),
-        lights=np.array([i for i, n in lights.items() if n.startswith("pixio_")], int),
-        flat_materials=np.array([m for m in range(model.nmat) if model.mat(m).name.startswith("pixio_flat")]),
-        cube_materials=np.array([m for m in range(model.nmat) if model.mat(m).name.startswith("pixio_cube")]),
+        task_lights=np.setdiff1d(np.arange(model.nlight), lights),
+        lights=lights,
+        flat_materials=_named(model.mat, model.nmat, "pixio_flat"),
+        cube_materials=_named(model.mat, model.nmat, "pixio_cube"),
         skybox=int(np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)[0]),
     )

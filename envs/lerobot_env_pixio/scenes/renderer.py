@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from lerobot_env_pixio.rendering.decimation import decimate
-from lerobot_env_pixio.rendering.frames import no_gl_error, outside_view
+from lerobot_env_pixio.rendering.frames import offscreen_renderer, outside_view
 from lerobot_env_pixio.scenes.arrangement import arrange
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP
 from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
@@ -78,31 +78,18 @@ class SceneRenderer:
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 1024
         model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        self._viewport = mujoco.MjrRect(0, 0, image_size, image_size)
-        self._frame = np.zeros((image_size, image_size, 3), np.uint8)
-        try:
-            self._gl = mujoco.GLContext(image_size, image_size)
-            self._gl.make_current()
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        except Exception as error:  # each GL platform fails with types of its own
-            raise no_gl_error(error) from error
-        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._drawn = mujoco.MjvScene(model, maxgeom=1000)
+        self._renderer = offscreen_renderer(model, image_size)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = 0
         self._options.geomgroup[VISUAL_GROUP] = 1
         self._options.sitegroup[:] = 0
-        self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = self._scene.camera
         self._look_index = self._arrangement_index = -1
         self._look = Look((), True, False)
         self._objects: list[Movable] = []
 
     def frame(self, index: int) -> np.ndarray:
         """Return frame `index`, uint8 (image_size, image_size, 3), upright; consecutive ones share the cost of a look."""
-        self._gl.make_current()  # another renderer of this process may have taken its place
+        self._renderer._gl_context.make_current()  # another renderer of this process may have taken its place
         if index // FRAMES_PER_LOOK != self._look_index:
             self._change_look(index // FRAMES_PER_LOOK)
         if index // FRAMES_PER_ARRANGEMENT != self._arrangement_index:
@@ -120,16 +107,16 @@ class SceneRenderer:
     def sample(self, index: int) -> SceneSample:
         """Return frame `index` with its labels; see `SceneSample` for units and the camera's axes."""
         frame, scene = self.frame(index), self._scene
-        depth = np.zeros(frame.shape[:2], np.float32)
-        pixels = np.zeros_like(frame)
+        pixels, depth = np.zeros_like(frame), np.zeros(frame.shape[:2], np.float32)
+        drawn, area, context = self._renderer.scene, self._renderer._rect, self._renderer._mjr_context
         segmented = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
         for flag in segmented:
-            self._drawn.flags[flag] = True
-        mujoco.mjr_render(self._viewport, self._drawn, self._context)
-        mujoco.mjr_readPixels(pixels, depth, self._viewport, self._context)
+            drawn.flags[flag] = True
+        mujoco.mjr_render(area, drawn, context)
+        mujoco.mjr_readPixels(pixels, depth, area, context)
         for flag in segmented:
-            self._drawn.flags[flag] = False
-        segmentation = class_image(scene, self._drawn, pixels[::-1])
+            drawn.flags[flag] = False
+        segmentation = class_image(scene, drawn, pixels[::-1])
         metres = metric_depth(depth[::-1], NEAR, FAR)
         half_view = np.radians(scene.model.cam_fovy[scene.camera]) / 2
         return SceneSample(
@@ -143,16 +130,15 @@ class SceneRenderer:
 
     def close(self) -> None:
         """Give the OpenGL context back."""
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        self._renderer._gl_context.make_current()
+        self._renderer.close()
 
     def _change_look(self, look_index: int) -> None:
         rng = np.random.default_rng([*self._seed, _LOOK_STREAM, look_index])
         self._look = dress(self._scene, rng, plain=bool(self._scene.is_a_task and rng.random() < PLAIN_SHARE))
         self._look_index, self._arrangement_index = look_index, -1
         for texture in self._look.textures:
-            mujoco.mjr_uploadTexture(self._scene.model, self._context, texture)
+            mujoco.mjr_uploadTexture(self._scene.model, self._renderer._mjr_context, texture)
 
     def _arrange(self, rng: np.random.Generator) -> None:
         scene = self._scene
@@ -182,18 +168,8 @@ class SceneRenderer:
         groups = scene.model.geom_group.copy()
         if not self._look.shadows:  # what is out of view could still cast a shadow into it
             scene.model.geom_group[outside_view(scene.model, scene.data, "pixio_camera")] = HIDDEN_GROUP
-        mujoco.mjv_updateScene(
-            scene.model,
-            scene.data,
-            self._options,
-            None,
-            self._camera,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._drawn,
-        )
+        self._renderer.update_scene(scene.data, scene.camera, self._options)
         scene.model.geom_group[:] = groups
-        self._drawn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._look.shadows
-        self._drawn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._look.shadows
-        mujoco.mjr_render(self._viewport, self._drawn, self._context)
-        mujoco.mjr_readPixels(self._frame, None, self._viewport, self._context)
-        return self._frame[::-1].copy()
+        flags = self._renderer.scene.flags
+        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._look.shadows
+        return self._renderer.render()

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from lerobot_env_pixio.rendering.textures import package_folder
+from lerobot_env_pixio.rendering.textures import add_material, package_folder
 from lerobot_env_pixio.scenes.blueprint import HIDDEN_GROUP, VISUAL_GROUP, Blueprint
 
 ASSETS = package_folder("robosuite") / "models" / "assets"
@@ -19,20 +19,10 @@ _MESH_SCALES = {"can": 1.0, "bread": 0.8, "lemon": 1.0, "milk": 0.8, "cereal": 0
 
 
 def _add_materials(spec: mujoco.MjSpec) -> None:
-    for index in range(FLAT_TEXTURES + CUBE_TEXTURES):
-        flat = index < FLAT_TEXTURES
-        name = f"pixio_{'flat' if flat else 'cube'}{index}"
-        size = TEXTURE_SIZE if flat else CUBE_TEXTURE_SIZE
-        spec.add_texture(
-            name=name,
-            type=mujoco.mjtTexture.mjTEXTURE_2D if flat else mujoco.mjtTexture.mjTEXTURE_CUBE,
-            builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
-            width=size,
-            height=size,
-        )
-        textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
-        textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-        spec.add_material(name=name, textures=textures, texuniform=flat, reflectance=0.0)
+    for index in range(FLAT_TEXTURES):
+        add_material(spec, f"pixio_flat{index}", TEXTURE_SIZE, texuniform=True, reflectance=0.0)
+    for index in range(FLAT_TEXTURES, FLAT_TEXTURES + CUBE_TEXTURES):
+        add_material(spec, f"pixio_cube{index}", CUBE_TEXTURE_SIZE, cube=True, texuniform=False, reflectance=0.0)
     # built-in skies are a few pixels wide, and MuJoCo draws only one
     for texture in list(spec.textures):
         if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX and texture.builtin:

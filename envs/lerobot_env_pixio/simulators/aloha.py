@@ -9,6 +9,7 @@ from gymnasium import spaces
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.perturbations.perturbations import Surroundings
 from lerobot_env_pixio.rendering.frames import HIDDEN_GROUP, no_gl_error
+from lerobot_env_pixio.rendering.textures import add_material
 from lerobot_env_pixio.simulators.camera_env import Interface, MujocoCameraEnv
 from lerobot_env_pixio.simulators.tasks import TaskSpec, look_up
 
@@ -158,12 +159,7 @@ def _compile(scene: Path) -> "mujoco.MjModel":
     import mujoco
 
     spec = mujoco.MjSpec.from_file(str(scene))
-    kind, plain = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_FLAT
-    size = _CLOTH_TEXTURE_SIZE
-    spec.add_texture(name=_TABLECLOTH, type=kind, builtin=plain, width=size, height=size)
-    textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
-    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = _TABLECLOTH
-    spec.add_material(name=_TABLECLOTH, textures=textures)
+    add_material(spec, _TABLECLOTH, _CLOTH_TEXTURE_SIZE)
     spec.body("table").add_geom(
         name=_TABLECLOTH,
         type=mujoco.mjtGeom.mjGEOM_BOX,

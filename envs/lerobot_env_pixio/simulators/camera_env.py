@@ -72,7 +72,7 @@ class CameraEnv(gymnasium.Env, ABC):
         episode_length: Steps after which an episode is truncated.
         fps: Control rate in Hz.
         perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
-            touching the episode's own random numbers.
+            touching the episode's own random numbers. Another may be set between episodes.
 
     Raises:
         ValueError: A name is unknown, or the simulator does not run at that rate.
@@ -115,7 +115,8 @@ class CameraEnv(gymnasium.Env, ABC):
         self.render_observations = True
         self._image_size = image_size
         self._max_episode_steps = episode_length
-        self._perturbation = perturbation
+        self.perturbation = perturbation
+        self._looks_nominal = True
 
         frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(
@@ -146,8 +147,9 @@ class CameraEnv(gymnasium.Env, ABC):
         super().reset(seed=seed)
         episode_seed = self._episode_seed(seed)
         self._begin(episode_seed)
-        if self._perturbation != NOMINAL:
-            self._perturb(self._perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
+        if self.perturbation != NOMINAL or not self._looks_nominal:
+            self._perturb(self.perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
+            self._looks_nominal = self.perturbation == NOMINAL
         self._steps = 0
         self._look()
         return self._observation(), self._info(is_success=False)
@@ -179,7 +181,7 @@ class CameraEnv(gymnasium.Env, ABC):
 
     @abstractmethod
     def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
-        """Change how the episode that has begun looks."""
+        """Change how the episode that has begun looks, or with ``none`` make it look as the task does."""
 
     @abstractmethod
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
@@ -251,7 +253,7 @@ class MujocoCameraEnv(CameraEnv):
         self._appearance.restore()
         mujoco.mj_camlight(self.model, self.data)  # cameras are where the task has them
         around = self._surroundings()
-        renderer.added_geoms = PERTURBATIONS[perturbation](around, rng)
+        renderer.added_geoms = [] if perturbation == NOMINAL else PERTURBATIONS[perturbation](around, rng)
         mujoco.mj_camlight(self.model, self.data)  # and take their new places; physics stays untouched
         for texture in table_textures(around):
             renderer.upload_texture(texture)

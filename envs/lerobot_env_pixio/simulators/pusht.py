@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from lerobot_env_pixio.perturbations.pusht import PUSHT_LOOKS
-from lerobot_env_pixio.simulators.camera_env import CameraEnv, Interface
+from lerobot_env_pixio.simulators.camera_env import NOMINAL, CameraEnv, Interface
 from lerobot_env_pixio.simulators.tasks import look_up
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class PushTEnv(CameraEnv):
         return float(reward), bool(info["is_success"])
 
     def _perturb(self, perturbation: str, rng: np.random.Generator) -> None:
-        self._changed = PUSHT_LOOKS[perturbation](_pixels(self.simulation._draw()), rng)
+        start = _pixels(self.simulation._draw())
+        self._changed = None if perturbation == NOMINAL else PUSHT_LOOKS[perturbation](start, rng)
 
     def _frame(self, camera: str) -> np.ndarray:
         from pygame import surfarray
