@@ -18,11 +18,5 @@ EXPERTS: dict[str, type[NoisyExpert]] = {
 }
 
 __all__ = [
-    "EXPERTS",
-    "DoorExpert",
-    "Expert",
-    "LiftExpert",
-    "NutAssemblySquareExpert",
-    "PickPlaceCanExpert",
-    "StackExpert",
-]
+    "EXPERTS", "DoorExpert", "Expert", "LiftExpert", "NutAssemblySquareExpert", "PickPlaceCanExpert", "StackExpert",
+]  # fmt: skip

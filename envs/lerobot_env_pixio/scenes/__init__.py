@@ -10,14 +10,6 @@ from lerobot_env_pixio.scenes.shards import FrameShards, render_shards
 scene_frames = SceneFrames  # the name of the entry point
 
 __all__ = [
-    "FAMILIES",
-    "Family",
-    "FrameShards",
-    "SceneClass",
-    "SceneFrames",
-    "SceneRenderer",
-    "SceneSample",
-    "open_renderer",
-    "render_shards",
-    "scene_frames",
-]
+    "FAMILIES", "Family", "FrameShards", "SceneClass", "SceneFrames",
+    "SceneRenderer", "SceneSample", "open_renderer", "render_shards", "scene_frames",
+]  # fmt: skip

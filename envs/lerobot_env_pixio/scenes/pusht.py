@@ -1,5 +1,7 @@
 """Frames of a randomised PushT: a T to be pushed onto its goal by a round finger, seen from above."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -103,22 +105,16 @@ def paint_pusht(rng: np.random.Generator, image_size: int) -> np.ndarray:
     return np.clip(small * light[:, :, None], 0, 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
 class PushTRenderer:
-    """Paints frames of PushT; a frame depends on the seed and its index only."""
+    """Paints square frames of PushT, their side in pixels; a frame depends on the seed and its index only."""
 
-    def __init__(self, image_size: int, seed: int) -> None:
-        """Keep what all frames share.
-
-        Args:
-            image_size: Side of the square frames in pixels.
-            seed: Seed of all randomness.
-        """
-        self._image_size = image_size
-        self._seed = seed
+    image_size: int
+    seed: int
 
     def frame(self, index: int) -> np.ndarray:
         """Return frame `index`, uint8 (image_size, image_size, 3), upright."""
-        return paint_pusht(np.random.default_rng([self._seed, _STREAM, index]), self._image_size)
+        return paint_pusht(np.random.default_rng([self.seed, _STREAM, index]), self.image_size)
 
     def close(self) -> None:
         """Do nothing: there is no OpenGL context."""

@@ -82,15 +82,9 @@ class AlohaEnv(MujocoCameraEnv):
     def _build(self) -> "Environment":
         return _build_simulation(self.task)
 
-    @property
-    def model(self) -> "mujoco.MjModel":
-        """MuJoCo's model."""
-        return self.simulation.physics.model.ptr
-
-    @property
-    def data(self) -> "mujoco.MjData":
-        """MuJoCo's state."""
-        return self.simulation.physics.data.ptr
+    def _mujoco(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
+        physics = self.simulation.physics
+        return physics.model.ptr, physics.data.ptr
 
     def _begin(self, seed: int) -> None:
         simulation = self.simulation
@@ -122,9 +116,6 @@ class AlohaEnv(MujocoCameraEnv):
 
     def _proprioception(self) -> np.ndarray:
         return self.simulation.task.get_qpos(self.simulation.physics).astype(np.float32)
-
-    def _knowledge(self) -> dict[str, Any]:
-        return self._poses(self._task_spec)
 
 
 def _build_simulation(task: str) -> "Environment":

@@ -214,18 +214,23 @@ class MujocoCameraEnv(CameraEnv):
 
     visual_groups: ClassVar[tuple[int, ...]] = (0, 1, 2)
 
+    _task_spec: TaskSpec
     _renderer: CameraRenderer | None = None
     _appearance: Appearance | None = None
 
     @property
-    @abstractmethod
     def model(self) -> "mujoco.MjModel":
         """MuJoCo's model, built on first use."""
+        return self._mujoco()[0]
 
     @property
-    @abstractmethod
     def data(self) -> "mujoco.MjData":
         """MuJoCo's state."""
+        return self._mujoco()[1]
+
+    @abstractmethod
+    def _mujoco(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
+        """Return the simulation's model and state."""
 
     @property
     def renderer(self) -> CameraRenderer:
@@ -266,7 +271,8 @@ class MujocoCameraEnv(CameraEnv):
         body = self.data.body(body_name)
         return np.concatenate([body.xpos, np.roll(body.xquat, -1)])
 
-    def _poses(self, task: TaskSpec) -> dict[str, np.ndarray]:
-        """Return the pose of the object that a task is about and, where it has a goal, the goal's."""
+    def _knowledge(self) -> dict[str, Any]:
+        """Return the pose of the object that the task is about and, where it has a goal, the goal's."""
+        task = self._task_spec
         poses = {"object_pose": self._pose(task.object_body)}
         return poses if task.goal_body is None else {**poses, "goal_pose": self._pose(task.goal_body)}

@@ -77,15 +77,8 @@ class MetaworldEnv(MujocoCameraEnv):
         _hang_cameras(simulation.model)
         return simulation
 
-    @property
-    def model(self) -> "mujoco.MjModel":
-        """MuJoCo's model."""
-        return self.simulation.model
-
-    @property
-    def data(self) -> "mujoco.MjData":
-        """MuJoCo's state."""
-        return self.simulation.data
+    def _mujoco(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
+        return self.simulation.model, self.simulation.data
 
     def _begin(self, seed: int) -> None:
         self.simulation.seed(seed)

@@ -60,15 +60,9 @@ class RobosuiteEnv(MujocoCameraEnv):
     def _build(self) -> "MujocoEnv":
         return build_simulation(self.task, self.robot, self.metadata["render_fps"])
 
-    @property
-    def model(self) -> "mujoco.MjModel":
-        """MuJoCo's model."""
-        return self.simulation.sim.model._model
-
-    @property
-    def data(self) -> "mujoco.MjData":
-        """MuJoCo's state."""
-        return self.simulation.sim.data._data
+    def _mujoco(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
+        sim = self.simulation.sim
+        return sim.model._model, sim.data._data
 
     def open_device(self, name: str) -> "RobosuiteDevice":
         """Open an input device that moves the robot by hand.
@@ -134,6 +128,3 @@ class RobosuiteEnv(MujocoCameraEnv):
             ],
             dtype=np.float32,
         )
-
-    def _knowledge(self) -> dict[str, Any]:
-        return self._poses(self._task_spec)

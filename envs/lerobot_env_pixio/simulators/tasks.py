@@ -69,14 +69,11 @@ TASKS = {
     "NutAssemblySquare": TaskSpec("put the square nut on the square peg", "SquareNut_main", _TABLE_CAMERAS, "peg1"),
 }
 
-_ROBOTIQ_JOINTS = (
-    "gripper0_right_finger_joint",
-    "gripper0_right_left_inner_finger_joint",
-    "gripper0_right_left_inner_knuckle_joint",
-    "gripper0_right_right_outer_knuckle_joint",
-    "gripper0_right_right_inner_finger_joint",
-    "gripper0_right_right_inner_knuckle_joint",
+_ROBOTIQ_FINGERS = (
+    *("finger_joint", "left_inner_finger_joint", "left_inner_knuckle_joint"),
+    *("right_outer_knuckle_joint", "right_inner_finger_joint", "right_inner_knuckle_joint"),
 )
+_ROBOTIQ_JOINTS = tuple(f"gripper0_right_{joint}" for joint in _ROBOTIQ_FINGERS)
 _JACO_JOINTS = tuple(
     f"gripper0_right_joint_{finger}{link}" for finger in ("thumb", "index", "pinky") for link in ("", "_distal")
 )
