@@ -7,13 +7,14 @@ from lerobot_env_pixio.experts import EXPERTS, Expert, LiftExpert, StackExpert
 from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
 from lerobot_env_pixio.simulators.tasks import TASKS
 
-CONFIG = RobosuiteEnvConfig(image_size=16)  # the expert looks at no pixel
+CONFIG = RobosuiteEnvConfig(image_size=16)
 STACK_CONFIG = RobosuiteEnvConfig(task="Stack", image_size=16)
 
 
 @pytest.fixture(scope="module")
 def env() -> RobosuiteEnv:
     env = CONFIG.make_env()
+    env.render_observations = False  # the expert looks at no pixel
     yield env
     env.close()
 
@@ -21,6 +22,7 @@ def env() -> RobosuiteEnv:
 @pytest.fixture(scope="module")
 def stack_env() -> RobosuiteEnv:
     env = STACK_CONFIG.make_env()
+    env.render_observations = False
     yield env
     env.close()
 

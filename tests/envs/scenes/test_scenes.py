@@ -29,7 +29,7 @@ from lerobot_env_pixio.scenes.model import build_scene
 from lerobot_env_pixio.scenes.sample import metric_depth
 from PIL import Image
 
-DESCRIPTION = FrameShards(frames=FRAMES_PER_SHARD + 3, seed=3, image_size=32, families=("procedural_arm", "pusht"))
+DESCRIPTION = FrameShards(frames=FRAMES_PER_SHARD + 3, seed=3, image_size=32, families=("pusht", "procedural_room"))
 
 
 def members(shard: Path) -> dict[str, bytes]:
@@ -94,9 +94,9 @@ def test_every_simulator_gives_varied_frames_that_do_not_depend_on_their_order(f
 
 def test_shards_hold_the_frames_of_one_renderer_whatever_the_workers(shards: Path) -> None:
     names = sorted(path.name for path in shards.glob("*.tar"))
-    assert names == ["procedural_arm-00000.tar", "pusht-00001.tar"]
-    assert list(members(shards / names[0])) == [f"{index:07d}.jpg" for index in range(FRAMES_PER_SHARD)]
-    for name, index in ((names[0], 5), (names[1], FRAMES_PER_SHARD + 2)):
+    assert names == ["procedural_room-00001.tar", "pusht-00000.tar"]
+    assert list(members(shards / names[1])) == [f"{index:07d}.jpg" for index in range(FRAMES_PER_SHARD)]
+    for name, index in ((names[1], 5), (names[0], FRAMES_PER_SHARD + 2)):
         renderer = open_renderer(name.rsplit("-", 1)[0], 32, seed=3)
         stored = np.asarray(Image.open(io.BytesIO(members(shards / name)[f"{index:07d}.jpg"])), float)
         # what JPEG loses of a frame at this quality; two frames differ by tens
@@ -106,7 +106,7 @@ def test_shards_hold_the_frames_of_one_renderer_whatever_the_workers(shards: Pat
 
 def test_a_second_run_renders_only_what_is_missing(shards: Path) -> None:
     before = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards.glob("*.tar")}
-    kept, lost = shards / "procedural_arm-00000.tar", shards / "pusht-00001.tar"
+    kept, lost = shards / "pusht-00000.tar", shards / "procedural_room-00001.tar"
     stamp = kept.stat().st_mtime_ns
     lost.write_bytes(lost.read_bytes()[:100])
     counts: list[int] = []

@@ -19,6 +19,13 @@ def env() -> RobosuiteEnv:
     env.close()
 
 
+@pytest.fixture(scope="module")
+def short_env() -> RobosuiteEnv:
+    env = RobosuiteEnvConfig(episode_length=3, image_size=64, camera_names=["frontview", "agentview"]).make_env()
+    yield env
+    env.close()
+
+
 def random_actions(seed: int, steps: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, 7)).astype(np.float32)
 
@@ -36,10 +43,10 @@ def play(env: RobosuiteEnv, seed: int | None, steps: int = 8) -> tuple[np.ndarra
     return np.stack(states), np.stack(proprioception), np.stack(frames)
 
 
-def test_gymnasium_finds_nothing_to_complain_about() -> None:
+def test_gymnasium_finds_nothing_to_complain_about(short_env: RobosuiteEnv) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_env(RobosuiteEnvConfig().make_env())
+        check_env(short_env)
     messages = [str(warning.message) for warning in caught if "alternative render modes" not in str(warning.message)]
     assert messages == []
 
@@ -170,8 +177,8 @@ def test_state_and_action_conventions(env: RobosuiteEnv) -> None:
     assert end[7] - end[8] > start[7] - start[8] + 0.01  # -1 opens
 
 
-def test_truncation_and_rendered_picture() -> None:
-    env = RobosuiteEnvConfig(episode_length=3, image_size=64, camera_names=["frontview", "agentview"]).make_env()
+def test_truncation_and_rendered_picture(short_env: RobosuiteEnv) -> None:
+    env = short_env
     observation, info = env.reset(seed=0)
     assert info["is_success"] is False
     ends = [env.step(np.zeros(7, np.float32))[2:4] for _ in range(3)]
@@ -180,7 +187,6 @@ def test_truncation_and_rendered_picture() -> None:
     assert picture.shape == (64, 128, 3)
     assert picture.dtype == np.uint8
     assert observation["pixels"]["agentview"].shape == (64, 64, 3)
-    env.close()
 
 
 def test_spaces_need_no_simulation() -> None:
