@@ -28,7 +28,7 @@ class RunPolicy:
     env: EnvDescription
     """The simulated task, with robot=sim."""
     artifact: Text | None = None
-    """A policy of scripts/export_torchscript.py, run on this computer."""
+    """A policy of scripts/export.py, run on this computer."""
     server: Text | None = None
     """Or where scripts/serve_policy.py runs it: ws://host:8765 or wss://host:8765."""
     token_file: Text | None = None

@@ -23,7 +23,7 @@ class ServePolicy:
     """Settings of the job."""
 
     artifact: Place
-    """A policy of scripts/export_torchscript.py."""
+    """A policy of scripts/export.py."""
     device: Text = "cpu"
     """Where it runs."""
     host: Text = "127.0.0.1"

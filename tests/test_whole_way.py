@@ -92,7 +92,7 @@ def test_lerobot_eval_gives_the_same_episodes(workplace: Path) -> None:
 
 def test_export_and_load(workplace: Path) -> None:
     checkpoint = run_dir(workplace) / "checkpoints" / "last" / "pretrained_model"
-    export = str(ROOT / "scripts" / "export_torchscript.py")
+    export = str(ROOT / "scripts" / "export.py")
     done = run(workplace, export, f"checkpoint={checkpoint}", "output=policy.pt")
     assert "difference from the eager path" in done.stdout
     module, metadata = load_artifact(workplace / "policy.pt")

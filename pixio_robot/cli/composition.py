@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.settings import fields_of, is_settings, look_up, plain, settings_in
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 BASE = "base"
 """What the files in configs/ call the defaults of their job."""
 

@@ -5,18 +5,22 @@ Together with `composition` the one module of the package that knows Hydra.
 
 import atexit
 import gc
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pixio_robot.cli.command_line import CommandLine, parse
-from pixio_robot.cli.composition import CONFIG_FOLDER, check, compose, settings_from, store_defaults
+from pixio_robot.cli.composition import check, compose, settings_from, store_defaults
+from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
 from pixio_robot.common.errors import UserError, exits_on_user_error
 from pixio_robot.common.settings import fields_of, plain
 
@@ -36,7 +40,7 @@ class Job[S]:
     """A command: calling it runs it on this process's command line."""
 
     name: str
-    """Its file in configs/."""
+    """Its file in `configs`."""
     settings: type[S]
     """What it is told."""
     main: Callable[[S], None]
@@ -44,6 +48,13 @@ class Job[S]:
     """What it does, and examples."""
     positional: Sequence[str] = ()
     """Keys that arguments without a ``=`` are the values of, in this order."""
+    configs: Path = CONFIG_FOLDER
+    """The folder of its file."""
+
+    def __post_init__(self) -> None:
+        """Show Hydra a file that is not in configs/; what it chooses from is."""
+        if self.configs != CONFIG_FOLDER:
+            ConfigStore.instance().store(name=self.name, node=OmegaConf.load(self.configs / f"{self.name}.yaml"))
 
     @exits_on_user_error
     def __call__(self) -> None:
@@ -77,7 +88,7 @@ class Job[S]:
 
 
 def entry_point[S](
-    name: str, settings: type[S], positional: Sequence[str] = ()
+    name: str, settings: type[S], positional: Sequence[str] = (), configs: Path = CONFIG_FOLDER
 ) -> Callable[[Callable[[S], None]], Job[S]]:
     """Make a function that takes settings a command.
 
@@ -85,14 +96,29 @@ def entry_point[S](
         name: The file in configs/ that says what differs from the defaults of the settings.
         settings: What the function takes.
         positional: Keys that arguments without a ``=`` are the values of, in this order.
+        configs: The folder of that file, where it is not configs/.
     """
 
     def decorate(main: Callable[[S], None]) -> Job[S]:
         explanation = sys.modules[main.__module__].__doc__ if main.__module__ in sys.modules else None
         explanation = explanation or main.__globals__.get("__doc__") or ""
-        return Job(name, settings, main, explanation.strip(), positional)
+        return Job(name, settings, main, explanation.strip(), positional, configs)
 
     return decorate
+
+
+def load_job(name: str) -> Job:
+    """Import a job's script, which imports nothing heavy before the job runs.
+
+    Raises:
+        UserError: There is no such job.
+    """
+    spec = importlib.util.spec_from_file_location(f"_pixio_job_{name}", job_file(name))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for what their annotations name
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def _quietened(line: CommandLine) -> list[str]:

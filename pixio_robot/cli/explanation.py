@@ -1,6 +1,6 @@
 """What a job can be told, in words: `--help`, and configs/README.md.
 
-    python -m pixio_robot.cli.explanation > configs/README.md
+    uv run scripts/list.py settings > configs/README.md
 
 Sentences come from the fields of the settings; those of policies and environments, whose fields are LeRobot's, from the comments
 in configs/policy and configs/env.
@@ -18,9 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from pixio_robot.cli.command_line import CommandLine
-from pixio_robot.cli.composition import CONFIG_FOLDER, compose_here, configs
-from pixio_robot.cli.entry_points import Job
-from pixio_robot.cli.jobs import job_files, load_job
+from pixio_robot.cli.composition import compose_here, configs
+from pixio_robot.cli.entry_points import Job, load_job
+from pixio_robot.cli.jobs import CONFIG_FOLDER, as_called_here, job_files
 from pixio_robot.common.settings import describe, explanation_of, fields_of, look_up, settings_in
 
 _INDENT = " " * 6
@@ -46,12 +46,12 @@ def keys_of(job: Job, line: CommandLine) -> list[Key]:
     """Return every setting of a job, with the values that a command line gives them."""
     with configs(job.settings, line.config_dir):
         cfg = compose_here(job.name, list(line.overrides), job.settings)
-        return list(_keys(job.settings, cfg, _choices_of(job.name, line)))
+        return list(_keys(job.settings, cfg, _choices_of(job, line)))
 
 
-def _choices_of(job: str, line: CommandLine) -> dict[str, str]:
+def _choices_of(job: Job, line: CommandLine) -> dict[str, str]:
     """Return which choice of every group a job makes."""
-    listed = yaml.safe_load((CONFIG_FOLDER / f"{job}.yaml").read_text(encoding="utf-8"))["defaults"]
+    listed = yaml.safe_load((job.configs / f"{job.name}.yaml").read_text(encoding="utf-8"))["defaults"]
     chosen: dict[str, str] = {
         group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }
@@ -109,7 +109,7 @@ def yaml_comments(group: str, choice: str) -> dict[str, str]:
 def explain(job: Job, line: CommandLine) -> str:
     """Return what `--help` says."""
     parts = [
-        job.explanation,
+        as_called_here(job.explanation),
         "",
         "Settings, given as KEY=VALUE; -m KEY=A,B runs one after the other; --cfg job shows all:",
         "",
@@ -135,7 +135,7 @@ A wrong name, type or value is one sentence, exit code 2, and nothing is written
 
 A choice of one's own: put `encoder/mine.yaml` into a folder and give `--config-dir FOLDER encoder=mine`.
 
-This file is made by `python -m pixio_robot.cli.explanation > configs/README.md`.
+This file is made by `uv run scripts/list.py settings > configs/README.md`.
 """
 
 
@@ -190,7 +190,3 @@ def _sentences(key: Key) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(settings_page(), end="")

@@ -1,13 +1,31 @@
-"""The jobs that scripts/ holds, by name."""
+"""Which jobs there are: their scripts, groups and one-line summaries, read without importing them.
 
-import importlib.util
-import sys
+In a clone configs/ and scripts/ stand beside the package; the wheel brings both inside of it, benchmarks left out.
+"""
+
+import ast
+import re
 from pathlib import Path
 
-from pixio_robot.cli.entry_points import Job
 from pixio_robot.common.errors import UserError, nearest_name
 
-SCRIPT_FOLDERS = tuple(Path(__file__).resolve().parents[2] / folder for folder in ("scripts", "scripts/benchmarks"))
+_PACKAGE = Path(__file__).resolve().parents[1]
+_IN_WHEEL = (_PACKAGE / "scripts").is_dir()
+_HOME = _PACKAGE if _IN_WHEEL else _PACKAGE.parent
+
+CONFIG_FOLDER = _HOME / "configs"
+SCRIPT_FOLDERS = (_HOME / "scripts", _HOME / "scripts" / "benchmarks")
+
+GROUPS = {
+    "Look around": ("doctor", "list"),
+    "Train a policy": ("train_policy",),
+    "Demonstrations": ("collect_demos", "inspect_demos", "convert_demos", "measure_experts"),
+    "Measure a policy": ("evaluate_policy", "compare_runs"),
+    "Bring it to a robot": ("export", "verify_artifact", "run_policy", "serve_policy"),
+    "Pretrain an encoder": ("render_scenes", "pretrain_encoder", "distill_encoder", "score_images"),
+    "What an encoder is worth": ("probe_encoder", "benchmark_encoders"),
+}
+"""Titles and jobs as in scripts/README.md."""
 
 
 def job_files() -> dict[str, Path]:
@@ -16,18 +34,33 @@ def job_files() -> dict[str, Path]:
     return {file.stem: file for file in files if "@entry_point(" in file.read_text(encoding="utf-8")}
 
 
-def load_job(name: str) -> Job:
-    """Import a job's script, which imports nothing heavy before the job runs.
+def job_file(name: str) -> Path:
+    """Return the script of a job, which may also be called by an older name.
 
     Raises:
         UserError: There is no such job.
     """
     files = job_files()
-    if name not in files:
+    older = {file.stem: file for file in SCRIPT_FOLDERS[0].glob("*.py")}
+    if name not in files | older:
         raise UserError(f"Unknown job {name!r}. {nearest_name(name, files)}")
-    spec = importlib.util.spec_from_file_location(f"_pixio_job_{name}", files[name])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for what their annotations name
-    spec.loader.exec_module(module)
-    return module.main
+    return (files | older)[name]
+
+
+def summaries() -> dict[str, dict[str, str]]:
+    """Return the first sentence of every job, by group and name."""
+    files = job_files()
+    titles = {name: title for title, names in GROUPS.items() for name in names}
+    found: dict[str, dict[str, str]] = {title: {} for title in (*GROUPS, "Benchmarks", "More")}
+    order = [name for names in GROUPS.values() for name in names if name in files]
+    for name in dict.fromkeys([*order, *files]):
+        in_benchmarks = files[name].parent == SCRIPT_FOLDERS[1]
+        docstring = ast.get_docstring(ast.parse(files[name].read_text(encoding="utf-8"))) or ""
+        title = titles.get(name, "Benchmarks" if in_benchmarks else "More")
+        found[title][name] = docstring.partition("\n\n")[0].replace("\n", " ")
+    return {title: jobs for title, jobs in found.items() if jobs}
+
+
+def as_called_here(explanation: str) -> str:
+    """Return a job's explanation with its examples as they are typed where there is no clone."""
+    return re.sub(r"\buv run scripts/(\w+)\.py", r"pixio \1", explanation) if _IN_WHEEL else explanation

@@ -62,7 +62,7 @@ class BenchmarkDemos:
     """Folder of windows.json, memory.json, the memory maps and the LeRobotDataset."""
 
 
-@entry_point("benchmark_demos", BenchmarkDemos)
+@entry_point("benchmark_demos", BenchmarkDemos, configs=Path(__file__).parent / "configs")
 def main(settings: BenchmarkDemos) -> None:
     """Measure."""
     console, output = Console(), settings.output

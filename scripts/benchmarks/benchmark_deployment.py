@@ -39,7 +39,7 @@ class BenchmarkDeployment:
     """The record."""
 
 
-@entry_point("benchmark_deployment", BenchmarkDeployment)
+@entry_point("benchmark_deployment", BenchmarkDeployment, configs=Path(__file__).parent / "configs")
 def main(settings: BenchmarkDeployment) -> None:
     """Measure and print a table."""
     from latency import measure_latency, rows_to_json

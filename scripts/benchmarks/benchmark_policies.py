@@ -83,7 +83,7 @@ class BenchmarkPolicies:
     """Folder of speed.json, success.json, the LeRobotDataset and checkpoints."""
 
 
-@entry_point("benchmark_policies", BenchmarkPolicies)
+@entry_point("benchmark_policies", BenchmarkPolicies, configs=Path(__file__).parent / "configs")
 def main(settings: BenchmarkPolicies) -> None:
     """Compare both sides and print tables."""
     from policy_speed.comparison import chosen

@@ -8,6 +8,7 @@ A few minutes on two idle cores. A decoder as the paper's: decoder_dim=512 decod
 """
 
 import dataclasses
+from pathlib import Path
 
 from rich.console import Console
 
@@ -52,7 +53,7 @@ class BenchmarkPretraining:
     """A JSON file for the table."""
 
 
-@entry_point("benchmark_pretraining", BenchmarkPretraining)
+@entry_point("benchmark_pretraining", BenchmarkPretraining, configs=Path(__file__).parent / "configs")
 def main(settings: BenchmarkPretraining) -> None:
     """Climb the ladder and print it."""
     import torch

@@ -9,6 +9,7 @@ Some four minutes on an idle machine.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +37,7 @@ class BenchmarkRendering:
     """A JSON file for the tables."""
 
 
-@entry_point("benchmark_rendering", BenchmarkRendering)
+@entry_point("benchmark_rendering", BenchmarkRendering, configs=Path(__file__).parent / "configs")
 def main(settings: BenchmarkRendering) -> None:
     """Compare every environment and print tables."""
     from rendering_speed import compare, number_of_sides

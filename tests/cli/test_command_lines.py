@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest import mark, raises
 
-from pixio_robot.cli.jobs import load_job
+from pixio_robot.cli.entry_points import load_job
 from pixio_robot.common.errors import UserError
 
 TRAIN, PRETRAIN, DISTIL, EVALUATE = "train_policy", "pretrain_encoder", "distill_encoder", "evaluate_policy"
@@ -77,8 +77,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("verify_artifact", "a.pt calls=0", f"calls must be {COUNT}, got 0."),
     ("verify_artifact", "a.pt threads=[0]", f"threads.0 must be {COUNT}, got 0."),
     ("verify_artifact", "a.pt threads=2", "threads must be a list such as [a,b], each entry a whole number"),
-    ("export_torchscript", "format=onx", "Unknown format 'onx'. Did you mean 'onnx'?"),
-    ("export_torchscript", "precision=float8", "Unknown precision 'float8'."),
+    ("export", "format=onx", "Unknown format 'onx'. Did you mean 'onnx'?"),
+    ("export", "precision=float8", "Unknown precision 'float8'."),
     ("render_scenes", "frames=0", f"frames must be {COUNT}, got 0."),
     ("probe_encoder", "scene_seed=0", f"scene_seed must be {COUNT}, got 0."),
     ("probe_encoder", "pose_readout=flat", "Unknown pose_readout 'flat'. Did you mean 'flatten'?"),

@@ -14,9 +14,9 @@ from torch import device
 
 from pixio_robot.cli.command_line import CommandLine, parse
 from pixio_robot.cli.composition import check
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.entry_points import load_job
 from pixio_robot.cli.explanation import keys_of, settings_page
-from pixio_robot.cli.jobs import job_files, load_job
+from pixio_robot.cli.jobs import CONFIG_FOLDER, job_files
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Switch, Whole, fields_of, look_up, settings_in
 from pixio_robot.encoders.vision_encoder import build_backbone
@@ -50,7 +50,7 @@ def test_the_files_say_only_what_differs_and_every_key_is_explained(name: str) -
     job = load_job(name)
     for key in keys_of(job, CommandLine()):
         assert key.explanation, key.name
-    assert "hydra" not in (CONFIG_FOLDER / f"{name}.yaml").read_text()
+    assert "hydra" not in (job.configs / f"{name}.yaml").read_text()
     assert len([line for line in job.explanation.splitlines() if line.startswith("uv run scripts/")]) == 3
 
 
@@ -81,7 +81,7 @@ def test_the_examples_of_every_job_are_right_command_lines() -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (CONFIG_FOLDER / "README.md").read_text(encoding="utf-8") == settings_page(), (
-        "run: python -m pixio_robot.cli.explanation > configs/README.md"
+        "run: uv run scripts/list.py settings > configs/README.md"
     )
 
 
@@ -101,7 +101,7 @@ def clean_directory(tmp_path_factory) -> Path:
         ("train_policy.py", ["env.image_size=abc"], "env.image_size must be a whole number, got 'abc'"),
         ("train_policy.py", ["+policy.dim_modell=64"], "Did you mean 'dim_model'"),
         ("train_policy.py", ["encoder.weights=nowhere.pth"], "No encoder weights at nowhere.pth"),
-        ("export_torchscript.py", ["checkpoint=nowhere"], "nowhere"),
+        ("export.py", ["checkpoint=nowhere"], "nowhere"),
         ("run_policy.py", ["artifact=nowhere.pt"], "There is no file nowhere.pt"),
         ("run_policy.py", ["server=ws://127.0.0.1:1"], "No policy from ws://127.0.0.1:1"),
         ("serve_policy.py", ["artifact=nowhere.pt", "certificate=a.pem"], "TLS needs both"),
@@ -154,7 +154,9 @@ def test_a_sweep_checks_every_value_and_runs_each(tmp_path: Path) -> None:
     swept = parse(["-m", "seed=0,1,abc"], job.settings)
     with raises(UserError, match="seed must be a whole number of at least 0, got 'abc'"):
         check(job.name, job.settings, swept.overrides)
-    code = 'import sys; from pixio_robot.cli.jobs import load_job; import dataclasses; job = load_job("doctor"); '
+    code = (
+        'import sys; from pixio_robot.cli.entry_points import load_job; import dataclasses; job = load_job("doctor"); '
+    )
     code += "dataclasses.replace(job, main=lambda settings: print(settings.output_root))()"
     done = subprocess.run(
         [sys.executable, "-c", code, "-m", "output_root=a,b"], cwd=tmp_path, capture_output=True, text=True

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pixio_robot.cli.composition import compose
-from pixio_robot.cli.jobs import load_job
+from pixio_robot.cli.entry_points import load_job
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 import tiny_run
 import torch
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
 from pixio_robot.engine.processes import Processes, join_processes
 from pixio_robot.pretraining.config import PretrainConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.engine.stopping import StopRequest
 
 SCRIPT = CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"

@@ -9,7 +9,7 @@ from forked_scripts import run_script
 from jobs import composed
 from safetensors.torch import load_file
 
-from pixio_robot.cli.jobs import load_job
+from pixio_robot.cli.entry_points import load_job
 from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.sources import open_source
 

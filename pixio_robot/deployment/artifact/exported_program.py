@@ -64,7 +64,7 @@ def _checked_golden(archive: zipfile.ZipFile, path: Path) -> bytes:
         if not harmless:
             raise UserError(f"{path} holds {entry}, which is more than a program and its tensors: export it again.")
     if golden is None:
-        raise UserError(f"{path} has no golden pair; make an artifact with scripts/export_torchscript.py.")
+        raise UserError(f"{path} has no golden pair; make an artifact with scripts/export.py.")
     return golden
 
 

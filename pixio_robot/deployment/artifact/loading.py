@@ -29,7 +29,7 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
     """Load an artifact and its metadata; nothing of the file runs before its digest has been checked.
 
     Args:
-        path: A file of `scripts/export_torchscript.py`; `.onnx` needs the extra `onnx`.
+        path: A file of `scripts/export.py`; `.onnx` needs the extra `onnx`.
         device: Where to run it, for example `cpu` or `cuda:0`. Observations may lie anywhere.
 
     Returns:
@@ -66,7 +66,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         UserError: There is no file, or it is no artifact, from another schema, damaged, or edited since its export.
     """
     if not path.is_file():
-        raise UserError(f"There is no file {path}; scripts/export_torchscript.py makes artifacts.")
+        raise UserError(f"There is no file {path}; scripts/export.py makes artifacts.")
     described, contents_hash = read_onnx(path) if path.suffix == ".onnx" else _read_archive(path)
     metadata = check_metadata(described, path)
     if metadata["digest"] != digest(metadata, contents_hash):

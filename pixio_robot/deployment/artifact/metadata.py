@@ -57,7 +57,7 @@ _ACTION_KEYS = {"size": int, "names": list | None, "space": str | None, "minimum
 
 def no_artifact(path: object) -> UserError:
     """Return the error for a file that is something else."""
-    return UserError(f"{path} is not a pixio-robot artifact; make one with scripts/export_torchscript.py.")
+    return UserError(f"{path} is not a pixio-robot artifact; make one with scripts/export.py.")
 
 
 def check_metadata(metadata: object, path: object) -> dict[str, Any]:

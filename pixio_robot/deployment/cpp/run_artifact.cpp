@@ -1,4 +1,4 @@
-// Loads an artifact of scripts/export_torchscript.py with libtorch alone, reads its metadata, runs its golden input, and
+// Loads an artifact of scripts/export.py with libtorch alone, reads its metadata, runs its golden input, and
 // prints the difference from the golden output and the latency.
 //
 //   run_artifact FILE [--device cpu] [--threads 1] [--calls 50]

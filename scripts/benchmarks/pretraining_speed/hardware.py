@@ -1,4 +1,4 @@
-"""What hardware the pretraining of each Pixio variant needs, computed from the model: `python -m` this module.
+"""What hardware the pretraining of each Pixio variant needs, computed from the model.
 
 Weights, gradients and Adam's two moments are float32, 16 bytes per parameter. FSDP shares these among the GPUs and
 gathers one block at a time, and the next ahead of it; everything outside of the blocks stays gathered.
@@ -12,7 +12,6 @@ Left out: memory of the framework and of communication buffers, fragmentation, d
 GPU's memory is set aside for them.
 """
 
-import argparse
 import functools
 import math
 from collections import defaultdict
@@ -22,13 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pixio_robot.encoders import PIXIO_VARIANTS
 from pixio_robot.pretraining.model.mae import PixioMAE
 from pixio_robot.pretraining.model.weights import create_encoder
 
@@ -167,36 +163,3 @@ def needs(variant: str, size: int, decoder: tuple[int, int, int], mask_ratio: fl
     parameters = sum(value.numel() for value in mae.parameters())
     whole, checkpointed = (PassMemory(2 * one - two, two - one) for one, two in zip(*kept, strict=True))
     return Needs(parameters, max(blocks), parameters - sum(blocks), whole, checkpointed)
-
-
-def table(gpu_gib: float, gpus: list[int]) -> Table:
-    """Tabulate the paper's recipe (256 px, decoder 512 wide and 32 deep, 75 % masked) for every variant."""
-    columns = ["variant", "parameters (M)", "state (GiB)", "per image (MiB)", "checkpointed (MiB)"]
-    result = Table(*columns, *(f"images on each of {count}" for count in gpus), box=None)
-    for variant in PIXIO_VARIANTS:
-        need = needs(variant, 256, (512, 32, 16), 0.75, 4)
-        fit = [
-            f"{need.images(count, gpu_gib * GIB, False)} / {need.images(count, gpu_gib * GIB, True)}" for count in gpus
-        ]
-        result.add_row(
-            variant,
-            f"{need.parameters / 1e6:.1f}",
-            f"{BYTES_PER_PARAMETER * need.parameters / GIB:.1f}",
-            f"{need.whole.per_image / 2**20:.1f}",
-            f"{need.checkpointed.per_image / 2**20:.1f}",
-            *fit,
-        )
-    return result
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description="Memory that pretraining needs, per variant.")
-    parser.add_argument("--gpu-gib", type=float, default=80, help="memory of one GPU")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64], help="how many share the model (FSDP)")
-    arguments = parser.parse_args()
-    Console(width=160).print(table(arguments.gpu_gib, arguments.gpus))
-
-
-if __name__ == "__main__":
-    main()

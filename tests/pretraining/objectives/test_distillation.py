@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
 from pixio_robot.pretraining.model.masking import block_mask

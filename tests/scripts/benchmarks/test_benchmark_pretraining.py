@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pixio_robot.cli.entry_points import CONFIG_FOLDER
+from pixio_robot.cli.jobs import CONFIG_FOLDER
 
 SCRIPT = CONFIG_FOLDER.parent / "scripts" / "benchmarks" / "benchmark_pretraining.py"
 
