@@ -58,15 +58,13 @@ def env_config_from(description: Mapping[str, Any]) -> "EnvConfig":
         UserError: The type or a field is unknown (the nearest name is offered), or a value is refused by the
             environment.
     """
-    from lerobot.envs import EnvConfig
     from lerobot.envs.factory import make_env_config
 
-    _register_environments()
     fields = dict(description)
     if "type" not in fields:
         raise UserError("The environment has no 'type': name one, for example 'pixio_robosuite'.")
     env_type = fields.pop("type")
-    known_types = EnvConfig.get_known_choices()
+    known_types = known_environments()
     if env_type not in known_types:
         raise UserError(f"Unknown environment type {env_type!r}. {nearest_name(str(env_type), known_types)}")
     check_fields(known_types[env_type], fields, "env", f"Environment {env_type!r}")
@@ -74,6 +72,14 @@ def env_config_from(description: Mapping[str, Any]) -> "EnvConfig":
         return make_env_config(env_type, **fields)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def known_environments() -> dict[str, type["EnvConfig"]]:
+    """Return the configs of all installed environments by the types under which LeRobot knows them."""
+    from lerobot.envs import EnvConfig
+
+    _register_environments()
+    return dict(EnvConfig.get_known_choices())
 
 
 @functools.cache

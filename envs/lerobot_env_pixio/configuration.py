@@ -15,11 +15,13 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from lerobot_env_pixio.experts import EXPERTS, Expert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
+from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
 from lerobot_env_pixio.simulators.aloha import AlohaEnv
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
 from lerobot_env_pixio.simulators.metaworld import MetaworldEnv
 from lerobot_env_pixio.simulators.pusht import PushTEnv
 from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
+from lerobot_env_pixio.simulators.tasks import ROBOTS
 
 # LeRobot's own fields that say nothing about the environment itself.
 _LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_env_checker")
@@ -45,6 +47,9 @@ class PixioEnvConfig(EnvConfig):
     """
 
     env_class: ClassVar[type[CameraEnv]]
+    robots: ClassVar[tuple[str, ...]]
+    """Names of the robots that can stand in the scene."""
+    render_profiles: ClassVar[tuple[str, ...]] = tuple(RENDER_PROFILES)
 
     camera_names: list[str] = field(default_factory=list)
     image_size: int = 128
@@ -113,6 +118,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     """
 
     env_class = RobosuiteEnv
+    robots = tuple(ROBOTS)
 
     task: str | None = "Lift"
     fps: int = 20
@@ -142,6 +148,7 @@ class MetaworldEnvConfig(PixioEnvConfig):
     """
 
     env_class = MetaworldEnv
+    robots = ("Sawyer",)
 
     task: str | None = "drawer-open-v3"
     fps: int = 80
@@ -166,6 +173,7 @@ class AlohaEnvConfig(PixioEnvConfig):
     """
 
     env_class = AlohaEnv
+    robots = ("two ViperX arms",)
 
     task: str | None = "transfer_cube"
     fps: int = 50
@@ -191,6 +199,8 @@ class PushTEnvConfig(PixioEnvConfig):
     """
 
     env_class = PushTEnv
+    robots = ("a disc",)
+    render_profiles = ("standard",)
 
     task: str | None = "PushT"
     fps: int = 10

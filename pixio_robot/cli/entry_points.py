@@ -113,7 +113,10 @@ def load_job(name: str) -> Job:
     Raises:
         UserError: There is no such job.
     """
-    spec = importlib.util.spec_from_file_location(f"_pixio_job_{name}", job_file(name))
+    file, running = job_file(name), sys.modules["__main__"]
+    if str(file) == getattr(running, "__file__", None) and hasattr(running, "main"):
+        return running.main
+    spec = importlib.util.spec_from_file_location(f"_pixio_job_{name}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for what their annotations name

@@ -128,7 +128,8 @@ def _choices(key: Key) -> str:
 
 _PREFACE = """# Settings
 
-One file per job, one folder per choice. A job's defaults are those of its settings in the code; a file here says what differs.
+One file per job (those of benchmarks: `scripts/benchmarks/configs`), one folder per choice. A job's defaults are those of its
+settings in the code; a file here says what differs.
 Every job takes `KEY=VALUE` on its command line, `-m KEY=A,B` for one run after the other, `--cfg job` to show everything, and
 `--help`. Text is taken as it is typed; a list is `'KEY=[a,b]'`; keys that are not here yet are added with `+KEY=VALUE`.
 A wrong name, type or value is one sentence, exit code 2, and nothing is written.
@@ -141,6 +142,7 @@ This file is made by `uv run scripts/list.py settings > configs/README.md`.
 
 def settings_page() -> str:
     """Return configs/README.md: every key of every job with its sentence, those of a group that jobs share once."""
+    GlobalHydra.instance().clear()  # of the job that asks for this page
     parts = [_PREFACE]
     explained: dict[str, str] = {}
     for name in sorted(job_files(), key=lambda name: (name.startswith("benchmark"), name != "train_policy", name)):

@@ -2,7 +2,9 @@
 
 import difflib
 import functools
+import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -29,7 +31,7 @@ def nearest_name(name: str, choices: Iterable[str]) -> str:
 
 
 def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
-    """Turn `UserError` (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
+    """Turn `UserError`, an extra that is not installed (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
 
     Of several processes started by torchrun or accelerate, the first to fail prints; the others end quietly.
     """
@@ -45,12 +47,36 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             print("stopped.", file=sys.stderr)
             sys.exit(130)
-        except Exception:
+        except Exception as error:
+            advice = missing_extra(error.name or "") if isinstance(error, ModuleNotFoundError) else None
             if _fails_first():
-                raise
+                if advice is None:
+                    raise
+                print(f"error: {advice}", file=sys.stderr)
             sys.exit(2)  # lost its peers, one of which said why
 
     return wrapped
+
+
+_PLUGINS = {"lerobot_policy_pixio": "policies", "lerobot_env_pixio": "envs"}
+"""This package's other distributions, and where they are in a clone."""
+
+
+def missing_extra(module: str) -> str | None:
+    """Say how to install what a module that is not there belongs to; None for one that is no extra of this package.
+
+    Args:
+        module: Dotted name of the module.
+    """
+    package = module.partition(".")[0]
+    if package in _PLUGINS:
+        in_clone = f"pip install -e {_PLUGINS[package]}"
+        return f"This needs {package}, which is not installed: pip install {package} (in a clone: {in_clone})."
+    for requirement in importlib.metadata.requires("pixio-robot") or ():
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if extra and re.match(rf"{package}\b(?!-)", requirement.replace("_", "-")):
+            return f"This needs {package}, which is not installed: pip install 'pixio-robot[{extra[1]}]'."
+    return None
 
 
 def _fails_first() -> bool:

@@ -4,7 +4,7 @@ uv run scripts/benchmarks/benchmark_hardware.py
 uv run scripts/benchmarks/benchmark_hardware.py gpu_gib=141 'gpus=[1,8]'
 uv run scripts/benchmarks/benchmark_hardware.py image_size=128 mask_block=2 decoder_dim=128 decoder_depth=8 decoder_heads=4
 
-Nothing runs on a GPU: the module's passes are counted on tensors without values. pretraining_speed/hardware.py says what is counted.
+Nothing runs on a GPU: passes are counted on tensors without values; pretraining_speed/hardware.py says what is counted.
 """
 
 from pathlib import Path

@@ -37,9 +37,7 @@ def make_robot(description: Mapping[str, Any]) -> Robot:
     Raises:
         UserError: The type or a field is unknown, or the robot's own packages are not installed.
     """
-    register_third_party_plugins()
-    _register_shipped_types()
-    known = RobotConfig.get_known_choices()
+    known = known_robots()
     kind = str(description["type"])
     if kind not in known:
         raise UserError(f"Unknown robot {kind!r}. {nearest_name(kind, known)}")
@@ -48,6 +46,13 @@ def make_robot(description: Mapping[str, Any]) -> Robot:
         return make_robot_from_config(config)
     except (draccus.utils.DecodingError, ValueError, TypeError, ImportError) as error:
         raise UserError(f"The robot {kind!r} cannot be made: {' '.join(str(error).split())}") from error
+
+
+def known_robots() -> dict[str, type[RobotConfig]]:
+    """Return the configs of all robots whose libraries are installed, by the types under which LeRobot knows them."""
+    register_third_party_plugins()
+    _register_shipped_types()
+    return dict(RobotConfig.get_known_choices())
 
 
 class LeRobotRobot:
