@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
+from pixio_robot.cli.jobs import as_called_here
 from pixio_robot.common.precision import bfloat16_slowdown
 
 State = Literal["ok", "note", "failed"]
@@ -196,7 +197,9 @@ def print_examination(findings: Iterator[Finding], console: Console) -> bool:
         console.print(table)
         able &= finding.state != "failed"
     console.print(
-        "The main job can run: uv run scripts/train_policy.py" if able else "The main job cannot run yet: see ✗.",
+        as_called_here("The main job can run: uv run scripts/train_policy.py")
+        if able
+        else "The main job cannot run yet: see ✗.",
         highlight=False,
     )
     return able

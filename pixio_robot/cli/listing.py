@@ -84,7 +84,8 @@ def tasks() -> Table:
     for kind, config in known_environments().items():
         for task in getattr(config, "tasks", list)():
             choose = chosen.get((kind, task), f"{general.get(kind, f'env.type={kind}')} env.task={task}")
-            table.add_row(kind, task, choose, ", ".join(config.robots), ", ".join(config.render_profiles))
+            what_else = (", ".join(getattr(config, names, ())) for names in ("robots", "render_profiles"))
+            table.add_row(kind, task, choose, *what_else)
     if not table.row_count:
         raise UserError("No environment is installed: pip install lerobot_env_pixio (in a clone: pip install -e envs).")
     return table
