@@ -61,6 +61,9 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
 _PLUGINS = {"lerobot_policy_pixio": "policies", "lerobot_env_pixio": "envs"}
 """This package's other distributions, and where they are in a clone."""
 
+_OF_LEROBOT = ("accelerate", "datasets", "draccus", "gymnasium")
+"""What LeRobot brings and this package imports beside it."""
+
 
 def missing_extra(module: str) -> str | None:
     """Say how to install what a module that is not there belongs to; None for one that is no extra of this package.
@@ -69,6 +72,7 @@ def missing_extra(module: str) -> str | None:
         module: Dotted name of the module.
     """
     package = module.partition(".")[0]
+    package = "lerobot" if package in _OF_LEROBOT else package
     if package in _PLUGINS:
         in_clone = f"pip install -e {_PLUGINS[package]}"
         return f"This needs {package}, which is not installed: pip install {package} (in a clone: {in_clone})."

@@ -115,3 +115,7 @@ def test_an_extra_that_is_missing_is_a_sentence(
 def test_a_module_that_is_no_extra_is_no_users_mistake() -> None:
     assert missing_extra("torch") is None
     assert missing_extra("onn") is None
+
+
+def test_what_lerobot_brings_is_lerobots_extra() -> None:
+    assert "pip install 'pixio-robot[lerobot]'" in (missing_extra("draccus.utils") or "")
