@@ -37,7 +37,7 @@ class DistillEncoder:
     """A run's folder or name, `last` for the newest unfinished one, or `auto` (with run=NAME): continue it or begin it."""
 
 
-@entry_point("distill_encoder", DistillEncoder)
+@entry_point("distill_encoder", DistillEncoder, finished_by="encoder.safetensors")
 def main(settings: DistillEncoder) -> None:
     """Open the images, train, and say where the encoder is."""
     from pixio_robot.pretraining.job import PretrainingJob, run_job

@@ -29,10 +29,12 @@ class List:
 def main(settings: List) -> None:
     """Print a table."""
     from pixio_robot.cli import listing
+    from pixio_robot.cli.entry_points import load_job
     from pixio_robot.cli.explanation import settings_page
+    from pixio_robot.cli.jobs import job_files
 
     if settings.what == "settings":
-        print(settings_page(), end="")
+        print(settings_page(load_job(name) for name in job_files()), end="")
         return
     table = listing.runs(settings.output_root) if settings.what == "runs" else listing.TABLES[settings.what]()
     # A file or another program gets whole rows.

@@ -37,7 +37,7 @@ class PretrainEncoder:
     """A run's folder or name, `last` for the newest unfinished one, or `auto` (with run=NAME): continue it or begin it."""
 
 
-@entry_point("pretrain_encoder", PretrainEncoder)
+@entry_point("pretrain_encoder", PretrainEncoder, finished_by="encoder.safetensors")
 def main(settings: PretrainEncoder) -> None:
     """Open the images, train, and say where the encoder is."""
     from pixio_robot.pretraining.job import PretrainingJob, run_job

@@ -14,7 +14,7 @@ from pixio_robot.cli.entry_points import entry_point, given_fields, given_settin
 from pixio_robot.training.config import TrainPolicy
 
 
-@entry_point("train_policy", TrainPolicy)
+@entry_point("train_policy", TrainPolicy, finished_by="report.html")
 def main(settings: TrainPolicy) -> None:
     """Run the whole way."""
     from pixio_robot.environments import env_config_from

@@ -4,7 +4,7 @@ The defaults are those of the job's settings: Hydra composes the files in config
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pixio_robot.common.settings import fields_of, is_settings, look_up, plain, 
 
 BASE = "base"
 """What the files in configs/ call the defaults of their job."""
+type SavedRun = Callable[[DictConfig], Mapping[str, Any] | None]
 
 
 def defaults(settings: type) -> dict[str, Any]:
@@ -77,7 +78,12 @@ def compose(job: str, settings: type | None, overrides: Sequence[str], config_di
 
 
 def check(
-    job: str, settings: type | None, overrides: Sequence[str], config_dir: str | None = None, build: bool = True
+    job: str,
+    settings: type | None,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    build: bool = True,
+    saved: SavedRun = lambda cfg: None,
 ) -> None:
     """Check everything that a command line says before anything slow is imported.
 
@@ -87,6 +93,7 @@ def check(
         overrides: Of the command line; of those that sweep over several values, each value is checked.
         config_dir: A folder of further choices.
         build: Whether the job is to run, so that nothing may be missing.
+        saved: Returns the settings of the run that a config continues, if it does.
 
     Raises:
         UserError: A group choice or a key is unknown (the nearest valid one is offered), a value is missing or wrong, or an
@@ -106,15 +113,19 @@ def check(
         for variant in variants:
             cfg = compose_here(job, variant, settings)
             if settings is not None and build:
-                settings_from(settings, cfg)
+                settings_from(settings, cfg, saved(cfg), variant)
 
 
-def settings_from[S](settings: type[S], cfg: DictConfig) -> S:
-    """Build settings from a composed config.
+def settings_from[S](
+    settings: type[S], cfg: DictConfig, saved: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> S:
+    """Build settings from a composed config, or from those of the run that it continues and what the command line says.
 
     Raises:
         UserError: A value is missing or wrong, or refers to nothing.
     """
+    if saved is not None:
+        cfg = _continued(cfg, saved, overrides)
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         values: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -123,6 +134,17 @@ def settings_from[S](settings: type[S], cfg: DictConfig) -> S:
     if missing:
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=… to the command.")
     return settings(**values)
+
+
+def _continued(cfg: DictConfig, saved: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+    given = [_parsed(override).get_key_element().lstrip("+~") for override in overrides]
+    values: Any = OmegaConf.to_container(cfg)
+    kept = {name: value for name, value in saved.items() if name in values and name not in given}
+    continued = OmegaConf.create(values | kept)
+    for key in given:
+        if key.partition(".")[0] in kept:
+            OmegaConf.update(continued, key, OmegaConf.select(cfg, key), force_add=True)
+    return continued
 
 
 def _parsed(override: str) -> Override:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +24,7 @@ from pixio_robot.cli.composition import check, compose, settings_from, store_def
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
 from pixio_robot.common.errors import UserError, exits_on_user_error
 from pixio_robot.common.settings import fields_of, plain
+from pixio_robot.engine.run_folder import CONFIG_FILE, run_to_resume
 
 # Hydra shall neither configure logging nor write folders of its own; a sweep keeps its list of runs in outputs/.
 _QUIET = {
@@ -33,6 +35,9 @@ _QUIET = {
     "hydra.sweep.dir": "outputs",
     "hydra.sweep.subdir": ".",
 }
+
+# Settings of a continued run that are those of the command line; what a run started from is in its weights.
+_OF_THE_COMMAND = ("run", "resume", "output_root", "start_from")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Job[S]:
     """Keys that arguments without a ``=`` are the values of, in this order."""
     configs: Path = CONFIG_FOLDER
     """The folder of its file."""
+    finished_by: str | None = None
+    """Name of the file that finished runs have, of a job whose runs can be continued."""
 
     def __post_init__(self) -> None:
         """Show Hydra a file that is not in configs/; what it chooses from is."""
@@ -67,14 +74,31 @@ class Job[S]:
 
             print(explain(self, line))
             return
-        check(self.name, self.settings, line.overrides, line.config_dir, build=line.runs)
+        check(self.name, self.settings, line.overrides, line.config_dir, line.runs, self._saved)
         store_defaults(self.settings)
         sys.argv[1:] = [*line.flags, *_quietened(line), *line.overrides]
         run = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=self.name)
         run(exits_on_user_error(self._told))()
 
     def _told(self, cfg: DictConfig) -> None:
-        self.main(settings_from(self.settings, cfg))
+        self.main(settings_from(self.settings, cfg, self._saved(cfg), HydraConfig.get().overrides.task))
+
+    def _saved(self, cfg: DictConfig) -> Mapping[str, Any] | None:
+        """Return the settings of the run that a config continues, but for those that say which run is meant."""
+        if self.finished_by is None or cfg.get("resume") is None:
+            return None
+        folder = run_to_resume(Path(cfg.output_root) / self.name, cfg.run, cfg.resume, self.finished_by)
+        if folder is None:
+            return None
+        try:
+            saved = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"{folder / CONFIG_FILE} is damaged ({str(error).splitlines()[0]}): start a new run."
+            ) from error
+        if not isinstance(saved, dict):
+            raise UserError(f"{folder / CONFIG_FILE} holds no settings: start a new run.")
+        return {name: value for name, value in saved.items() if name not in _OF_THE_COMMAND}
 
     def read(self, arguments: Sequence[str]) -> S:
         """Return the settings of the one run that a command line asks for, without running it.
@@ -88,7 +112,11 @@ class Job[S]:
 
 
 def entry_point[S](
-    name: str, settings: type[S], positional: Sequence[str] = (), configs: Path = CONFIG_FOLDER
+    name: str,
+    settings: type[S],
+    positional: Sequence[str] = (),
+    configs: Path = CONFIG_FOLDER,
+    finished_by: str | None = None,
 ) -> Callable[[Callable[[S], None]], Job[S]]:
     """Make a function that takes settings a command.
 
@@ -97,12 +125,13 @@ def entry_point[S](
         settings: What the function takes.
         positional: Keys that arguments without a ``=`` are the values of, in this order.
         configs: The folder of that file, where it is not configs/.
+        finished_by: Name of the file that finished runs have, of a job whose runs can be continued (`run`, `resume`).
     """
 
     def decorate(main: Callable[[S], None]) -> Job[S]:
         explanation = sys.modules[main.__module__].__doc__ if main.__module__ in sys.modules else None
         explanation = explanation or main.__globals__.get("__doc__") or ""
-        return Job(name, settings, main, explanation.strip(), positional, configs)
+        return Job(name, settings, main, explanation.strip(), positional, configs, finished_by)
 
     return decorate
 

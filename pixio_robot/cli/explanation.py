@@ -9,9 +9,9 @@ in configs/policy and configs/env.
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from pixio_robot.cli.command_line import CommandLine
 from pixio_robot.cli.composition import compose_here, configs
-from pixio_robot.cli.entry_points import Job, load_job
-from pixio_robot.cli.jobs import CONFIG_FOLDER, as_called_here, job_files
+from pixio_robot.cli.jobs import CONFIG_FOLDER, as_called_here
 from pixio_robot.common.settings import describe, explanation_of, fields_of, look_up, settings_in
+
+if TYPE_CHECKING:
+    from pixio_robot.cli.entry_points import Job
 
 _INDENT = " " * 6
 _WIDTH = 110
@@ -42,14 +44,14 @@ class Key:
     """Of a group: the files in configs/."""
 
 
-def keys_of(job: Job, line: CommandLine) -> list[Key]:
+def keys_of(job: "Job", line: CommandLine) -> list[Key]:
     """Return every setting of a job, with the values that a command line gives them."""
     with configs(job.settings, line.config_dir):
         cfg = compose_here(job.name, list(line.overrides), job.settings)
         return list(_keys(job.settings, cfg, _choices_of(job, line)))
 
 
-def _choices_of(job: Job, line: CommandLine) -> dict[str, str]:
+def _choices_of(job: "Job", line: CommandLine) -> dict[str, str]:
     """Return which choice of every group a job makes."""
     listed = yaml.safe_load((job.configs / f"{job.name}.yaml").read_text(encoding="utf-8"))["defaults"]
     chosen: dict[str, str] = {
@@ -106,7 +108,7 @@ def yaml_comments(group: str, choice: str) -> dict[str, str]:
     return comments | {key: f"{comment[:1].upper()}{comment[1:]}." for key, comment in own}
 
 
-def explain(job: Job, line: CommandLine) -> str:
+def explain(job: "Job", line: CommandLine) -> str:
     """Return what `--help` says."""
     parts = [
         as_called_here(job.explanation),
@@ -140,13 +142,13 @@ This file is made by `uv run scripts/list.py settings > configs/README.md`.
 """
 
 
-def settings_page() -> str:
+def settings_page(jobs: "Iterable[Job]") -> str:
     """Return configs/README.md: every key of every job with its sentence, those of a group that jobs share once."""
     GlobalHydra.instance().clear()  # of the job that asks for this page
     parts = [_PREFACE]
     explained: dict[str, str] = {}
-    for name in sorted(job_files(), key=lambda name: (name.startswith("benchmark"), name != "train_policy", name)):
-        job = load_job(name)
+    for job in sorted(jobs, key=lambda job: (job.name.startswith("benchmark"), job.name != "train_policy", job.name)):
+        name = job.name
         parts += [
             f"## {name}",
             "",
@@ -170,7 +172,7 @@ def settings_page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _rows_of_other_choices(job: Job, group: str, keys: Sequence[Key]) -> Iterator[str]:
+def _rows_of_other_choices(job: "Job", group: str, keys: Sequence[Key]) -> Iterator[str]:
     """Yield the keys of a group that its default choice does not have."""
     known = {key.name for key in keys}
     choices = next((key.choices for key in keys if key.name == group), ())
