@@ -1,8 +1,10 @@
 """Imports point one way: each package imports with the ones it must not need blocked."""
 
+import graphlib
 import subprocess
 import sys
 
+import grimp
 import pytest
 
 SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
@@ -50,3 +52,11 @@ def test_imports_without(modules: list[str], blocked: list[str]) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import {', '.join(modules)}"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_circle_of_files() -> None:
+    graph = grimp.build_graph(
+        "pixio_robot", "lerobot_env_pixio", "lerobot_policy_pixio", exclude_type_checking_imports=True, cache_dir=None
+    )
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # CycleError names the files of a circle

@@ -140,7 +140,7 @@ def _continued(cfg: DictConfig, saved: Mapping[str, Any], overrides: Sequence[st
     given = [_parsed(override).get_key_element().lstrip("+~") for override in overrides]
     values: Any = OmegaConf.to_container(cfg)
     kept = {name: value for name, value in saved.items() if name in values and name not in given}
-    continued = OmegaConf.create(values | kept)
+    continued: Any = OmegaConf.create(values | kept)
     for key in given:
         if key.partition(".")[0] in kept:
             OmegaConf.update(continued, key, OmegaConf.select(cfg, key), force_add=True)

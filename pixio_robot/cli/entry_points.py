@@ -107,8 +107,9 @@ class Job[S]:
             UserError: See `check`.
         """
         line = parse(arguments, self.settings, self.positional)
-        check(self.name, self.settings, line.overrides, line.config_dir)
-        return settings_from(self.settings, compose(self.name, self.settings, line.overrides, line.config_dir))
+        check(self.name, self.settings, line.overrides, line.config_dir, saved=self._saved)
+        cfg = compose(self.name, self.settings, line.overrides, line.config_dir)
+        return settings_from(self.settings, cfg, self._saved(cfg), line.overrides)
 
 
 def entry_point[S](

@@ -203,7 +203,6 @@ ACCEPTED: list[tuple[str, str, str, Any]] = [
     ("compare_runs", "runs=[2026_11_27,b]", "runs", (Path("2026_11_27"), Path("b"))),
     ("compare_runs", "output_root=a", "output", Path("a/compare_runs")),
     (TRAIN, "run=1e5", "run", "1e5"),
-    (TRAIN, "resume=last", "resume", "last"),
     (PRETRAIN, "images.path=a run=007", "run", "007"),
     (DISTIL, "images.path=a resume=auto run=2024", "resume", "auto"),
     (TRAIN, "trainer.wandb=2024", "trainer.wandb", "2024"),

@@ -81,7 +81,7 @@ def test_the_examples_of_every_job_are_right_command_lines() -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (CONFIG_FOLDER / "README.md").read_text(encoding="utf-8") == settings_page(
-        load_job(name) for name in job_files()
+        load_job(name) for name in JOBS
     ), "run: uv run scripts/list.py settings > configs/README.md"
 
 
