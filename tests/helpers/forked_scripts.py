@@ -13,7 +13,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_LOADED_BEFORE = ["torch", "timm", "lerobot.policies", "lerobot.envs.configs", "hydra", "zarr", "matplotlib.pyplot"]
+_LOADED_BEFORE = [
+    *("torch", "timm", "lerobot.policies", "lerobot.envs.configs", "hydra", "zarr", "matplotlib.pyplot", "pydantic"),
+    *("pixio_robot.encoders", "pixio_robot.environments", "lerobot_env_pixio", "lerobot_policy_pixio"),
+    *("pixio_robot.training.job", "pixio_robot.pretraining.job", "pixio_robot.deployment.export.exporter"),
+]
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(_LOADED_BEFORE)
