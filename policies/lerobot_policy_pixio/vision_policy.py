@@ -3,6 +3,7 @@
 Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, T neck tokens, M neck output width.
 """
 
+import abc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,13 +60,13 @@ class VisionPolicy(_Policy):
         self._build_head()
         self.reset()
 
+    @abc.abstractmethod
     def _neck_shape(self) -> tuple[int, int | None]:
         """Return the number of tokens T of each camera and their width M; None hands out the neck's features."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _build_head(self) -> None:
         """Make what reads the necks' tokens."""
-        raise NotImplementedError
 
     @classmethod
     def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
@@ -84,16 +85,16 @@ class VisionPolicy(_Policy):
                 f"is incomplete or was edited."
             ) from error
 
+    @abc.abstractmethod
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms whose sum is the training loss, each a mean over the batch (scalar)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss_weights(self, batch: dict[str, Tensor]) -> list[int]:
         """Return over how many numbers of the batch each of `loss_terms` is a mean.
 
         The loss of a batch that processes share is the sum of each term's weighted mean over the processes.
         """
-        raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Return the training loss (scalar) and its terms, for images or cached tokens."""
