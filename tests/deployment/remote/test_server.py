@@ -1,60 +1,31 @@
-"""A policy server and its client: the same actions as here, and no harm from whatever is sent to either."""
+"""A policy server: the same actions as here, and no harm from whatever is sent to it."""
 
 import asyncio
 import json
 import logging
 import socket
-import ssl
 import subprocess
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runtime_policies import CAMERA, Counting, Gated, metadata, observation
+from policy_servers import DESCRIBED, logged, serving
+from runtime_policies import CAMERA, Counting, Gated, observation
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
-from websockets.sync.server import ServerConnection
-from websockets.sync.server import serve as serve_with
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.metadata import KEYS, check_metadata
 from pixio_robot.deployment.remote.client import RemoteError, RemotePolicy
 from pixio_robot.deployment.remote.protocol import decode, encode
 from pixio_robot.deployment.remote.server import PolicyServer, tls_context
-from pixio_robot.deployment.runtime import Controller, HoldReason, LockStepClock
+from pixio_robot.deployment.runtime import Controller, LockStepClock
 
-DESCRIBED = check_metadata({**dict.fromkeys(KEYS), **metadata()}, "this test")
 HELLO = encode("hello", protocol=1, schema=DESCRIBED["schema"])
 REQUEST = {key: value[None] for key, value in observation(3).values.items()}
-
-
-@contextmanager
-def serving(server: PolicyServer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve in a thread of its own; gives host and port."""
-    loop = asyncio.new_event_loop()
-    address: list[str] = []
-    up, down = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with server.listen("127.0.0.1", 0, tls) as listening:
-            address.append(f"127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}")
-            up.set()
-            await down.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert up.wait(timeout=60)
-    try:
-        yield address[0]
-    finally:
-        loop.call_soon_threadsafe(down.set)
-        thread.join(timeout=60)
 
 
 @pytest.fixture
@@ -77,18 +48,6 @@ def health(address: str) -> dict[str, Any]:
 def plain_connection(address: str) -> socket.socket:
     host, port = address.split(":")
     return socket.create_connection((host, int(port)), timeout=60)
-
-
-def logged(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
-    """Return the log lines with one of some words, once there is one; none of all has a traceback."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert not [record for record in caplog.records if record.exc_info]
-        lines = [record.getMessage() for record in caplog.records]
-        if found := [line for line in lines if any(word in line for word in words)]:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"nothing of {words} in {lines}")
 
 
 def test_a_served_policy_acts_like_one_here(policy: Counting, address: str) -> None:
@@ -283,90 +242,3 @@ def test_a_client_that_is_gone_or_stuck_leaves_nothing_behind(where: str, caplog
             assert remote.predict(REQUEST, 1).shape == (6, 2)
         assert logged(caplog, "connected")
     assert len(policy.seen) == (2 if where == "during inference" else 1)
-
-
-@contextmanager
-def pretending(answer: Callable[[ServerConnection], None], described: dict[str, Any] = DESCRIBED) -> Iterator[str]:
-    """Serve a welcome, the right one unless told otherwise, and then whatever."""
-
-    def handle(connection: ServerConnection) -> None:
-        connection.recv()
-        connection.send(encode("welcome", metadata=described))
-        for _ in connection:
-            answer(connection)
-
-    with serve_with(handle, "127.0.0.1", 0, compression=None) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
-        server.shutdown()
-        thread.join(timeout=60)
-
-
-def test_a_client_holds_whatever_a_server_answers(caplog: pytest.LogCaptureFixture) -> None:
-    generator = np.random.default_rng(1)
-    actions = Counting.chunk(0)
-    answers: list[Any] = [
-        encode("actions", id=99, actions=actions),  # to another request
-        encode("actions", id=1, actions=actions[:3]),
-        encode("actions", id=1, actions=actions.astype(np.uint8)),
-        encode("actions", id=1, actions=np.full_like(actions, np.nan)),
-        encode("welcome", metadata=DESCRIBED),
-        "text",
-        *(generator.bytes(int(generator.integers(1, 200))) for _ in range(1000)),
-    ]
-
-    def answer(connection: ServerConnection) -> None:
-        if answers:
-            connection.send(answers.pop(0))
-        else:
-            connection.close()
-
-    with pretending(answer) as server, RemotePolicy(server) as remote:
-        for mode in ("synchronous", "ensemble"):
-            controller = Controller(remote, mode, LockStepClock())
-            for step in range(504):
-                command = controller.act(observation(step))
-                assert command.action is None and command.held in (HoldReason.FAILED_INFERENCE, HoldReason.BAD_ACTION)
-    assert logged(caplog, "policy failed")
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"schema": 3}, "has schema 3, this version reads 2: update pixio-robot"),
-        ({"cameras": [CAMERA]}, "impossible value for cameras"),
-        ({"state__size": "2"}, "impossible value for state"),
-        ({"action__minimum": [-1.0]}, "impossible value for action"),
-        ({"action_horizon": None}, "impossible value for action_horizon"),
-    ],
-)
-def test_a_client_takes_no_broken_metadata(changes: dict[str, Any], what: str) -> None:
-    described = {**DESCRIBED, **metadata(**changes)}
-    with pretending(lambda connection: None, described) as server, pytest.raises(UserError, match=what):
-        RemotePolicy(server)
-
-
-def test_a_server_that_says_nothing_holds_the_robot(caplog: pytest.LogCaptureFixture) -> None:
-    """An answer is waited for as long as its actions would reach: 6 at 10 Hz."""
-    quiet = threading.Event()
-    with pretending(lambda connection: bool(quiet.wait(timeout=60)) and None) as server:
-        with RemotePolicy(server) as remote:
-            command = Controller(remote, "synchronous", LockStepClock()).act(observation(0))
-        quiet.set()
-    assert command.action is None and command.held is HoldReason.FAILED_INFERENCE
-    (line,) = logged(caplog, "holds")
-    assert "timed out" in line or "TimeoutError" in line
-
-
-def test_a_broken_connection_holds_and_is_made_anew(policy: Counting) -> None:
-    with serving(PolicyServer(policy)) as address:
-        remote = RemotePolicy(f"ws://{address}")
-        controller = Controller(remote, "ensemble", LockStepClock())
-        assert controller.act(observation(0)).held is None
-        assert remote._connection is not None
-        remote._connection.socket.shutdown(socket.SHUT_RDWR)
-        assert controller.act(observation(1)).held is HoldReason.FAILED_INFERENCE
-        assert controller.act(observation(2)).held is None
-    assert controller.act(observation(3)).held is HoldReason.FAILED_INFERENCE  # nobody is there any more
-    remote.close()
