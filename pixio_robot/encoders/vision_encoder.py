@@ -17,6 +17,8 @@ from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights,
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.config import EncoderConfig
 from pixio_robot.encoders.hub import pretrained_weights
+from pixio_robot.encoders.intermediate import intermediate_tokens, stages
+from pixio_robot.encoders.pixels import RawPixels
 from pixio_robot.encoders.pixio import PRETRAINABLE, PixioVisionTransformer
 from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
 from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
@@ -56,6 +58,8 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     is_transformer = issubclass(_model_class(name), VisionTransformer)
     arguments: dict[str, Any] = {"dynamic_img_size": True} if is_transformer else {}
     backbone = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    if isinstance(backbone, RawPixels):
+        return backbone
     if weights == "pretrained":
         load_encoder_weights(backbone, pretrained_weights(name), name)
     elif weights != "random":
@@ -119,7 +123,9 @@ class VisionEncoder(nn.Module):
         """Where the present frozen weights can be read again: `pretrained` or a path; None where nowhere."""
         self._hash: str | None = None
         is_script = config.name == TORCHSCRIPT
-        if config.mode != "finetune" and (is_script or (config.weights != "random" and not from_checkpoint)):
+        is_learnt = not isinstance(self.backbone, RawPixels)
+        has_file = is_script or (config.weights != "random" and not from_checkpoint)
+        if config.mode != "finetune" and is_learnt and has_file:
             self._source = _absolute(config.weights)
         self.register_state_dict_post_hook(VisionEncoder._refer_to_weights)
         self.register_load_state_dict_pre_hook(VisionEncoder._find_weights)
@@ -253,17 +259,42 @@ class VisionEncoder(nn.Module):
                 return self._encode(images_BCHW)
         return self._encode(images_BCHW)
 
+    def intermediate(self, images_BCHW: Tensor, blocks: int) -> list[EncoderTokens]:
+        """Encode images and return the tokens of evenly spaced blocks, the last among them, each through the final norm.
+
+        Of a convolutional or hierarchical backbone, its last stages, the finest first, as they are.
+
+        Args:
+            images_BCHW: Images in [0, 1], of any size divisible by the patch size.
+            blocks: How many blocks or stages.
+
+        Raises:
+            UserError: The encoder gives its output alone, as a TorchScript file does, or has fewer blocks.
+        """
+        indices, _ = stages(self.backbone, blocks, self.config.name)
+        self.grid(int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.frozen or self.temporarily_frozen)):
+            found = intermediate_tokens(self.backbone, self.preprocess(images_BCHW), indices)
+        return [
+            EncoderTokens(_mean_token(grid) if prefix is None else prefix[:, : self.num_global], grid)
+            for prefix, grid in found
+        ]
+
     def _encode(self, images_BCHW: Tensor) -> EncoderTokens:
         h, w = self.grid(int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
         features = self.backbone.forward_features(self.preprocess(images_BCHW))
         if features.ndim == 4:  # convolutional backbones: (B, D, h, w)
             patches_BhwD = features.permute(0, 2, 3, 1)
-            return EncoderTokens(patches_BhwD.mean(dim=(1, 2)).unsqueeze(1), patches_BhwD)
+            return EncoderTokens(_mean_token(patches_BhwD), patches_BhwD)
         num_prefix = self.backbone.num_prefix_tokens
         patches_BhwD = features[:, num_prefix:].unflatten(1, (h, w))
         if num_prefix == 0:
-            return EncoderTokens(patches_BhwD.mean(dim=(1, 2)).unsqueeze(1), patches_BhwD)
+            return EncoderTokens(_mean_token(patches_BhwD), patches_BhwD)
         return EncoderTokens(features[:, : self.num_global], patches_BhwD)
+
+
+def _mean_token(patches_BhwD: Tensor) -> Tensor:
+    return patches_BhwD.mean(dim=(1, 2)).unsqueeze(1)
 
 
 def _absolute(weights: str) -> str:
