@@ -1,0 +1,43 @@
+"""What a comparison of encoders is told: rows, tasks, data and the protocol of each, read without torch."""
+
+from typing import Literal
+
+from pixio_robot.common.settings import Place, settings
+from pixio_robot.downstream.neighbours.config import NeighboursProtocol
+from pixio_robot.downstream.probes.config import ProbesProtocol
+
+TaskName = Literal["depth", "segmentation", "two_view", "neighbours", "robot_learning", "probes", "robustness"]
+
+
+@settings(kw_only=True)
+class Data:
+    """Where public datasets lie; without any, simulated scenes stand for them."""
+
+    nyu: Place | None = None
+    """Folder of NYUv2 depth (`sync/`, `official_splits/`)."""
+    kitti: Place | None = None
+    """Folder of KITTI depth (`images/`, `annotations/`)."""
+    ade20k: Place | None = None
+    """Folder of ADE20K (`images/`, `annotations/`)."""
+    voc: Place | None = None
+    """Folder of Pascal VOC (`JPEGImages/`, `SegmentationClass/`)."""
+    loveda: Place | None = None
+    """Folder of LoveDA (`Train/`, `Val/`)."""
+    wai: Place | None = None
+    """Folder of scenes in the WAI layout, for two views."""
+    images: Place | None = None
+    """Folder of `train/<class>/` and `test/<class>/` (or `val/`), for neighbours."""
+    adroit: Place | None = None
+    """Folder of Adroit experts as arrays (`pen.npz`, …), for robot learning."""
+    cortexbench: Place | None = None
+    """Folder of the public expert files (`<suite>-expert-v1.0/<env>.pickle`), for robot learning."""
+
+
+@settings(kw_only=True)
+class Protocol:
+    """How each task is run; the group `protocol` has the paper's and a small form for a CPU."""
+
+    probes: ProbesProtocol = ProbesProtocol()
+    """Linear maps fitted in closed form on simulated scenes."""
+    neighbours: NeighboursProtocol = NeighboursProtocol()
+    """k nearest neighbours."""

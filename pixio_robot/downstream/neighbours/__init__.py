@@ -1,0 +1,1 @@
+"""k nearest neighbours: how often the images next to an image are of its class."""
