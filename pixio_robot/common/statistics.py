@@ -1,6 +1,8 @@
-"""What a count of successes says about the success rate behind it."""
+"""What a count of successes, or a handful of values, says about the rate or mean behind it."""
 
 from collections.abc import Sequence
+
+import numpy as np
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -41,3 +43,39 @@ def paired_p_value(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> 
     only_a = sum(a and not b for a, b in zip(successes_a, successes_b, strict=True))
     only_b = sum(b and not a for a, b in zip(successes_a, successes_b, strict=True))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def bootstrap_interval(
+    values_by_seed: Sequence[Sequence[float]], confidence: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean over seeds of means within a seed.
+
+    Seeds are drawn with replacement, then as many values within each: episodes of one training are more alike than
+    episodes of two, and an interval that takes them for one sample is too narrow. One seed alone says nothing
+    about seeds: its interval is of its values only. For values that are not nested, give one list of them. The same
+    values give the same interval.
+
+    Args:
+        values_by_seed: For each seed its values, at least one, all finite.
+        confidence: Coverage of the interval, in (0, 1).
+        resamples: Number of times the mean is drawn.
+
+    Source: A. C. Davison, D. V. Hinkley (1997), "Bootstrap Methods and their Application", section 3.8.
+    """
+    assert len(values_by_seed) and all(len(values) for values in values_by_seed)
+    generator = np.random.default_rng(0)
+    means_RS = np.stack([_resampled_means(values, resamples, generator) for values in values_by_seed], axis=1)
+    seeds_RS = generator.integers(len(values_by_seed), size=means_RS.shape)
+    # The same seed drawn twice brings other values each time.
+    drawn_RS = means_RS[
+        generator.permuted(np.tile(np.arange(resamples)[:, None], len(values_by_seed)), axis=0), seeds_RS
+    ]
+    low, high = np.quantile(drawn_RS.mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _resampled_means(values: Sequence[float], resamples: int, generator: np.random.Generator) -> np.ndarray:
+    values_N = np.asarray(values, np.float64)
+    assert np.isfinite(values_N).all()
+    draws = (generator.integers(len(values_N), size=len(values_N)) for _ in range(resamples))
+    return np.array([values_N[draw_N].mean() for draw_N in draws])

@@ -1,7 +1,10 @@
-import pytest
-from scipy.stats import binomtest
+import math
 
-from pixio_robot.common.statistics import paired_p_value, wilson_interval
+import numpy as np
+import pytest
+from scipy.stats import binomtest, bootstrap
+
+from pixio_robot.common.statistics import bootstrap_interval, paired_p_value, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,30 @@ def test_paired_test_agrees_with_scipys_binomial_test(only_a: int, only_b: int, 
     differing = only_a + only_b
     expected = binomtest(only_a, differing).pvalue if differing else 1.0
     assert paired_p_value(successes_a, successes_b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bootstrap_of_one_list_agrees_with_scipys() -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, 40)
+    expected = bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=2).confidence_interval
+    assert bootstrap_interval([values.tolist()]) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_bootstrap_over_seeds_has_the_spread_of_its_two_levels() -> None:
+    # Davison and Hinkley (1997), section 3.8: sampling groups and values within them with replacement has, for a groups
+    # of b values, the variance SSB / (a² b) + SSW / (a² b²) around the mean, SSB and SSW as in an analysis of variance.
+    groups = np.random.default_rng(2).normal(np.arange(12)[:, None], 3.0, (12, 5))
+    between = 5 * ((groups.mean(axis=1) - groups.mean()) ** 2).sum()
+    within = ((groups - groups.mean(axis=1, keepdims=True)) ** 2).sum()
+    deviation = math.sqrt(between / (12**2 * 5) + within / (12**2 * 5**2))
+    low, high = bootstrap_interval(groups.tolist())
+    assert (high - low) / 2 == pytest.approx(1.96 * deviation, rel=0.04)
+    assert (low + high) / 2 == pytest.approx(groups.mean(), abs=0.1)
+
+
+def test_bootstrap_of_values_that_agree_within_seeds_is_that_of_the_seeds() -> None:
+    assert bootstrap_interval([[0.0] * 25, [1.0] * 25]) == (0.0, 1.0)
+    assert bootstrap_interval([[0.2], [0.4], [0.9]]) == pytest.approx(bootstrap_interval([[0.2, 0.4, 0.9]]), abs=0.02)
+    assert bootstrap_interval([[0.5]]) == (0.5, 0.5)
+    assert bootstrap_interval([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]) == bootstrap_interval(
+        [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
+    )
