@@ -168,6 +168,7 @@ class _Run:
             "env": store.attributes.get("env") or (describe_env(self.env_config) if self.simulated else {}),
             "versions": software_versions(),
             "demonstrations": str(store.path),
+            "names": store.names,
             "demonstration_seeds": _seeds(store),
         }
         batches = TrainingBatches(

@@ -27,7 +27,8 @@ def make_store(path: Path) -> DemoStore:
         "observation.state": Feature((STATE_SIZE,), "float32"),
         "action": Feature((ACTION_SIZE,), "float32"),
     }
-    store = DemoStore.create(path, features, {"fps": 20, "env": {"type": "toy"}})
+    names = {"observation.state": [f"joint {number}" for number in range(STATE_SIZE)]}
+    store = DemoStore.create(path, features, {"fps": 20, "env": {"type": "toy"}, "names": names})
     generator = np.random.default_rng(0)
     for seed in range(2):
         episode = {

@@ -107,7 +107,7 @@ def collect(
             for demonstration in demonstrations:
                 n_tried += 1
                 if demonstration.success:
-                    store = store or DemoStore.create(store_path, features_of(demonstration), attributes, codec)
+                    store = store or new_store(store_path, demonstration, attributes, codec)
                     append_demonstration(store, demonstration)
                     advance()
     except KeyboardInterrupt:
@@ -230,6 +230,7 @@ def append_demonstration(store: DemoStore, demonstration: Demonstration) -> None
     )
 
 
-def features_of(demonstration: Demonstration) -> dict[str, Feature]:
-    """Return what a step of a demonstration holds, as `DemoStore.create` wants to know."""
-    return {key: Feature(values.shape[1:], values.dtype.name) for key, values in demonstration.data.items()}
+def new_store(path: str | Path, first: Demonstration, attributes: dict[str, Any], codec: str) -> DemoStore:
+    """Make a store for demonstrations like the first; see `DemoStore.create`."""
+    features = {key: Feature(values.shape[1:], values.dtype.name) for key, values in first.data.items()}
+    return DemoStore.create(path, features, attributes | {"names": first.names}, codec)

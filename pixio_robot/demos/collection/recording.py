@@ -1,6 +1,6 @@
 """One demonstration: a scripted expert acts in an environment, and every step is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import gymnasium
@@ -40,12 +40,14 @@ class Demonstration:
         seed: What the environment and the expert were reset with.
         success: What the environment said of the last step.
         task: The task in words.
+        names: What the numbers of state and action are, as far as the environment says it.
     """
 
     data: dict[str, np.ndarray]
     seed: int
     success: bool
     task: str
+    names: dict[str, list[str]] = field(default_factory=dict)
 
 
 def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demonstration:
@@ -68,7 +70,15 @@ def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demon
         seed=seed,
         success=bool(info["is_success"]),
         task=env.unwrapped.task_description,  # pyright: ignore[reportAttributeAccessIssue] (LeRobot's contract)
+        names=names_of(env),
     )
+
+
+def names_of(env: gymnasium.Env) -> dict[str, list[str]]:
+    """Return what the numbers of state and action are, where the environment says it."""
+    found = {"observation.state": "state_names", "action": "action_names"}
+    names = {key: getattr(env.unwrapped, attribute, None) for key, attribute in found.items()}
+    return {key: list(of_key) for key, of_key in names.items() if of_key is not None}
 
 
 def named_observation(observation: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,16 @@ def import_lerobot(
     meta = _open_metadata(root)
     saved = json.loads((root / _EXTRA_FILE).read_text()) if (root / _EXTRA_FILE).exists() else {}
     record = Record.from_json(saved, meta.total_episodes)
-    attributes = record.attributes | {
-        "fps": meta.fps,
-        "source": f"LeRobotDataset {root.name}",
-        "source_fingerprint": dataset_fingerprint(root),
-    }
+    names = {key: flat for key, feature in meta.features.items() if (flat := _flat_names(key, feature))}
+    attributes = (
+        {"names": names}
+        | record.attributes
+        | {
+            "fps": meta.fps,
+            "source": f"LeRobotDataset {root.name}",
+            "source_fingerprint": dataset_fingerprint(root),
+        }
+    )
     features = _store_features(meta, image_size)
     episodes = _read_episodes(meta, image_size, record)
     return write_store(store_path, features, attributes, episodes, meta.total_episodes, codec, console)
@@ -121,7 +127,7 @@ def dataset_fingerprint(root: Path) -> str:
 
 def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool, console: Console) -> None:
     knows_success = bool((store.episode_success >= 0).all())
-    features = {key: _lerobot_feature(feature, use_videos) for key, feature in store.features.items()}
+    features = {key: _lerobot_feature(key, store, use_videos) for key in store.features}
     if knows_success:
         features[_SUCCESS_KEY] = {"dtype": "bool", "shape": (1,), "names": None}
     lengths = np.diff(store.episode_ends, prepend=0)
@@ -164,11 +170,18 @@ def _quiet_libraries() -> Iterator[None]:
         datasets.enable_progress_bars()
 
 
-def _lerobot_feature(feature: Feature, use_videos: bool) -> dict[str, Any]:
+def _lerobot_feature(key: str, store: DemoStore, use_videos: bool) -> dict[str, Any]:
+    feature = store.features[key]
     if feature.is_image:
         dtype = "video" if use_videos else "image"
         return {"dtype": dtype, "shape": feature.shape, "names": ["height", "width", "channels"]}
-    return {"dtype": feature.dtype, "shape": feature.shape, "names": None}
+    names = store.names.get(key) or _numbered_names(key, feature.shape)
+    return {"dtype": feature.dtype, "shape": feature.shape, "names": names}
+
+
+def _numbered_names(key: str, shape: Sequence[int]) -> list[str]:
+    """Return what stands where no names are known: LeRobot's own tools go through names, and fail on null."""
+    return [f"{key.rpartition('.')[2]}_{place}" for place in range(math.prod(shape))]
 
 
 def _open_metadata(root: Path) -> LeRobotDatasetMetadata:
@@ -214,6 +227,19 @@ def _store_features(meta: LeRobotDatasetMetadata, image_size: int | None) -> dic
         elif key == "action" or key.startswith("observation."):
             features[key] = Feature(tuple(feature["shape"]), "float32")
     return features
+
+
+def _flat_names(key: str, feature: Mapping[str, Any]) -> list[str] | None:
+    """Return a name for every number of a feature; LeRobot also has lists of them under a word, such as ``motors``."""
+    names = feature.get("names")
+    if isinstance(names, Mapping):
+        of_parts = list(names.values())
+        names = (
+            [name for part in of_parts for name in part] if all(isinstance(p, list) for p in of_parts) else list(names)
+        )
+    fits = isinstance(names, list) and len(names) == math.prod(feature["shape"])
+    fits = fits and names != _numbered_names(key, feature["shape"])
+    return [str(name) for name in names] if fits else None
 
 
 def _frame_size(feature: dict[str, Any]) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from pixio_robot.images.preprocessing import fit_episode
 
 _CAMERA, _STATE, _ACTION = "observation.images.", "observation.state", "action"
 _ROBOT_STATES = ("eef_pos", "eef_quat", "eef_rot_axis_angle", "gripper_qpos", "gripper_width")
+_AXES = {"eef_pos": "xyz", "eef_quat": "xyzw", "eef_rot_axis_angle": "xyz"}  # quaternions as robosuite orders them
 _WHOLE_STATES = ("state", "agent_pos")
 _IMAGE_SUFFIX = re.compile(r"_(image|rgb)$")
 
@@ -120,7 +121,22 @@ def origin_attributes(sources: Sources, arrays: Collection[str]) -> dict[str, An
     return {
         "source_arrays": {key: source.parts for key, source in sources.items()},
         "source_left_out": sorted(set(arrays) - used),
+        "names": {key: _names(source) for key, source in sources.items() if _has_names(source)},
     }
+
+
+def _has_names(source: Source) -> bool:
+    return not source.feature.is_image and source.parts[0][0] not in (*_WHOLE_STATES, "action", "actions")
+
+
+def _names(source: Source) -> list[str]:
+    """Name each number after its array: by axes where it is known to be a place or a rotation, else by its position."""
+    names = []
+    for name, shape in source.parts:
+        size = math.prod(shape)
+        axes = next((axes for end, axes in _AXES.items() if name.endswith(end) and len(axes) == size), range(size))
+        names += [name] if size == 1 else [f"{name}.{axis}" for axis in axes]
+    return names
 
 
 def sources_of_store(store: DemoStore, action_name: str) -> Sources:

@@ -60,6 +60,7 @@ class Inspection:
         fps: Control rate in Hz, if the store names a usable one.
         attributes: Whatever else was recorded of the store as a whole.
         bytes_on_disk: Size of all its files.
+        names: What the numbers of a key are, where the store says it.
         signals: Values of each low-dimensional key, (T, D), NaN where they cannot be read.
         findings: The worst kind first, then by episode.
     """
@@ -73,6 +74,7 @@ class Inspection:
     fps: float | None
     attributes: dict[str, Any]
     bytes_on_disk: int
+    names: dict[str, list[str]]
     signals: dict[str, np.ndarray]
     findings: list[Finding]
 
@@ -132,6 +134,7 @@ def inspect_store(
             name: value for name, value in store.attributes.items() if name not in ("fps", "tasks", "features")
         },
         bytes_on_disk=size_of(store.path),
+        names=store.names,
         signals=signals,
         findings=sorted(findings, key=lambda finding: (KINDS.index(finding.kind), finding.episode or 0)),
     )
@@ -196,10 +199,14 @@ class _EpisodeChecks:
             for jump in find_jumps(values[key], self._scales[key]):
                 usual = self._scales[key].usual_change_D[jump.dimension]
                 sentence = (
-                    f"{place(episode, jump.first, jump.last)}: {key} jumps by {jump.change:.4g} in dimension "
-                    f"{jump.dimension}, where 99 of 100 steps change it by less than {usual:.2g}."
+                    f"{place(episode, jump.first, jump.last)}: {key} jumps by {jump.change:.4g} in "
+                    f"{self._dimension(key, jump.dimension)}, where 99 of 100 steps change it by less than {usual:.2g}."
                 )
                 yield Finding(JUMP, sentence, key, episode, (jump.first, jump.last))
+
+    def _dimension(self, key: str, dimension: int) -> str:
+        name = f" ({self._store.names[key][dimension]})" if key in self._store.names else ""
+        return f"dimension {dimension}{name}"
 
     def _check_idle(self, episode: int, values: dict[str, np.ndarray]) -> Iterator[Finding]:
         keys = self._actions + self._states

@@ -120,8 +120,11 @@ def _range_table(inspection: Inspection) -> Table:
     for key, values_TD in inspection.signals.items():
         table.add_row(Text(key))
         rows = list(zip(*_ranges(values_TD).values(), strict=True))
-        for dimension, row in enumerate(rows[:_MAX_DIMENSIONS_LISTED]):
-            table.add_row(f"  {dimension}", *("–" if value is None else f"{value:.4g}" for value in row))
+        names = inspection.names.get(key, [""] * len(rows))
+        for dimension, (name, row) in enumerate(zip(names, rows[:_MAX_DIMENSIONS_LISTED])):
+            table.add_row(
+                Text(f"  {dimension} {name}".rstrip()), *("–" if value is None else f"{value:.4g}" for value in row)
+            )
         if len(rows) > _MAX_DIMENSIONS_LISTED:
             table.add_row(f"  … {len(rows) - _MAX_DIMENSIONS_LISTED} more in inspection.json")
     return table
@@ -188,7 +191,7 @@ def write_inspection(
     save_lengths(inspection.lengths, inspection.fps, files[1])
     if inspection.signals:
         files.append(folder / "histograms.png")
-        save_histograms(inspection.signals, files[-1])
+        save_histograms(inspection.signals, inspection.names, files[-1])
     strip_file, video_file = folder / "strip.png", folder / f"episode_{episode:06d}.mp4"
     for earlier in (strip_file, video_file):
         earlier.unlink(missing_ok=True)  # of an earlier inspection, when the frames could be read

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +45,16 @@ class Feature:
     def is_image(self) -> bool:
         """Whether a step is a uint8 (H, W, C) frame."""
         return self.dtype == "uint8" and len(self.shape) == 3
+
+
+def names_in(attributes: Mapping[str, Any], features: Mapping[str, Feature]) -> dict[str, list[str]]:
+    """Return what each number of a key is, by the attribute ``names`` of a store, where it fits the key."""
+    names = attributes.get("names") or {}
+    return {
+        key: [str(name) for name in names[key]]
+        for key, feature in features.items()
+        if len(names.get(key) or ()) == math.prod(feature.shape) and not feature.is_image
+    }
 
 
 def data_name(key: str) -> str:
@@ -106,6 +117,30 @@ def read_meta(path: Location) -> dict[str, np.ndarray]:
     # Of an episode cut off while its end was written, the row reads as 0.
     n_episodes = len(ends) - 1 if len(ends) and ends[-1] == 0 else len(ends)
     return {name: values[:n_episodes] for name, values in meta.items()}
+
+
+def check_episode(path: Location, features: Mapping[str, Feature], episode: Mapping[str, np.ndarray]) -> int:
+    """Return the number of steps of an episode that is to be appended.
+
+    Raises:
+        UserError: It does not fit the features.
+    """
+    if set(episode) != set(features):
+        raise UserError(
+            f"The episode has {sorted(episode)} but {path} holds {sorted(features)}: "
+            "record the same keys or make a new store."
+        )
+    lengths = {len(values) for values in episode.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise UserError(f"The keys of an episode have {sorted(lengths)} steps: give each the same, at least 1.")
+    for key, feature in features.items():
+        found = Feature(episode[key].shape[1:], episode[key].dtype.name)
+        if found != feature:
+            raise UserError(
+                f"{key} of the episode is {found.dtype} {found.shape} but {path} holds "
+                f"{feature.dtype} {feature.shape}: record the same or make a new store."
+            )
+    return lengths.pop()
 
 
 def checksum(episode: Mapping[str, np.ndarray]) -> int:

@@ -41,9 +41,11 @@ from pixio_robot.demos.store.layout import (
     TASKS,
     UNKNOWN,
     Feature,
+    check_episode,
     checksum,
     create_layout,
     data_name,
+    names_in,
     read_attributes,
     read_meta,
 )
@@ -87,7 +89,8 @@ class DemoStore:
         Args:
             path: Folder on disk to make; its name ends in ``.zarr``.
             features: What a step holds, by LeRobot's feature names.
-            attributes: What else is known of the demonstrations, as JSON values; ``fps`` (Hz) is needed.
+            attributes: What else is known of the demonstrations, as JSON values; ``fps`` (Hz) is needed, ``names`` says by
+                key what each number is.
             codec: How frames are kept: ``lossless``; or, much smaller but not what the camera gave, ``jpeg`` or
                 ``jpegxl``, which the package imagecodecs reads and writes.
 
@@ -140,6 +143,11 @@ class DemoStore:
     def fps(self) -> int:
         """Control rate in Hz."""
         return self._attributes["fps"]
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """What each number of a key is, such as ``elbow.pos``, by key; keys of which it is not known are not there."""
+        return names_in(self._attributes, self.features)
 
     @property
     def image_keys(self) -> list[str]:
@@ -252,7 +260,7 @@ class DemoStore:
             UserError: The episode does not fit the features, another process is appending, or the disk is
                 full. The finished episodes are kept.
         """
-        n_steps = self._check_episode(episode)
+        n_steps = check_episode(self.path, self.features, episode)
         self.begin_writing()
         assert self._writable is not None
         assert isinstance(self.path, Path)
@@ -316,24 +324,6 @@ class DemoStore:
         if os.getpid() != self._process:  # forked: open zip files and connections are still the parent's
             self._open_arrays()
         return self._arrays[key], self._readers[key]
-
-    def _check_episode(self, episode: Mapping[str, np.ndarray]) -> int:
-        if set(episode) != set(self.features):
-            raise UserError(
-                f"The episode has {sorted(episode)} but {self.path} holds {sorted(self.features)}: "
-                "record the same keys or make a new store."
-            )
-        lengths = {len(values) for values in episode.values()}
-        if len(lengths) != 1 or 0 in lengths:
-            raise UserError(f"The keys of an episode have {sorted(lengths)} steps: give each the same, at least 1.")
-        for key, feature in self.features.items():
-            found = Feature(episode[key].shape[1:], episode[key].dtype.name)
-            if found != feature:
-                raise UserError(
-                    f"{key} of the episode is {found.dtype} {found.shape} but {self.path} holds "
-                    f"{feature.dtype} {feature.shape}: record the same or make a new store."
-                )
-        return lengths.pop()
 
     def _task_index(self, task: str) -> int:
         tasks = self._attributes["tasks"]

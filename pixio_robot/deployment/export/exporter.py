@@ -111,7 +111,7 @@ def export_policy(
 
     options = options or ExportOptions()
     options = replace(options, control_rate_hz=options.control_rate_hz or float(store.fps))
-    opened = open_policy(checkpoint, options.sampling_steps)
+    opened = replace(open_policy(checkpoint, options.sampling_steps), names=store.names)
     return export_opened(opened, episode_observations(store, opened.layout.observation_steps), path, options)
 
 

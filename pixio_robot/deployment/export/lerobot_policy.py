@@ -5,7 +5,7 @@ Shape letters: B batch, H and W image size, S state size, A action size.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class OpenedPolicy:
     config: Any
     policy: Any
     processors: tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]
+    names: Mapping[str, list[str]] = field(default_factory=dict)
+    """What numbers of state and action are, where the checkpoint does not say it."""
 
     @cached_property
     def layout(self) -> ShellLayout:
@@ -112,7 +114,7 @@ class OpenedPolicy:
         config, layout = self.config, self.layout
         run_file = self.checkpoint / RUN_FILE
         trained = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
-        env = _simulated(trained.get("env"))
+        env, names = _simulated(trained.get("env")), trained.get("names") or self.names
         normalised = (
             (OBS_STATE, FeatureType.STATE, self._normaliser, layout.state),
             (ACTION, FeatureType.ACTION, self._unnormaliser, layout.action),
@@ -123,9 +125,13 @@ class OpenedPolicy:
             "state": {
                 "key": OBS_STATE,
                 "size": config.robot_state_feature.shape[0],
-                "names": _as_list(getattr(env, "state_names", None)),
+                "names": names.get(OBS_STATE) or _as_list(getattr(env, "state_names", None)),
             },
-            "action": {"size": config.action_feature.shape[0], **self._action_space(env)},
+            "action": {
+                "size": config.action_feature.shape[0],
+                "names": names.get(ACTION) or _as_list(getattr(env, "action_names", None)),
+                **self._action_space(env),
+            },
             "noise": None if layout.noise_shape is None else {"key": "noise", "shape": list(layout.noise_shape)},
             "observation_horizon": layout.observation_steps,
             "executed_actions": config.n_action_steps,
@@ -148,7 +154,6 @@ class OpenedPolicy:
         """Return what an action is, and the simulated robot's limits or what a real one's demonstrations stayed within."""
         if env is not None:
             return {
-                "names": _as_list(getattr(env, "action_names", None)),
                 "space": getattr(env, "control_mode", None),
                 "minimum": env.action_space.low.tolist(),
                 "maximum": env.action_space.high.tolist(),
@@ -161,7 +166,7 @@ class OpenedPolicy:
                 f"take them from the dataset with lerobot's dataset tools, and train again."
             )
         low, high = statistics["min"].flatten().tolist(), statistics["max"].flatten().tolist()
-        return {"names": None, "space": None, "minimum": low, "maximum": high, "limits_from": "demonstrations"}
+        return {"space": None, "minimum": low, "maximum": high, "limits_from": "demonstrations"}
 
 
 def open_policy(checkpoint: Path, sampling_steps: int | None = None) -> OpenedPolicy:

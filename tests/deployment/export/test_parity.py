@@ -132,6 +132,9 @@ def test_metadata_says_what_a_robot_needs(store: DemoStore, tmp_path: Path) -> N
     assert metadata["action"]["names"] == ["x", "y", "grip"]
     assert metadata["normalisation"]["action"]["mode"] == "MIN_MAX"
     assert 1e-6 < metadata["parity"]["difference"] < 0.1  # of bfloat16
+    assert metadata["state"]["names"] == store.names["observation.state"]
+    (checkpoint / "pixio_run.json").write_text('{"names": {"action": ["dx", "dy", "dgrip"]}}')
+    assert open_policy(checkpoint, 2).metadata()["action"]["names"] == ["dx", "dy", "dgrip"]  # what it was trained with
     with pytest.raises(UserError, match="action_names has 1 names, but the policy has 3"):
         export_policy(checkpoint, store, tmp_path / "other.pt", ExportOptions(action_names=["x"]))
     with pytest.raises(UserError, match="sampling_steps=101 must lie between 1 and 100"):

@@ -13,8 +13,8 @@ from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.versions import software_versions
 from pixio_robot.demos.collection.by_hand.devices import DEVICES, KEYS_IN_WORDS, Device, open_device
 from pixio_robot.demos.collection.by_hand.operator_window import OperatorWindow
-from pixio_robot.demos.collection.collection import append_demonstration, features_of, open_matching
-from pixio_robot.demos.collection.recording import Demonstration, ExpertEnvConfig, named_observation
+from pixio_robot.demos.collection.collection import append_demonstration, new_store, open_matching
+from pixio_robot.demos.collection.recording import Demonstration, ExpertEnvConfig, named_observation, names_of
 from pixio_robot.demos.store.codecs import LOSSLESS, check_codec
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.environments import describe_env
@@ -88,7 +88,7 @@ def record_by_hand(
         while (n_kept := store.num_episodes if store is not None else 0) < n_episodes:
             demonstration = operator.demonstrate(seed, f"episode {n_kept + 1} of {n_episodes}")
             if demonstration is not None:
-                store = store or DemoStore.create(store_path, features_of(demonstration), attributes, codec)
+                store = store or new_store(store_path, demonstration, attributes, codec)
                 append_demonstration(store, demonstration)
             seed += 1
     except _Stopped:
@@ -174,4 +174,4 @@ class _Operator:
 
     def _demonstration(self, steps: list[dict[str, np.ndarray]], seed: int, success: bool) -> Demonstration:
         data = {key: np.stack([step[key] for step in steps]) for key in steps[0]}
-        return Demonstration(data, seed, success, self._task)
+        return Demonstration(data, seed, success, self._task, names_of(self._env))
