@@ -56,6 +56,7 @@ def intermediate_tokens(
     backbone: Any,  # noqa: ANN401
     images_BCHW: Tensor,
     indices: Sequence[int],
+    norm: bool = True,
 ) -> list[tuple[Tensor | None, Tensor]]:
     """Run a timm backbone once and return what is inside.
 
@@ -63,16 +64,16 @@ def intermediate_tokens(
         backbone: A timm model.
         images_BCHW: Normalised images.
         indices: Of blocks or stages, increasing.
+        norm: Whether those of a transformer go through its final norm.
 
     Returns:
-        Per index the prefix tokens (B, P, D), None where there are none, and the grid of patch tokens (B, h, w, D); those of
-        a transformer are through its final norm.
+        Per index the prefix tokens (B, P, D), None where there are none, and the grid of patch tokens (B, h, w, D).
     """
     parameters = inspect.signature(backbone.forward_intermediates).parameters
     has_prefix = "return_prefix_tokens" in parameters and bool(getattr(backbone, "num_prefix_tokens", 0))
     arguments = {"return_prefix_tokens": True} if has_prefix else {}
     found = backbone.forward_intermediates(
-        images_BCHW, indices=list(indices), norm=True, output_fmt="NCHW", intermediates_only=True, **arguments
+        images_BCHW, indices=list(indices), norm=norm, output_fmt="NCHW", intermediates_only=True, **arguments
     )
     pairs = found if has_prefix else [(grid_BDhw, None) for grid_BDhw in found]
     return [(prefix_BPD, grid_BDhw.permute(0, 2, 3, 1)) for grid_BDhw, prefix_BPD in pairs]

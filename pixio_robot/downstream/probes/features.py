@@ -10,14 +10,11 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.downstream.probes.scenes import LABEL_GRID, ProbeScenes
-from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.downstream.probes.scenes import LABEL_GRID
+from pixio_robot.encoders import EncoderTokens, VisionEncoder
 from pixio_robot.encoders.readouts import patch_and_cls, readout
-from pixio_robot.images.patches import patchify
 from pixio_robot.images.preprocessing import frames_to_images
 
-PIXELS = "pixels"  # in place of an encoder's name: patches of raw pixels as tokens
-_PIXELS_PATCH = 16
 _BATCH = 32
 
 
@@ -44,42 +41,30 @@ class ProbeFeatures(NamedTuple):
         return EncoderTokens(self.tokens.global_tokens[rows].float(), self.tokens.patch_tokens[rows].float())
 
 
-def check_probed(config: EncoderConfig, image_size: int) -> None:
-    """Build an encoder and throw it away, so that a mistake is found before scenes are rendered and others probed.
+def check_probed(encoder: VisionEncoder, image_size: int) -> None:
+    """Refuse an encoder that cannot be probed.
 
     Raises:
-        UserError: See `VisionEncoder`; or its patch grid for frames of `image_size` px does not divide the label grid.
+        UserError: Its patch grid for frames of `image_size` px does not divide the label grid.
     """
-    encoder = None if config.name == PIXELS else VisionEncoder(config)
-    h, w = (image_size // _PIXELS_PATCH,) * 2 if encoder is None else encoder.grid(image_size, image_size)
+    h, w = encoder.grid(image_size, image_size)
     if LABEL_GRID % h or LABEL_GRID % w:
         raise UserError(
-            f"{config.name} has {h}×{w} patches, which do not divide the label grid of {LABEL_GRID}×{LABEL_GRID}: "
+            f"{encoder.config.name} has {h}×{w} patches, which do not divide the label grid of {LABEL_GRID}×{LABEL_GRID}: "
             f"set its image_size to a power of two."
         )
 
 
-def probe_tokens(config: EncoderConfig, scenes: ProbeScenes, advance: Callable[[int], None]) -> EncoderTokens:
+def probe_tokens(encoder: VisionEncoder, frames_NHWC: Tensor, advance: Callable[[int], None]) -> EncoderTokens:
     """Encode all frames once.
 
     Args:
-        config: Which encoder with which weights; the name `pixels` stands for raw pixels.
-        scenes: Frames.
+        encoder: Frozen.
+        frames_NHWC: uint8.
         advance: Called with the number of frames of each batch.
-
-    Raises:
-        UserError: See `VisionEncoder`.
     """
-    encode = _pixel_tokens if config.name == PIXELS else VisionEncoder(config)
     parts: list[EncoderTokens] = []
-    for frames_BHWC in scenes.frames_NHWC.split(_BATCH):
-        parts.append(EncoderTokens(*(tokens.half() for tokens in encode(frames_to_images(frames_BHWC)))))
+    for frames_BHWC in frames_NHWC.split(_BATCH):
+        parts.append(EncoderTokens(*(tokens.half() for tokens in encoder(frames_to_images(frames_BHWC)))))
         advance(len(frames_BHWC))
     return EncoderTokens(*(torch.cat(some) for some in zip(*parts, strict=True)))
-
-
-def _pixel_tokens(images_BCHW: Tensor) -> EncoderTokens:
-    height, width = images_BCHW.shape[-2:]
-    patches_BND = patchify(images_BCHW, _PIXELS_PATCH)
-    grid = (height // _PIXELS_PATCH, width // _PIXELS_PATCH)
-    return EncoderTokens(patches_BND.mean(dim=1, keepdim=True), patches_BND.unflatten(1, grid))

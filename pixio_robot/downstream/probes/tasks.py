@@ -29,9 +29,6 @@ class ProbeResult(NamedTuple):
     segmentation_miou: float
 
 
-HIGHER_IS_BETTER = {"depth_delta1", "segmentation_miou"}
-
-
 def probe(features: ProbeFeatures | None, scenes: ProbeScenes, split: Split) -> ProbeResult:
     """Fit and test all probes; without features, what guessing the training frames' mean or commonest class gives."""
     position, orientation = _gripper(features, scenes, split)
