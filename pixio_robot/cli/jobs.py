@@ -23,7 +23,7 @@ GROUPS = {
     "Measure a policy": ("evaluate_policy", "compare_runs"),
     "Bring it to a robot": ("export", "verify_artifact", "run_policy", "serve_policy"),
     "Pretrain an encoder": ("render_scenes", "pretrain_encoder", "distill_encoder", "score_images"),
-    "What an encoder is worth": ("probe_encoder", "benchmark_encoders"),
+    "What an encoder is worth": ("evaluate_encoder",),
 }
 """Titles and jobs as in scripts/README.md."""
 

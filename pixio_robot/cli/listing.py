@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich import box
 from rich.table import Table
 
 from pixio_robot.cli.jobs import CONFIG_FOLDER
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.json_lines import read_lines
 
 _RESULTS = ("report.html", "encoder.safetensors", "evaluation.json")
@@ -23,13 +24,25 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _choices(group: str) -> dict[str, dict[str, object]]:
+def chosen(group: str, name: str) -> dict[str, Any]:
+    """Return what a choice of configs/ says.
+
+    Raises:
+        UserError: There is no such choice.
+    """
+    known = _choices(group)
+    if name not in known:
+        raise UserError(f"Unknown {group} {name!r}. {nearest_name(name, known)}")
+    return known[name]
+
+
+def _choices(group: str) -> dict[str, dict[str, Any]]:
     """Return the fields of every choice of a group, those of the choices that it builds on included."""
     return {file.stem: _fields(file) for file in sorted((CONFIG_FOLDER / group).glob("*.yaml"))}
 
 
-def _fields(file: Path) -> dict[str, object]:
-    own: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+def _fields(file: Path) -> dict[str, Any]:
+    own: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     below = own.pop("defaults", [])
     assert isinstance(below, list)
     for name in below:

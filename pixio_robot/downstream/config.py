@@ -5,6 +5,7 @@ from typing import Literal
 from pixio_robot.common.settings import Place, settings
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.probes.config import ProbesProtocol
+from pixio_robot.downstream.robustness.config import RobustnessProtocol
 
 TaskName = Literal["depth", "segmentation", "two_view", "neighbours", "robot_learning", "probes", "robustness"]
 
@@ -41,3 +42,5 @@ class Protocol:
     """Linear maps fitted in closed form on simulated scenes."""
     neighbours: NeighboursProtocol = NeighboursProtocol()
     """k nearest neighbours."""
+    robustness: RobustnessProtocol = RobustnessProtocol()
+    """Policies, nominal and under changed looks."""

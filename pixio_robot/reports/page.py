@@ -80,11 +80,10 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
     series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
     versions = json.loads(_read_text(run_dir / "environment.json") or "{}")
 
-    # No loader: the template is one file beside this module, and includes nothing.
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string((Path(__file__).parent / "templates" / "report.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    path = run_dir / "report.html"
+    render(
+        "report.html.j2",
+        path,
         title=_title(run_dir, evaluation),
         job=run_dir.resolve().parent.name,
         date=re.sub(r"_(\d\d)-(\d\d)-(\d\d)$", r" \1:\2:\3", run_dir.resolve().name),
@@ -98,7 +97,7 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
         pictures=[
             *_pictures(path for path in pictures if path not in demonstrations),
             *(
-                _Picture(_CAPTIONS[name].format(int(path.stem)), _data_url(path.read_bytes(), "image/png"))
+                _Picture(_CAPTIONS[name].format(int(path.stem)), data_url(path.read_bytes(), "image/png"))
                 for name, path in series.items()
                 if path
             ),
@@ -107,9 +106,19 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
         config=_read_text(run_dir / "config.yaml"),
         versions=versions or (evaluation["versions"] if evaluation else {}),
     )
-    path = run_dir / "report.html"
-    write_text(path, page)
     return path
+
+
+def render(template: str, path: Path, **values: Any) -> None:  # noqa: ANN401
+    """Fill in a template beside this module and write the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_text(path, environment.get_template(template).render(**values))
 
 
 def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:
@@ -129,17 +138,18 @@ def _video_source(folder: Path, name: str) -> str:
     path = folder / name
     if path.stat().st_size > _MAX_EMBEDDED_BYTES:
         return quote(f"{folder.name}/{name}")
-    return _data_url(path.read_bytes(), "video/mp4")
+    return data_url(path.read_bytes(), "video/mp4")
 
 
 def _pictures(paths: Iterable[Path]) -> list[_Picture]:
     return [
-        _Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), _data_url(path.read_bytes(), "image/png"))
+        _Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), data_url(path.read_bytes(), "image/png"))
         for path in paths
     ]
 
 
-def _data_url(content: bytes, kind: str) -> str:
+def data_url(content: bytes, kind: str) -> str:
+    """Return a file's content as an address that a page can hold."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -176,7 +186,7 @@ def _curves(log: list[dict[str, Any]]) -> list[_Curve]:
                 values = [points[step] for step in steps]
                 title = f"{label} · {str(phase).replace('_', ' ')}"
                 chart = line_chart(steps, values, label.lower(), logarithmic=logarithmic)
-                curves.append(_Curve(title, f"{values[-1]:.3g}", _data_url(chart, "image/svg+xml")))
+                curves.append(_Curve(title, f"{values[-1]:.3g}", data_url(chart, "image/svg+xml")))
     return curves
 
 

@@ -27,7 +27,8 @@ JOBS = sorted(job_files())
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted(CONFIG_FOLDER.iterdir())
-    if group.is_dir() and group.name not in ("distillation", "pretraining", "robot")  # of other entry points
+    if group.is_dir()
+    and group.name not in ("distillation", "pretraining", "protocol", "robot")  # of other entry points
     for choice in sorted(group.glob("*.yaml"))
 ]
 NEEDED = {"store": ["demos.path=a.zarr"], "lerobot": ["demos.root=a"], "torchscript": ["encoder.weights=a.pt"]}
@@ -184,13 +185,11 @@ def test_help_and_wrong_choices_take_a_moment(tmp_path: Path) -> None:
 
 
 def test_another_set_of_rows_is_explained_and_works_as_explained() -> None:
-    job: Any = load_job("benchmark_encoders")
-    with raises(
-        UserError, match=r"entries that encoders does not have.*'~encoders' '\+encoders=\{a:\{name:resnet18\}\}'"
-    ):
-        job.read(["encoders={a:{name:resnet18}}"])
-    read = job.read(["~encoders", "+encoders={a:{name:resnet18}}"])
-    assert {label: encoder.name for label, encoder in read.encoders.items()} == {"a": "resnet18"}
+    job: Any = load_job("evaluate_encoder")
+    with raises(UserError, match=r"entries that own does not have.*'~own' '\+own=\{a:\{name:resnet18\}\}'"):
+        job.read(["own={a:{name:resnet18}}"])
+    read = job.read(["~own", "+own={a:{name:resnet18}}"])
+    assert {label: encoder.name for label, encoder in read.own.items()} == {"a": "resnet18"}
 
 
 def test_keys_that_are_not_there_are_added(tmp_path: Path) -> None:
@@ -200,6 +199,12 @@ def test_keys_that_are_not_there_are_added(tmp_path: Path) -> None:
     assert read.policy["kl_weight"] == 5
     assert read.demos.episode_weights == {7: 2.0}
     assert read.env["perturbation"] == "light"
+
+
+def test_the_papers_protocol_differs_by_settings_alone() -> None:
+    job: Any = load_job("evaluate_encoder")
+    assert job.read([]).protocol.robustness.seeds == (0,)
+    assert job.read(["protocol=paper", "protocol.neighbours.crop=200"]).protocol.robustness.seeds == (0, 1, 2)
 
 
 def test_a_recipe_chooses_its_encoder() -> None:

@@ -16,7 +16,8 @@ class NeighboursProtocol:
     crop: Count = 256
     """Side in pixels of the central crop."""
     families: tuple[Text, ...] | None = tuple(
-        f"metaworld_{kind}" for kind in ("box", "button_press", "coffee", "drawer", "faucet", "hammer", "laptop", "window")
+        f"metaworld_{kind}"
+        for kind in ("box", "button_press", "coffee", "drawer", "faucet", "hammer", "laptop", "window")
     )
     """Without images of one's own: scene families, which are the classes; null takes all."""
     scenes: Count = 100

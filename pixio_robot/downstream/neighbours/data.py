@@ -50,10 +50,9 @@ class ImageFolder:
         found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         tests = [name for name in _TEST_FOLDERS if name in found]
         if "train" not in found or not tests:
+            expected = f"train/<class>/ and one of {', '.join(f'{name}/' for name in _TEST_FOLDERS)}"
             there = f"there is {', '.join(found) or 'no folder'}" if root.is_dir() else "there is no such folder"
-            raise UserError(
-                f"data.images={root}: expected train/<class>/ and one of {', '.join(f'{name}/' for name in _TEST_FOLDERS)}; {there}."
-            )
+            raise UserError(f"data.images={root}: expected {expected}; {there}.")
         training, test = root / "train", root / tests[0]
         classes, others = _classes(training), _classes(test)
         if not classes or classes != others:

@@ -39,7 +39,12 @@ def image_features(encoder: VisionEncoder, images_BCHW: Tensor) -> Tensor:
 
 
 def vote(
-    features_ND: Tensor, labels_N: Tensor, tested_MD: Tensor, neighbours: Sequence[int], classes: int, temperature: float
+    features_ND: Tensor,
+    labels_N: Tensor,
+    tested_MD: Tensor,
+    neighbours: Sequence[int],
+    classes: int,
+    temperature: float,
 ) -> dict[int, Tensor]:
     """Tell the classes of images from their nearest neighbours.
 

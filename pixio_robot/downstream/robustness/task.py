@@ -4,7 +4,6 @@ Every row's policy is trained by `run_policy_job` and rolled out on the same eva
 that two encoders are compared episode by episode.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,22 +1,17 @@
 """Probes find what tokens hold, and measure it by the usual definitions."""
 
 import dataclasses
-import json
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.downstream.probes.comparison import compare_encoders, print_comparison, save_comparison
 from pixio_robot.downstream.probes.features import ProbeFeatures, check_probed
 from pixio_robot.downstream.probes.ridge import ridge_path
-from pixio_robot.downstream.probes.scenes import ProbeScenes, labelled_scenes, split_groups
+from pixio_robot.downstream.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.downstream.probes.tasks import delta1, mean_iou, nearest_rotation, probe, rotation_error_deg
-from pixio_robot.encoders import EncoderConfig, EncoderTokens
+from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
 
 FRAMES, SIDE, GRID = 240, 32, 4
 
@@ -84,8 +79,6 @@ def test_poses_are_told_from_what_the_readout_gives(scenes: ProbeScenes) -> None
     assert probe(ProbeFeatures(known._replace(global_tokens=two), "cls"), scenes, split).gripper_position_cm < 2
     mean = probe(ProbeFeatures(known._replace(global_tokens=two), "cls_mean"), scenes, split)
     assert mean.gripper_position_cm == pytest.approx(guess, rel=0.01)
-    with pytest.raises(UserError, match="Did you mean 'cls_mean'"):
-        compare_encoders({"pixels": EncoderConfig("pixels")}, scenes, [0], Console(), "cls_men")
 
 
 def test_what_is_only_noise_is_not_better_than_guessing(scenes: ProbeScenes) -> None:
@@ -137,69 +130,14 @@ def test_measures_follow_their_definitions() -> None:
     torch.testing.assert_close(nearest_rotation(3 * columns), rotations)
 
 
-def test_encoders_are_compared_in_a_table_and_a_picture(scenes: ProbeScenes, tmp_path: Path) -> None:
-    encoders = {"random": EncoderConfig("pixio_tiny16", "random"), "pixels": EncoderConfig("pixels")}
-    console = Console(record=True, width=200, quiet=False)
-    record = compare_encoders(encoders, scenes, [0, 1, 2], console)
-    assert [row["label"] for row in record["rows"]] == ["guess", "random", "pixels"]
-    depth = {row["label"]: row["probes"]["depth_delta1"] for row in record["rows"]}
-    assert depth["pixels"]["mean"] > depth["guess"]["mean"] + 0.1  # brightness is depth in these scenes
-    assert len(depth["pixels"]["values"]) == 3
-    print_comparison(record, console)
-    text = console.export_text()
-    assert f"{100 * depth['pixels']['mean']:.1f} ± " in text
-    assert "–" in text
-    save_comparison(record, tmp_path)
-    assert json.loads((tmp_path / "probes.json").read_text()) == json.loads(json.dumps(record))
-    assert (tmp_path / "probes.png").read_bytes().startswith(b"\x89PNG")
-
-
-@dataclasses.dataclass
-class Frame:
-    frame: np.ndarray
-    depth: np.ndarray
-    segmentation: np.ndarray
-    gripper_poses: np.ndarray
-    object_positions: np.ndarray
-    focal_length: float
-
-
-def labelled_frame(gripper: list[float], objects: list[list[float]]) -> Frame:
-    pose = np.eye(4)
-    pose[:3, 3] = gripper
-    picture = np.zeros((32, 32, 3), np.uint8)
-    return Frame(picture, picture[..., 0] + np.inf, picture[..., 0], pose[None], np.array(objects), focal_length=16.0)
-
-
-def test_only_what_the_camera_sees_has_a_place() -> None:
-    # With 16 px of focal length, 32 px see as far to each side as ahead.
-    frames = [
-        labelled_frame([0.9, 0.0, 1.0], [[0.0, -0.5, 1.0], [0.0, 0.0, 9.0]]),
-        labelled_frame([1.1, 0.0, 1.0], [[0.0, 0.0, -1.0]]),
-        labelled_frame([0.0, 0.0, 2.0], [[math.nan] * 3]),
-    ]
-    scenes = labelled_scenes(frames, [0, 0, 1], ["nothing"])
-    torch.testing.assert_close(scenes.object_position_N3[0], torch.tensor([0.0, -0.5, 1.0]))
-    assert scenes.object_position_N3[1:].isnan().all()
-    assert scenes.gripper_position_N3.isnan().any(dim=1).tolist() == [False, True, False]
-    torch.testing.assert_close(scenes.gripper_rotation_N33[2], torch.eye(3))
-    assert scenes.classes_NHW.dtype == torch.long
-
-
-def test_frames_that_the_label_grid_does_not_divide_are_refused() -> None:
-    frame = labelled_frame([0.0, 0.0, 1.0], [[0.0, 0.0, 1.0]])
-    frame.frame, frame.depth, frame.segmentation = (
-        np.zeros((40, 40, 3), np.uint8),
-        np.ones((40, 40), np.float32),
-        np.zeros((40, 40), np.uint8),
-    )
-    with pytest.raises(UserError, match="multiple of 32"):
-        labelled_scenes([frame], [0], ["nothing"])
-
-
 def test_an_encoder_whose_patches_do_not_divide_the_label_grid_is_refused_before_all_work() -> None:
-    check_probed(EncoderConfig("pixio_tiny16", weights="random"), 128)
+    check_probed(VisionEncoder(EncoderConfig("pixio_tiny16", weights="random")), 128)
     with pytest.raises(UserError, match=r"6×6 patches, .* power of two"):
-        check_probed(EncoderConfig("pixio_tiny16", weights="random"), 96)
+        check_probed(VisionEncoder(EncoderConfig("pixio_tiny16", weights="random")), 96)
     with pytest.raises(UserError, match=r"6×6 patches, .* power of two"):
-        check_probed(EncoderConfig("pixels"), 96)
+        check_probed(VisionEncoder(EncoderConfig("pixels")), 96)
+
+
+def test_frames_that_the_label_grid_does_not_divide_are_refused(scenes: ProbeScenes) -> None:
+    with pytest.raises(UserError, match="multiple of 32"):
+        dataclasses.replace(scenes, depth_NHW=torch.ones(FRAMES, 40, 40))
