@@ -24,6 +24,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_whole_way.py")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In a run of several files, let whatever is forked come from one server that has imported what any of them needs.
+
+    A process has one such server: without this, the first file that wants one decides what every later fork imports anew.
+    """
+    if len({item.path for item in session.items}) > 1:
+        from forked_scripts import PRELOADED
+
+        from pixio_robot.common.workers import start_server
+
+        start_server(PRELOADED)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """A test run in a shell's background inherits an ignored SIGINT; a terminal's programs do not."""

@@ -1,14 +1,13 @@
 """The whole way, tiny: collect → train → evaluate → export → load, with the commands of the README."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from forked_scripts import run_python
 from pytest import approx, fixture, mark, param
 
 from pixio_robot.demos import DemoStore
@@ -20,8 +19,8 @@ EPISODE_LENGTH = 12
 
 
 def run(folder: Path, *command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200"} | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environment)
+    environment = {"COLUMNS": "200"} | ({"PYTHONPATH": str(path)} if path else {})
+    done = run_python(*command, cwd=folder, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

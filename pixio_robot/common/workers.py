@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -23,7 +23,14 @@ from pixio_robot.common.errors import UserError
 
 # Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
 _SET_UP_LIMIT = 1800.0
-_COUNT_WITHOUT_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch's own switch
+_DUMP_LIMIT = 2.0  # seconds that a worker has for writing where it hangs
+_SERVER_ENVIRONMENT = {
+    # Libraries ask on import whether there is a GPU. Where torch answers by starting CUDA's driver, no process forked
+    # from that one can ever use it: this is torch's own switch for counting without.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # The allocator inside pyarrow starts a thread on import, and forks of a process with threads may hang.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,8 @@ class WorkerPool[Task, Result]:
         return [Outcome(task, result=message)]
 
     def _give_up(self, worker: "_Worker[Task]") -> Outcome[Task, Result]:
-        """Kill a worker that is over its time."""
+        """Kill a worker that is over its time, after it has written where it is."""
+        worker.dump()
         if not worker.is_ready:
             raise RuntimeError(f"A worker was not ready to work within {_SET_UP_LIMIT:.0f} s.\n{worker.last_words()}")
         task, limit = worker.task, worker.time_limit
@@ -180,27 +188,24 @@ def start_server(preload: list[str]) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*preload, "pixio_robot.common.preloaded"])
-    with _without_waking_cuda():
+    with _environment(_SERVER_ENVIRONMENT):
         forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
-def _without_waking_cuda() -> Iterator[None]:
-    """Let what is started meanwhile count GPUs without CUDA's driver.
-
-    Libraries ask on import whether there is a GPU. Where torch answers by starting the driver, no process forked from
-    that one can ever use it.
-    """
-    before = os.environ.get(_COUNT_WITHOUT_DRIVER)
-    os.environ[_COUNT_WITHOUT_DRIVER] = "1"
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Let what is started meanwhile find some environment variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_COUNT_WITHOUT_DRIVER]
-        else:
-            os.environ[_COUNT_WITHOUT_DRIVER] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,13 @@ class _Worker[Task]:
         # Nobody waits longer than this without looking again.
         return 3600.0 if limit is None else self._since + limit - time.monotonic()
 
+    def dump(self) -> None:
+        """Have a hanging worker write the lines that its threads are at; it dies of it, if it still hears a signal."""
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGABRT)  # faulthandler answers
+        self.process.join(_DUMP_LIMIT)
+
     def stop(self) -> None:
         self.process.kill()  # whatever it does: a hanging process need not listen to anything milder
         self.process.join()
@@ -256,8 +268,8 @@ class _Worker[Task]:
         return f"worker {cause}", self.last_words()
 
     def last_words(self) -> str:
-        """Return the end of what the worker printed."""
-        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        """Return the end of what the worker printed, without faulthandler's list of what is loaded."""
+        return self.log.read_text(encoding="utf-8", errors="replace").partition("\nExtension modules:")[0][-2000:]
 
 
 def _serve(

@@ -6,14 +6,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from forked_scripts import ROOT, run_script
+from forked_scripts import ROOT, run_python, run_script
 
 from pixio_robot.cli import jobs
 from pixio_robot.cli.command import main, overview
 from pixio_robot.cli.jobs import GROUPS, job_file, job_files, summaries
 from pixio_robot.common.errors import exits_on_user_error, missing_extra
 
-COMMAND = [sys.executable, "-m", "pixio_robot.cli.command"]
+COMMAND = ["-m", "pixio_robot.cli.command"]
 
 
 def test_every_job_is_in_a_group_and_has_one_line() -> None:
@@ -49,13 +49,11 @@ def test_a_wrong_job_is_answered_with_the_nearest(
 
 
 def test_a_job_gets_the_command_line_as_its_script_does(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*COMMAND, "train_policy", "--cfg", "job", "trainer.steps=3"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_python(*COMMAND, "train_policy", "--cfg", "job", "trainer.steps=3", cwd=tmp_path)
     script = run_script("train_policy.py", "--cfg", "job", "trainer.steps=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == script.stdout
-    wrong = subprocess.run([*COMMAND, "doctor", "output_root=null"], cwd=tmp_path, capture_output=True, text=True)
+    wrong = run_python(*COMMAND, "doctor", "output_root=null", cwd=tmp_path)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: output_root")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from forked_scripts import ROOT, run_script
+from forked_scripts import ROOT, run_python, run_script
 from jobs import composed
 from pytest import fixture, mark, raises
 from torch import device
@@ -159,9 +159,7 @@ def test_a_sweep_checks_every_value_and_runs_each(tmp_path: Path) -> None:
         'import sys; from pixio_robot.cli.entry_points import load_job; import dataclasses; job = load_job("doctor"); '
     )
     code += "dataclasses.replace(job, main=lambda settings: print(settings.output_root))()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "-m", "output_root=a,b"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_python("-c", code, "-m", "output_root=a,b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {"a", "b"} <= set(done.stdout.split())
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked_scripts import run_python
 from lerobot.cameras import ColorMode
 from lerobot.cameras.opencv import OpenCVCamera, OpenCVCameraConfig
 from rich.console import Console
@@ -269,12 +268,7 @@ def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
 
 
 def _run(module: str, *arguments: str, cwd: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(HELPERS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)},
-    )
+    environment = {"PYTHONPATH": str(HELPERS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)}
+    done = run_python("-m", module, *arguments, cwd=cwd, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -1,6 +1,5 @@
 """What LeRobot sees of the environment: discovery, features, vectorised environments, its own rollout."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,9 +12,6 @@ from lerobot.envs.factory import make_env
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION, close_envs, env_to_policy_features, preprocess_observation
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot_env_pixio import RobosuiteEnvConfig
-
-# The worker processes of asynchronous environments start as copies of one that has done the slow imports.
-multiprocessing.set_forkserver_preload(["lerobot_env_pixio.simulators.robosuite"])
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,11 @@
 """Two processes do what one does: DDP, FSDP2, resuming on another number, one sentence for a mistake; 5B in shards.
 
-torchrun starts this file itself as the two processes, once for all runs, since every start costs ten seconds.
+This file itself is run as the two processes, once for all runs.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 import torch
+from forked_scripts import run_python, run_two_processes
 
 from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
@@ -76,12 +76,6 @@ def two_processes(images: Path, folder: Path) -> None:
 FLOAT32, BFLOAT16 = 2e-6, 1e-3
 
 
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([*launcher, *command], capture_output=True, text=True, env=environment)
-
-
 def losses(folder: Path) -> list[float]:
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [record["step"] for record in records if "loss" in record]
@@ -98,8 +92,8 @@ def runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for config, name in ((CONFIG, ""), (bfloat16, "_bfloat16")):
         pretrain(config, source, folder / f"one{name}")
         stopped_early(config, source, folder / f"fsdp_resumed{name}")
-    done = torchrun(__file__, str(image_folder), str(folder))
-    assert done.returncode == 0, done.stderr
+    for done in run_two_processes(__file__, str(image_folder), str(folder), cwd=folder):
+        assert done.returncode == 0, done.stderr
     for stopped in ("ddp_stopped", "fsdp_stopped"):
         assert [path.name for path in sorted((folder / stopped / "checkpoints").glob("[0-9]*"))] == ["000001", "000002"]
         pretrain(CONFIG, source, folder / stopped, resume=True)
@@ -144,10 +138,13 @@ def test_both_processes_stop_at_a_loss_that_is_no_number(runs: Path) -> None:
 
 
 def test_a_mistake_is_said_once(image_folder: Path, tmp_path: Path) -> None:
-    done = torchrun(
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_python(
+        *launcher,
         str(CONFIG_FOLDER.parent / "scripts" / "pretrain_encoder.py"),
         *(f"images.path={image_folder}", f"output_root={tmp_path}", "pretraining.batch_size=9"),
         "pretraining.accumulation=1",
+        cwd=tmp_path,
     )
     assert done.stderr.count("error: A batch of 9 cannot be shared by 2 processes") == 1
     assert "exitcode  : 2" in done.stderr

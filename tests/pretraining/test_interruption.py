@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from forked_scripts import Program
 
 from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.engine.stopping import StopRequest
@@ -27,22 +25,21 @@ def test_a_run_asked_to_stop_saves_its_step_and_says_how_to_go_on(
     launcher: tuple[str, ...], request_: signal.Signals, image_folder: Path, tmp_path: Path
 ) -> None:
     settings = (f"images.path={image_folder}", f"output_root={tmp_path}", "pretraining.batch_size=4", *SMALL)
-    command = [sys.executable, *launcher, str(SCRIPT), *settings, "pretraining.epochs=null"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = [*command, "pretraining.steps=100000"]
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(arguments, env=environment, stdout=said, stderr=said, start_new_session=True)
-    try:
+    command = (*launcher, str(SCRIPT), *settings, "pretraining.epochs=null", "pretraining.steps=100000")
+    with Program(command, tmp_path) as program:
+        deadline = time.monotonic() + 300
         while '"loss"' not in "".join(log.read_text() for log in tmp_path.glob("pretrain_encoder/*/log.jsonl")):
-            assert process.poll() is None, (tmp_path / "said").read_text()
+            assert program.is_running, program.output
+            if time.monotonic() > deadline:
+                os.kill(program.pid, signal.SIGABRT)  # faulthandler answers with what the threads are at
+                raise AssertionError(f"no loss after 300 s:\n{program.ended(10).stderr}")
             time.sleep(0.1)
-        os.killpg(process.pid, request_)  # as a terminal does to all processes of a command; torchrun asks once more
-        assert process.wait(timeout=100) != 0
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(program.pid, request_)  # as a terminal does to all processes of a command; torchrun asks once more
+        ended = program.ended(100)
+        assert ended.returncode != 0
+        said = program.output
     (run,) = (tmp_path / "pretrain_encoder").iterdir()
-    assert (tmp_path / "said").read_text().count(f"stopped; continue with resume={run}\n") == 1
+    assert said.count(f"stopped; continue with resume={run}\n") == 1
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     steps = [record["step"] for record in records if "loss" in record]
     assert steps == list(range(1, len(steps) + 1))

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import timm
 import tiny_run
 import torch
+from forked_scripts import Program, run_python
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -170,22 +169,22 @@ def test_a_killed_run_resumes_bit_for_bit(optimizer: str, kind: str, image_folde
     if kind == "shards":
         images = {"kind": "shards", "path": str(write_shards(tmp_path / "shards", 5, 7)), "shards_in_memory": 2}
 
-    def command(checkpoint_minutes: float) -> list[str]:
+    def command(checkpoint_minutes: float) -> tuple[str, ...]:
         values = dataclasses.asdict(dataclasses.replace(config, checkpoint_minutes=checkpoint_minutes))
-        return [sys.executable, "-c", RUN, json.dumps(values), json.dumps(images), str(cache), str(killed)]
+        return ("-c", RUN, json.dumps(values), json.dumps(images), str(cache), str(killed))
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(0), env=environment)
-    while not list(killed.glob("checkpoints/[0-9]*")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with Program(command(0), tmp_path) as program:
+        while not list(killed.glob("checkpoints/[0-9]*")):
+            assert program.is_running, program.output
+            time.sleep(0.005)
+        os.kill(program.pid, signal.SIGKILL)
+        assert program.ended().returncode == -signal.SIGKILL
     assert not (killed / "encoder.safetensors").exists()
     # What a longer life after the checkpoint would have logged, its last line cut off.
     with (killed / "log.jsonl").open("a") as file:
         file.write('{"phase": "pretraining", "step": 24, "loss": 1.5}\n{"phase": "pretr')
-    subprocess.run(command(5), env=environment, check=True)
+    done = run_python(*command(5), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
     pretrain(config, open_source(images, cache), whole)
     assert logged_losses(killed) == logged_losses(whole)

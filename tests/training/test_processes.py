@@ -1,7 +1,4 @@
-"""Two processes train as one does, in every precision; torchrun starts this file itself as the two processes.
-
-It does so once for all runs, since every start costs ten seconds.
-"""
+"""Two processes train as one does, in every precision; this file itself is run as the two processes."""
 
 import contextlib
 import dataclasses
@@ -9,7 +6,6 @@ import functools
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +13,7 @@ from unittest import mock
 
 import pytest
 import torch
+from forked_scripts import run_two_processes
 from rich.console import Console
 from safetensors.torch import load_file
 from toy_job import make_demonstrations, toy_job
@@ -124,19 +121,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_demonstrations(folder / "toy.zarr")
     run_all(store.path, folder / "one")
     (folder / "two").mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, __file__, str(store.path), str(folder / "two")],
-        capture_output=True,
-        text=True,
-        env=os.environ
-        | {
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },  # by gloo, however many GPUs there are
-    )
-    assert done.returncode == 0, done.stderr
+    for done in run_two_processes(__file__, str(store.path), str(folder / "two"), cwd=folder):
+        assert done.returncode == 0, done.stderr
     run_training(store.path, folder / "two" / "stopped", config=TOGETHER, dropout=0.0)
     return folder
 

@@ -21,10 +21,17 @@ from pixio_robot.demos.formats.lerobot_hub import dataset_folder
 
 NAME = "robots/lift"
 COMMIT = "1" * 40
-FIND = (
-    "import sys; from pathlib import Path; from pixio_robot.demos.formats.lerobot_hub import dataset_folder;"
-    "print(dataset_folder(sys.argv[1], Path(sys.argv[2]) if sys.argv[2:] else None))"
-)
+FIND = """
+import json, sys
+from pathlib import Path
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos.formats.lerobot_hub import dataset_folder
+for name, folder in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps(str(dataset_folder(name, Path(folder) if folder else None))))
+    except UserError as error:
+        print(json.dumps(f"error: {error}"))
+"""
 
 
 @pytest.fixture
@@ -80,47 +87,45 @@ def hub(dataset: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def find(hub: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Ask in a process of its own: the hub client reads the environment when it is imported."""
+def find(hub: str, home: Path, *wanted: tuple[str, Path | None]) -> list[str]:
+    """Find data sets in a process of its own, since the hub client reads the environment when it is imported.
+
+    Returns:
+        For each name and folder the folder that was found, or the mistake after `error: `.
+    """
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
     environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-c", FIND, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("into_folder", [False, True])
-def test_a_dataset_comes_from_the_hub_whole(hub: str, tmp_path: Path, into_folder: bool) -> None:
-    place = [str(tmp_path / "mine")] if into_folder else []
-    done = find(hub, tmp_path / "home", NAME, *place)
+    asked = json.dumps([(name, folder and str(folder)) for name, folder in wanted])
+    done = subprocess.run([sys.executable, "-c", FIND, asked], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    folder = Path(done.stdout.splitlines()[-1])
-    assert folder == tmp_path / "mine" if into_folder else folder.is_relative_to(tmp_path / "home")
-    imported = import_lerobot(folder, tmp_path / "back.zarr", console=Console(file=StringIO()))
-    assert imported.fingerprint() == DemoStore.open(tmp_path / "demos.zarr").fingerprint()
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('"')]
 
 
-def test_what_the_hub_does_not_have_is_said(hub: str, tmp_path: Path) -> None:
-    done = find(hub, tmp_path / "home", "robots/unknown")
-    assert done.returncode != 0
-    last = done.stderr.strip().splitlines()[-1]
-    assert "The LeRobotDataset robots/unknown is not in" in last
-    assert "the hub does not know it, or asks for a login" in last
+def test_a_dataset_comes_from_the_hub_whole_and_what_the_hub_does_not_have_is_said(hub: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    kept, placed, unknown = find(hub, tmp_path / "home", (NAME, None), (NAME, mine), ("robots/unknown", None))
+    assert Path(kept).is_relative_to(tmp_path / "home")
+    assert Path(placed) == mine
+    for number, folder in enumerate((kept, placed)):
+        imported = import_lerobot(Path(folder), tmp_path / f"back_{number}.zarr", console=Console(file=StringIO()))
+        assert imported.fingerprint() == DemoStore.open(tmp_path / "demos.zarr").fingerprint()
+    assert unknown.startswith("error: The LeRobotDataset robots/unknown is not in")
+    assert "the hub does not know it, or asks for a login" in unknown
 
 
-def test_without_a_network_it_is_said(tmp_path: Path) -> None:
-    done = find("http://127.0.0.1:1", tmp_path / "home", NAME)
-    assert done.returncode != 0
-    assert "could not be fetched from the hub" in done.stderr.strip().splitlines()[-1]
-
-
-def test_what_is_on_this_machine_is_not_fetched(dataset: Path, tmp_path: Path) -> None:
+def test_what_is_on_this_machine_is_not_fetched_and_without_a_network_the_rest_is_said(
+    dataset: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     recorded = home / "lerobot" / NAME
     recorded.parent.mkdir(parents=True)
     dataset.rename(recorded)
-    done = find("http://127.0.0.1:1", home, NAME)
-    assert done.stdout.strip() == str(recorded), done.stderr
-    assert find("http://127.0.0.1:1", home, NAME, str(recorded)).stdout.strip() == str(recorded)
+    by_name, by_folder, missing = find(
+        "http://127.0.0.1:1", home, (NAME, None), (NAME, recorded), ("robots/elsewhere", None)
+    )
+    assert by_name == by_folder == str(recorded)
+    assert missing.startswith("error: ")
+    assert "could not be fetched from the hub" in missing
     assert dataset_folder(None, recorded) == recorded
     with pytest.raises(UserError, match=r"demos.root or demos.repo_id must be given"):
         dataset_folder(None, None)

@@ -1,8 +1,6 @@
 """scripts/inspect_demos.py: what is in a store, and every kind of damage that it reports."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from forked_scripts import run_script
 from numbered_episodes import FEATURES, TASKS, Episode, random_episode
 from PIL import Image
 
@@ -291,17 +290,12 @@ def test_mistakes(tmp_path, make_store):
         run_inspection(empty.path, tmp_path / "found")
 
 
-def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/inspect_demos.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 def test_script(tmp_path):
     def alter(episode: Episode) -> None:
         episode[STATE][17, 2] = np.nan
 
     make_episodes(tmp_path, alter, attributes={"fps": FPS, "env": {"type": "toy", "task": "Lift"}})
-    done = run_script(tmp_path, "path=demos.zarr", "video=false")
+    done = run_script("inspect_demos.py", "path=demos.zarr", "video=false", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Episode 3, step 17: observation.state is not finite" in done.stdout
     for words in (FRONT, "16 × 20 × 3", "float32", "80 / 80 / 80 steps", TASKS[0], "toy Lift", "5 of 5 known", "lz4"):
@@ -309,7 +303,7 @@ def test_script(tmp_path):
     files = {file.name for file in (tmp_path / "outputs/inspections/demos").iterdir()}
     assert files == {"inspection.json", "lengths.png", "histograms.png", "strip.png"}
 
-    done = run_script(tmp_path, "path=nowhere.zarr")
+    done = run_script("inspect_demos.py", "path=nowhere.zarr", cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere.zarr is not a demonstration store" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

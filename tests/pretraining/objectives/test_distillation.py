@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_scripts import run_script
 from torch.nn import functional
 
-from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
 from pixio_robot.pretraining.model.masking import block_mask
@@ -166,15 +164,7 @@ def test_mistakes_are_named(source: ImageCache, tmp_path: Path) -> None:
 def test_the_script_distils_on_a_folder(image_folder: Path, tmp_path: Path) -> None:
     settings = {"teacher": "pixio_tiny16", "image_size": 32, "batch_size": 4, "accumulation": 1, "epochs": 1}
     overrides = [f"distillation.{name}={value}" for name, value in settings.items()]
-    done = subprocess.run(
-        [
-            *(sys.executable, str(CONFIG_FOLDER.parent / "scripts" / "distill_encoder.py")),
-            *(f"images.path={image_folder}", "images.side=40", *overrides),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_script("distill_encoder.py", f"images.path={image_folder}", "images.side=40", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "distill_encoder").iterdir()
     assert (folder / "encoder.safetensors").exists()
