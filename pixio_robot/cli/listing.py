@@ -54,8 +54,8 @@ def encoders() -> Table:
     """Tabulate the choices of configs/encoder, whose parameters are counted on tensors without values."""
     import torch
 
+    from pixio_robot.encoders.backbones import build_backbone
     from pixio_robot.encoders.torchscript import TORCHSCRIPT
-    from pixio_robot.encoders.vision_encoder import build_backbone
 
     table = _table("encoder=", "timm name", "parameters", "licence", "weights")
     for choice, fields in _choices("encoder").items():

@@ -1,16 +1,28 @@
 """Weights files into timm models: read without unpickling, adapted to the model's keys, loaded strictly."""
 
+import argparse
 import hashlib
+import inspect
+import pathlib
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import timm
 import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_filter
+from pixio_robot.encoders.containers import check_finite, find_weights, top_level
+from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_filter, timms_name
+
+# What training code keeps beside tensors, and what is no more than its values when it is unpickled.
+_PLAIN: list[Any] = [argparse.Namespace, pathlib.PurePosixPath, pathlib.PosixPath]
+# What timm's modules call the function that converts other layouts to theirs.
+_TIMM_FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
 def efficientnet_checkpoint_filter(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -27,15 +39,18 @@ def efficientnet_checkpoint_filter(state_dict: Mapping[str, Tensor], model: nn.M
     return dict(zip(keys, body.values(), strict=True))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Any]:
     """Read a weights file, or a folder as pretraining or transformers leaves it, without unpickling objects.
 
     Args:
-        path: A `.safetensors`, `.pth`, `.pt` or `.bin` file of tensors; or a folder that holds
+        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file of tensors; or a folder that holds
             `encoder.safetensors`, any other safetensors (sharded or not), or one `.pth` or `.bin` file.
 
+    Returns:
+        Tensors by name, for a pickled file in the mappings that it keeps them in.
+
     Raises:
-        UserError: Nothing is there, it is no weights file, or it holds more than tensors.
+        UserError: Nothing is there, it is no weights file, or it holds objects.
     """
     if path.is_dir():
         # Pretraining's own folders hold a decoder, too.
@@ -45,52 +60,75 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         files = [path] if path.is_file() else []
     if not files:
         raise UserError(f"No encoder weights at {path}; give a .safetensors or .pth file, or a folder with one.")
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Any] = {}
     for file in files:
-        try:
-            if file.suffix == ".safetensors":
-                weights.update(safetensors.torch.load_file(file))
-            else:
-                weights.update(torch.load(file, map_location="cpu", weights_only=True))
-        except Exception as error:
+        content = _read_file(file)
+        if not isinstance(content, Mapping):
             raise UserError(
-                f"{file} cannot be read as encoder weights ({type(error).__name__}: "
-                f"{str(error).partition(chr(10))[0][:120]}); expected safetensors, or a .pth that holds only tensors."
-            ) from error
+                f"{file} holds a {type(content).__name__} without names; expected tensors by name, as state_dict() gives them."
+            )
+        weights.update(content)
     return weights
+
+
+def _read_file(file: Path) -> object:
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load_file(file)
+        with torch.serialization.safe_globals(_PLAIN):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error)
+        unknown = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", reason)
+        if unknown:
+            raise UserError(
+                f"{file} holds more than tensors ({unknown[1]}), and objects are never unpickled here; expected a file that "
+                f"holds only tensors: save the network's state_dict() alone, where you trust the file."
+            ) from error
+        raise UserError(
+            f"{file} cannot be read as encoder weights ({type(error).__name__}: {reason.partition(chr(10))[0][:120]}); expected "
+            f"safetensors, or a .pth that holds only tensors."
+        ) from error
 
 
 def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     """Load a weights file into a timm model, demanding every key with its exact shape.
 
-    Only the position embedding of a Pixio model may be of another image size: it is resampled once to the model's own
-    grid, bicubically without antialiasing, as `PixioVisionTransformer.positions` does for each image.
+    The file may be in the container that training left it in (see `find_weights`), with a head or a decoder beside the
+    encoder, and in the layout of the network's authors where timm has a filter for it. Position embeddings of another image
+    size are resampled to the model's own grid, those of a Pixio model bicubically without antialiasing, as
+    `PixioVisionTransformer.positions` does for each image. Of several copies in a file the moving average is taken, which is
+    said on the terminal.
 
     Args:
-        model: A timm model; Pixio models accept all Pixio layouts, others timm's own keys.
+        model: A timm model; Pixio models accept all Pixio layouts, others those that timm's own filters know.
         path: The weights file or folder; float16 and bfloat16 weights are widened to the model's dtype.
-        variant: The model's name, for the error message.
+        variant: The model's name.
 
     Raises:
-        UserError: The file belongs to another variant, or keys are missing or unknown.
+        UserError: The file belongs to another variant, keys are missing or unknown, or values are not finite.
     """
-    weights = read_weights(path)
-    if isinstance(model, PixioVisionTransformer):
-        weights = pixio_checkpoint_filter(weights, model)
-    else:  # timm's peers are published with the classification head that we build them without
-        source: Any = model.pretrained_cfg
-        head = f"{source['classifier']}."
-        weights = {key: value for key, value in weights.items() if not key.startswith(head)}
-        weights = efficientnet_checkpoint_filter(weights, model)
+    content = read_weights(path)
     expected = model.state_dict()
-    differing = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
-    if differing:
-        key = min(differing)
-        raise UserError(
-            f"{path} holds weights of another variant than {variant}: {key} has shape "
-            f"{tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}; "
-            f"choose the encoder these weights were made for."
+    found = find_weights(content, expected.keys(), timms_name if isinstance(model, PixioVisionTransformer) else str)
+    check_finite(found.tensors, path)
+    if found.passed_over:
+        print(
+            f"{path}: the weights of {variant} are read from {found.place or 'the outermost keys'}; "
+            f"{', '.join(place or 'the outermost keys' for place in found.passed_over)} has them, too, and is left out",
+            file=sys.stderr,
         )
+    weights = (
+        pixio_checkpoint_filter(found.tensors, model)
+        if isinstance(model, PixioVisionTransformer)
+        else _peer_weights(found.tensors, model, path, variant)
+    )
+    if not expected.keys() & weights.keys():
+        raise UserError(
+            f"{path} holds no weights of {variant}: none of its names is one of the {len(expected)} expected "
+            f"({', '.join(sorted(expected)[:2])}, …); its outermost keys are {top_level(content) or 'none'}."
+        )
+    _check_shapes(weights, expected, path, variant)
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or unknown:
         parts = [
@@ -99,9 +137,54 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             if keys
         ]
         raise UserError(
-            f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant."
+            f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant. Its "
+            f"outermost keys are {top_level(content)}."
         )
     model.load_state_dict(weights)
+
+
+def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, variant: str) -> None:
+    differing = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
+    if not differing:
+        return
+    key = min(differing)
+    shapes = f"{key} has shape {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
+    if differing == ["pos_embed"] and weights.keys() == expected.keys():
+        raise UserError(
+            f"{path} holds weights of {variant} for images of another shape, which are resampled only between squares: {shapes}."
+        )
+    raise UserError(
+        f"{path} holds weights of another variant than {variant}: {shapes}; choose the encoder these weights were made for."
+    )
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in weights.items()}
+
+
+def _peer_weights(weights: dict[str, Tensor], model: nn.Module, path: Path, variant: str) -> dict[str, Tensor]:
+    """Convert weights to timm's names by timm's own filter for a model, without the head that we build it without."""
+    source: Any = model.pretrained_cfg
+    heads = source["classifier"] or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    left_out = (*(f"{head}." for head in heads), "decoder")
+    expected = model.state_dict()
+    module = sys.modules[timm.model_entrypoint(variant).__module__]
+    adapt: Any = next((getattr(module, name) for name in _TIMM_FILTERS if hasattr(module, name)), None)
+    weights = {key: value for key, value in weights.items() if key in expected or not key.startswith(left_out)}
+    if adapt is not None and _shapes(weights) != _shapes(expected):
+        options = {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(adapt).parameters else {}
+        try:
+            weights = adapt(dict(weights), model, **options)
+        except Exception as error:
+            raise UserError(
+                f"{path} does not fit {variant}: timm's own filter for its layouts fails ({type(error).__name__}: {error}); its "
+                f"first names are {', '.join(list(weights)[:3])}."
+            ) from error
+    weights = efficientnet_checkpoint_filter(weights, model)
+    return {
+        key: value for key, value in weights.items() if key in expected or not key.startswith((*left_out, "mask_token"))
+    }
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -7,23 +7,26 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pool1d import global_pool_nlc
 from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, register_notrace_function
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from pixio_robot.encoders.containers import find_weights
 from pixio_robot.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from timm.layers.patch_embed import PatchEmbed
 
 NUM_CLASS_TOKENS = 8
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 # Applied in order to every key; both transformers layouts become timm's.
 _RENAMES = (
-    (r"^(model|module|pixio|backbone)\.", ""),
     (r"^encoder\.layer\.", "layers."),
     (r"^layers\.", "blocks."),
     (r"^layernorm\.", "norm."),
@@ -39,20 +42,23 @@ _RENAMES = (
     (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
 )
 _QUERY_KEY_VALUE = re.compile(r"^(blocks\.\d+\.attn)\.(query|key|value|q|k|v)\.(weight|bias)$")
-_PRETRAINING_ONLY = re.compile(r"^(decoder|mask_token)")
+_PRETRAINING_ONLY = re.compile(r"^(decoder|mask_token|head\.)")
 
 
 class PixioVisionTransformer(VisionTransformer):
     """timm's ViT with several class tokens and Pixio's position resampling and initialisation.
 
     timm keeps the first class token in `cls_token` and the others, seven in a Pixio and none in a plain MAE, in
-    `reg_token`; all carry a position embedding.
+    `reg_token`; all carry a position embedding. Pooled by `token`, its default, it gives the mean of all class tokens, as
+    `transformers`' PixioModel does.
     """
 
-    # Always there, where timm allows None.
-    cls_token: nn.Parameter
-    pos_embed: nn.Parameter
-    patch_embed: PatchEmbed
+    if (
+        TYPE_CHECKING
+    ):  # Always there, where timm allows None; TorchScript reads annotations, too, and knows no such classes.
+        cls_token: nn.Parameter
+        pos_embed: nn.Parameter
+        patch_embed: PatchEmbed
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 (passed through to timm)
         super().__init__(weight_init="skip", **kwargs)
@@ -79,19 +85,36 @@ class PixioVisionTransformer(VisionTransformer):
 
     def positions(self, h: int, w: int) -> Tensor:
         """Return the position embedding (1, class tokens + h·w, D) for an h × w patch grid."""
-        return _resample(self.pos_embed, list(self.patch_embed.grid_size), [h, w], self.num_prefix_tokens)
+        return _resample(self.pos_embed, self.patch_embed.grid_size, (h, w), self.num_prefix_tokens)
 
     def class_tokens(self) -> Tensor:
         """Return the learnt class tokens (1, 8, D), one in a plain MAE, without their positions."""
         return self.cls_token if self.reg_token is None else torch.cat([self.cls_token, self.reg_token], dim=1)
 
+    def pool(self, x: Tensor, pool_type: str | None = None) -> Tensor:
+        """Return the mean class token (B, D) for `token`; what timm does for its other names."""
+        if self.attn_pool is not None:
+            return self.attn_pool(x if self.pool_include_prefix else x[:, self.num_prefix_tokens :])
+        kind = self.global_pool if pool_type is None else pool_type
+        if kind == "token":
+            return x[:, : self.num_prefix_tokens].mean(dim=1)
+        return global_pool_nlc(x, kind, self.num_prefix_tokens, self.pool_include_prefix)
+
     def _pos_embed(self, x: Tensor) -> Tensor:
-        batch, h, w, width = x.shape
-        tokens_BND = torch.cat([self.class_tokens().expand(batch, -1, -1), x.reshape(batch, h * w, width)], dim=1)
-        return self.pos_drop(tokens_BND + self.positions(h, w))
+        positions = self.pos_embed
+        if self.dynamic_img_size:
+            _, h, w, _ = x.shape
+            positions = self.positions(h, w)
+            x = x.flatten(1, 2)
+        tokens_BND = torch.cat([self.class_tokens().expand(x.shape[0], -1, -1), x], dim=1)
+        return self.pos_drop(tokens_BND + positions)
 
 
-def _resample(positions: Tensor, old_size: list[int], new_size: list[int], prefix: int) -> Tensor:
+torch.fx.wrap("_resample")  # its branches are on sizes, which a symbolic trace does not have
+
+
+@register_notrace_function
+def _resample(positions: Tensor, old_size: tuple[int, int], new_size: tuple[int, int], prefix: int) -> Tensor:
     """Resample a position embedding (1, prefix + h·w, D) to another patch grid.
 
     Bicubic without antialiasing, as `transformers`' PixioModel resamples it; timm's own resampling uses
@@ -102,31 +125,24 @@ def _resample(positions: Tensor, old_size: list[int], new_size: list[int], prefi
     )
 
 
-def pixio_checkpoint_filter(
-    state_dict: Mapping[str, Tensor | Mapping[str, Tensor]], model: PixioVisionTransformer
-) -> dict[str, Tensor]:
+def pixio_checkpoint_filter(state_dict: Mapping[str, Any], model: PixioVisionTransformer) -> dict[str, Tensor]:
     """Convert a Pixio checkpoint of any public layout to the keys and the patch grid of a model.
 
     Args:
         state_dict: Original `.pth`, transformers' files on disk, the names that transformers 5 uses in memory, or timm's
-            own layout, possibly wrapped in `{"model": …}`; pretraining-only decoder weights are dropped.
+            own layout, in any container (see `find_weights`); weights that only pretraining needs are dropped.
         model: The Pixio model that will load the result; a position embedding of another image size is resampled to its
             grid as `PixioVisionTransformer.positions` does for each image.
     """
-    inner = state_dict.get("model", state_dict)
-    assert isinstance(inner, Mapping)
+    expected = model.state_dict().keys()
     weights: dict[str, Tensor] = {}
     attention_parts: dict[str, dict[str, Tensor]] = {}
-    for key, value in inner.items():
-        for pattern, replacement in _RENAMES:
-            key = re.sub(pattern, replacement, key)
-        if _PRETRAINING_ONLY.match(key):
-            continue
-        assert isinstance(value, Tensor)
+    for key, value in find_weights(state_dict, expected, timms_name).tensors.items():
+        key = _renamed(key)
         part = _QUERY_KEY_VALUE.match(key)
         if part:
-            attention_parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[part[2][0]] = value
-        else:
+            attention_parts.setdefault(timms_name(key), {})[part[2][0]] = value
+        elif key in expected or not _PRETRAINING_ONLY.match(key):
             weights[key] = value
     for key, parts in attention_parts.items():
         if set(parts) == {"q", "k", "v"}:
@@ -135,6 +151,19 @@ def pixio_checkpoint_filter(
     if class_tokens is not None and "reg_token" not in weights and class_tokens.shape[1] > 1:
         weights["cls_token"], weights["reg_token"] = class_tokens[:, :1], class_tokens[:, 1:]
     return _positions_for_grid(weights, model)
+
+
+def _renamed(key: str) -> str:
+    for pattern, replacement in _RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def timms_name(key: str) -> str:
+    """Return timm's name for a weight of any layout; queries, keys and values are parts of one."""
+    key = _renamed(key)
+    part = _QUERY_KEY_VALUE.match(key)
+    return f"{part[1]}.qkv.{part[3]}" if part else key
 
 
 def _positions_for_grid(weights: dict[str, Tensor], model: PixioVisionTransformer) -> dict[str, Tensor]:
@@ -147,7 +176,7 @@ def _positions_for_grid(weights: dict[str, Tensor], model: PixioVisionTransforme
         return weights
     return {
         **weights,
-        "pos_embed": _resample(positions.float(), [side, side], list(model.patch_embed.grid_size), prefix),
+        "pos_embed": _resample(positions.float(), (side, side), model.patch_embed.grid_size, prefix),
     }
 
 
@@ -190,7 +219,7 @@ def _create(
     variant: str, pretrained: bool, size: int, width: int, depth: int, heads: int, kwargs: dict[str, Any]
 ) -> PixioVisionTransformer:
     arguments: dict[str, Any] = {"img_size": size, "embed_dim": width, "depth": depth, "num_heads": heads}
-    arguments |= {"patch_size": 16, "reg_tokens": NUM_CLASS_TOKENS - 1, "num_classes": 0, "global_pool": ""}
+    arguments |= {"patch_size": 16, "reg_tokens": NUM_CLASS_TOKENS - 1, "num_classes": 0}
     arguments |= {"dynamic_img_size": True, **kwargs}
     return build_model_with_cfg(
         PixioVisionTransformer,

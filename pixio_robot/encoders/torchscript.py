@@ -100,7 +100,7 @@ class TorchScriptBackbone(nn.Module):
         if shape is not None and shape[0] == 2 and output.is_floating_point():  # type: ignore[union-attr]
             if len(shape) == 4:
                 return 0, shape[2], shape[3], shape[1]
-            grid = _finest_grid(shape[1], height, width) if len(shape) == 3 else None
+            grid = finest_grid(shape[1], height, width) if len(shape) == 3 else None
             if grid is not None:
                 return shape[1] - grid[0] * grid[1], *grid, shape[2]
         found = f"shape {shape}" if shape is not None else f"a {type(output).__name__}"
@@ -110,7 +110,7 @@ class TorchScriptBackbone(nn.Module):
         )
 
 
-def _finest_grid(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+def finest_grid(tokens: int, height: int, width: int) -> tuple[int, int] | None:
     """Return the largest grid of square patches with at most so many cells, if few tokens are left over."""
     for patch in range(1, min(height, width) + 1):
         h, w = height // patch, width // patch

@@ -3,23 +3,22 @@
 Shape letters: B batch, G global tokens, D width, H and W image size, h and w patch-grid size, N = G + h·w.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
+from pixio_robot.encoders.backbones import Layout, Size, build_backbone, layout, patch_layout, takes_any_size
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.config import EncoderConfig
-from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.intermediate import intermediate_tokens, stages
 from pixio_robot.encoders.pixels import RawPixels
-from pixio_robot.encoders.pixio import PRETRAINABLE, PixioVisionTransformer
+from pixio_robot.encoders.pixio import PixioVisionTransformer
 from pixio_robot.encoders.references import REFERENCE_KEY, WeightsReference
 from pixio_robot.encoders.torchscript import TORCHSCRIPT, TorchScriptBackbone
 from pixio_robot.images.preprocessing import ImagePreprocessor
@@ -43,48 +42,6 @@ class EncoderTokens(NamedTuple):
         return EncoderTokens(tokens_BND[:, :num_global], tokens_BND[:, num_global:].unflatten(1, (grid[0], grid[1])))
 
 
-def build_backbone(name: str, weights: str) -> nn.Module:
-    """Create a timm backbone without classification head and load its weights.
-
-    Args:
-        name: A timm model name, Pixio variants included.
-        weights: `pretrained`, `random`, or the path of a weights file.
-
-    Raises:
-        UserError: Unknown name; weights unreachable; weights that do not fit.
-    """
-    if not _is_known(name):
-        raise UserError(f"Unknown encoder {name!r}. {nearest_name(name, _known_names(name))}")
-    is_transformer = issubclass(_model_class(name), VisionTransformer)
-    arguments: dict[str, Any] = {"dynamic_img_size": True} if is_transformer else {}
-    backbone = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
-    if isinstance(backbone, RawPixels):
-        return backbone
-    if weights == "pretrained":
-        load_encoder_weights(backbone, pretrained_weights(name), name)
-    elif weights != "random":
-        load_encoder_weights(backbone, Path(weights).expanduser(), name)
-    return backbone
-
-
-def _is_known(name: str) -> bool:
-    """Tell whether timm has a model, and the weights that a tag behind it names."""
-    return timm.is_model(name) and ("." not in name or name in timm.list_models(name, pretrained=True))
-
-
-def _known_names(name: str) -> list[str]:
-    """A model's tagged weights; else Pixio names always, and other names only when they start alike: timm has many."""
-    architecture, dot, _ = name.partition(".")
-    if dot and timm.is_model(architecture):
-        return [architecture, *timm.list_models(f"{architecture}.*", pretrained=True)]
-    return [*PRETRAINABLE, *timm.list_models(f"{name[:5]}*")[:5]]
-
-
-def _model_class(name: str) -> type[nn.Module]:
-    with torch.device("meta"):
-        return type(timm.create_model(name, pretrained=False))
-
-
 class VisionEncoder(nn.Module):
     """A timm backbone behind one call: images (B, 3, H, W) in [0, 1] → `EncoderTokens`.
 
@@ -95,11 +52,15 @@ class VisionEncoder(nn.Module):
     weights (no file to refer to), fine-tuned ones and `self_contained` ones give.
     """
 
-    def __init__(self, config: EncoderConfig, *, from_checkpoint: bool = False) -> None:
+    def __init__(
+        self, config: EncoderConfig, *, from_checkpoint: bool = False, frame_size: Sequence[int] | None = None
+    ) -> None:
         """Build the backbone and load its weights.
 
         Args:
             config: Which encoder.
+            frame_size: Height and width in pixels of the frames that it will see, for networks that are built for one size
+                of images, as Swin is; `config.image_size` goes before it.
             from_checkpoint: Leave the weights to a state about to be loaded; `config.weights` then only says where
                 to look for weights that it refers to.
 
@@ -109,10 +70,12 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.temporarily_frozen = False
+        size = (config.image_size, config.image_size) if config.image_size else None
+        self._built_for: Size | None = size or (None if frame_size is None else (frame_size[0], frame_size[1]))
+        self._layouts: dict[Size, Layout] = {}
         # Any: timm's models share these attributes but no type.
         self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
-        size = (config.image_size, config.image_size) if config.image_size else None
         self.preprocess = ImagePreprocessor(source["mean"], source["std"], size)
         if config.mode != "finetune":
             self.backbone.requires_grad_(False)
@@ -133,7 +96,7 @@ class VisionEncoder(nn.Module):
     def _build_backbone(self, from_checkpoint: bool) -> nn.Module:
         config = self.config
         if config.name != TORCHSCRIPT:
-            return build_backbone(config.name, "random" if from_checkpoint else config.weights)
+            return build_backbone(config.name, "random" if from_checkpoint else config.weights, self._built_for)
         if config.mode != "frozen":
             raise UserError(f"A TorchScript encoder can only be frozen: set encoder.mode=frozen, not {config.mode}.")
         if config.self_contained:
@@ -180,7 +143,9 @@ class VisionEncoder(nn.Module):
         else:
             place = wanted.find(self.config.weights)
             # Without adapters, as the file has it.
-            plain = build_backbone(wanted.name, "random") if self.config.mode == "lora" else self.backbone
+            plain = (
+                build_backbone(wanted.name, "random", self._built_for) if self.config.mode == "lora" else self.backbone
+            )
             load_encoder_weights(plain, place, wanted.name)
             weights = plain.state_dict()
             wanted.check(tensors_hash(weights), place)
@@ -224,26 +189,20 @@ class VisionEncoder(nn.Module):
         """Return the patch grid (h, w) for camera frames of the given size in pixels.
 
         Raises:
-            UserError: The size is not divisible by the patch size.
+            UserError: The encoder does not take this size: its patches do not divide it, or it is built for another.
         """
-        if self.preprocess.image_size is not None:
-            height, width = self.preprocess.image_size
-        if isinstance(self.backbone, TorchScriptBackbone):
-            return self.backbone.grid(height, width)
-        reduction = self._reduction()
-        if height % reduction or width % reduction:
-            smaller = max(height // reduction, 1) * reduction
-            raise UserError(
-                f"Images of {height}×{width} px do not fit {self.config.name}: both sides must be divisible by "
-                f"{reduction}; set encoder.image_size={smaller}, or render with env.image_size={smaller}."
-            )
-        return height // reduction, width // reduction
+        return self._layout(height, width).grid
 
-    def _reduction(self) -> int:
-        patch_embed = getattr(self.backbone, "patch_embed", None)
-        if patch_embed is not None and hasattr(patch_embed, "patch_size"):
-            return int(patch_embed.patch_size[0])
-        return int(self.backbone.feature_info[-1]["reduction"])
+    def _layout(self, height: int, width: int) -> Layout:
+        """Say how the features of camera frames of a size are to be read."""
+        size = self.preprocess.image_size or (height, width)
+        if takes_any_size(self.backbone):
+            return patch_layout(self.backbone, self.config.name, size)
+        if isinstance(self.backbone, TorchScriptBackbone):
+            return Layout(self.backbone.num_prefix_tokens, self.backbone.grid(*size), channels_last=False)
+        if size not in self._layouts:
+            self._layouts[size] = layout(self.config.name, size, self._built_for)
+        return self._layouts[size]
 
     @property
     def num_global(self) -> int:
@@ -281,14 +240,10 @@ class VisionEncoder(nn.Module):
         ]
 
     def _encode(self, images_BCHW: Tensor) -> EncoderTokens:
-        h, w = self.grid(int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
+        read = self._layout(int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
         features = self.backbone.forward_features(self.preprocess(images_BCHW))
-        if features.ndim == 4:  # convolutional backbones: (B, D, h, w)
-            patches_BhwD = features.permute(0, 2, 3, 1)
-            return EncoderTokens(_mean_token(patches_BhwD), patches_BhwD)
-        num_prefix = self.backbone.num_prefix_tokens
-        patches_BhwD = features[:, num_prefix:].unflatten(1, (h, w))
-        if num_prefix == 0:
+        patches_BhwD = read.patches(features)
+        if features.ndim == 4 or read.num_prefix == 0:
             return EncoderTokens(_mean_token(patches_BhwD), patches_BhwD)
         return EncoderTokens(features[:, : self.num_global], patches_BhwD)
 

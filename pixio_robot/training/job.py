@@ -237,10 +237,10 @@ def _seeds(store: DemoStore) -> list[int]:
 
 def _check_encoder(config: EncoderConfig, env_config: EnvConfig) -> None:
     """Build the encoder once before anything slow, so that a wrong name, file or image size costs seconds."""
-    encoder = VisionEncoder(config)
-    for feature in env_config.features.values():
-        if feature.type is FeatureType.VISUAL:
-            encoder.grid(*feature.shape[:2])
+    sizes = [feature.shape[:2] for feature in env_config.features.values() if feature.type is FeatureType.VISUAL]
+    encoder = VisionEncoder(config, frame_size=next(iter(sizes), None))
+    for size in sizes:
+        encoder.grid(*size)
 
 
 def seed_everything(seed: int) -> None:

@@ -47,8 +47,13 @@ class VisionPolicy(_Policy):
         """
         super().__init__(config, **kwargs)
         config.validate_features()
-        self.encoder = VisionEncoder(EncoderConfig.from_prefixed(config), from_checkpoint=encoder_from_checkpoint)
-        self._grids = {key: self.encoder.grid(*feature.shape[-2:]) for key, feature in config.image_features.items()}
+        sizes = {key: feature.shape[-2:] for key, feature in config.image_features.items()}
+        self.encoder = VisionEncoder(
+            EncoderConfig.from_prefixed(config),
+            from_checkpoint=encoder_from_checkpoint,
+            frame_size=next(iter(sizes.values()), None),
+        )
+        self._grids = {key: self.encoder.grid(*size) for key, size in sizes.items()}
         self.necks = nn.ModuleDict(
             {
                 key.removeprefix(f"{OBS_IMAGES}.").replace(".", "_"): NECKS[config.neck](

@@ -19,7 +19,7 @@ from pixio_robot.cli.explanation import keys_of, settings_page
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_files
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Switch, Whole, fields_of, look_up, settings_in
-from pixio_robot.encoders.vision_encoder import build_backbone
+from pixio_robot.encoders.backbones import build_backbone
 from pixio_robot.environments import env_config_from
 from pixio_robot.training.policy.building import check_policy
 

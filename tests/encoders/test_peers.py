@@ -50,3 +50,40 @@ def test_a_tag_chooses_among_weights() -> None:
     assert VisionEncoder(EncoderConfig("resnet18.tv_in1k", weights="random")).config.name == "resnet18.tv_in1k"
     with pytest.raises(UserError, match=r"Unknown encoder 'resnet18.tv_in1'. Did you mean 'resnet18.tv_in1k'?"):
         VisionEncoder(EncoderConfig("resnet18.tv_in1", weights="random"))
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("swin_tiny_patch4_window7_224", (2, 4)),  # channels last, windows
+        ("test_mambaout", (2, 4)),  # channels last, convolutions
+        ("gmlp_ti16_224", (4, 8)),  # tokens without a class token, one size
+        ("visformer_tiny", (2, 4)),  # a map, one size
+    ],
+)
+def test_a_peer_is_built_for_the_frames_it_will_see(name: str, grid: tuple[int, int]) -> None:
+    model = VisionEncoder(EncoderConfig(name, weights="random"), frame_size=(64, 128)).eval()
+    tokens = model(torch.rand(1, 3, 64, 128))
+    assert model.grid(64, 128) == grid
+    assert tokens.patch_tokens.shape == (1, *grid, model.width)
+    assert tokens.global_tokens.shape == (1, model.num_global, model.width) == (1, 1, model.width)
+
+
+def test_a_peers_patches_are_where_the_image_is() -> None:
+    """A changed corner changes its own patch most, in a map whose channels come last, too."""
+    torch.manual_seed(0)
+    model = VisionEncoder(EncoderConfig("test_mambaout", weights="random")).eval()
+    images = torch.full((2, 3, 128, 128), 0.5)
+    images[1, :, :32, 96:] = 1.0
+    patches = model(images).patch_tokens
+    assert (patches[1] - patches[0]).norm(dim=-1).argmax() == 3  # top right of the 4 × 4 grid
+
+
+def test_a_peer_says_why_it_does_not_take_a_size() -> None:
+    fixed = VisionEncoder(EncoderConfig("gmlp_ti16_224", weights="random"))
+    with pytest.raises(UserError, match="does not take images of 128×128 px.*image_size=128 or encoder.image_size=224"):
+        fixed.grid(128, 128)
+    with pytest.raises(
+        UserError, match="crossvit_tiny_240 gives a list|crossvit_tiny_240 does not take images of 128×128 px"
+    ):
+        VisionEncoder(EncoderConfig("crossvit_tiny_240", weights="random"), frame_size=(128, 128))

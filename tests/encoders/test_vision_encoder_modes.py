@@ -10,7 +10,7 @@ from torch import nn
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
-from pixio_robot.encoders.vision_encoder import build_backbone
+from pixio_robot.encoders.backbones import build_backbone
 
 TINY = "pixio_tiny16"
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -68,9 +68,9 @@ def export_encoder(
     Raises:
         UserError: The encoder cannot be built, or the artifact differs from the eager path.
     """
-    encoder = VisionEncoder(config).eval()
     camera = "observation.images.camera"
     height, width = (int(side) for side in frames_NHWC.shape[1:3])
+    encoder = VisionEncoder(config, frame_size=(height, width)).eval()
     metadata = {
         "kind": "encoder",
         "observation_horizon": 1,

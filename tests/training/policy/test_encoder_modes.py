@@ -18,7 +18,7 @@ from pixio_robot.deployment.artifact import load_artifact
 from pixio_robot.deployment.export.exporter import export_policy
 from pixio_robot.deployment.export.lerobot_policy import open_policy
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
-from pixio_robot.encoders.vision_encoder import build_backbone
+from pixio_robot.encoders.backbones import build_backbone
 from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.data.augmentation import augment
