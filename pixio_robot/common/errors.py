@@ -14,6 +14,15 @@ class UserError(ValueError):
     """A mistake of the user's: the message says what is wrong, what was expected and what to do."""
 
 
+_DRIVES_TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, characters that turn the direction of text, and halves of characters."""
+
+
+def printable(text: str) -> str:
+    """Return text of unknown origin as it may be printed: what would drive the terminal is written as its code."""
+    return _DRIVES_TERMINAL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def nearest_name(name: str, choices: Iterable[str]) -> str:
     """Return a hint that names the closest valid choices and then all of them.
 
@@ -42,7 +51,7 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
             return main(*args, **kwargs)
         except UserError as error:
             if _fails_first():
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped.", file=sys.stderr)

@@ -58,6 +58,32 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_links(folder: Path) -> None:
+    """Check that no link in a folder leads out of it: what a stranger packed is only what is inside it.
+
+    In a download of the Hugging Face hub, whose snapshots are links into the folder `blobs` beside them, that is inside.
+
+    Raises:
+        UserError: There is one.
+    """
+    root = folder.resolve()
+    snapshot = next((parent for parent in (root, *root.parents) if parent.parent.name == "snapshots"), None)
+    allowed = [root] if snapshot is None else [root, snapshot.parents[1] / "blobs"]
+    waiting = [root]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    target = Path(entry.path).resolve()
+                    if not any(target.is_relative_to(place) for place in allowed):
+                        raise UserError(
+                            f"{entry.path} is a link to {target}, outside {folder}, which is not followed: put what it shall "
+                            f"be in its place."
+                        )
+                elif entry.is_dir():
+                    waiting.append(Path(entry.path))
+
+
 @contextlib.contextmanager
 def explains_full_disk(path: Path, kept: str) -> Iterator[None]:
     """Turn the system's word for a full disk, a used-up quota or a file-size limit into a `UserError`.

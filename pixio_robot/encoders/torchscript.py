@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.torch_files import open_torchscript
 
 TORCHSCRIPT = "torchscript"
 """The encoder name that stands for a TorchScript file."""
@@ -35,18 +36,12 @@ class TorchScriptBackbone(nn.Module):
             image_size: Side of the images in pixels; None tries common sizes until the cameras' size is known.
 
         Raises:
-            UserError: The file is missing, is no TorchScript, or gives neither tokens nor a map.
+            UserError: The file is missing, is no TorchScript or more than arithmetic, or gives neither tokens nor a map.
         """
         super().__init__()
         if not path.is_file():
             raise UserError(f"No TorchScript encoder at {path}: give encoder.weights=<file written by torch.jit.save>.")
-        try:
-            self.module = torch.jit.load(path, map_location="cpu").eval()
-        except RuntimeError as error:
-            raise UserError(
-                f"{path} is no TorchScript file; expected one written by torch.jit.save (a plain weights file goes "
-                f"with encoder.name=<timm name>)."
-            ) from error
+        self.module = open_torchscript(path).eval()
         self.path = path
         self.pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
         # The code counts as much as the parameters: through this buffer weights_hash covers both.

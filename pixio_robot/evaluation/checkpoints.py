@@ -1,18 +1,23 @@
 """What must hold of a LeRobot checkpoint folder before a rollout is worth starting."""
 
 import functools
-import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
+import draccus
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.envs import EnvConfig
 from lerobot.envs.utils import env_to_policy_features
+from lerobot.processor import ProcessorStepRegistry
 from lerobot.utils.import_utils import register_third_party_plugins
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.documents import read_json
+from pixio_robot.common.errors import UserError, nearest_name, printable
+from pixio_robot.common.files import check_links
 from pixio_robot.common.versions import PHYSICS_PACKAGES, TASK_PACKAGES
 from pixio_robot.environments import describe_env
 
@@ -33,57 +38,104 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
     """Return the policy config of a checkpoint folder in LeRobot's format, without loading weights.
 
     Raises:
-        UserError: The folder is missing or incomplete, its policy type is not installed, or its normalisation
-            statistics are not those of its policy.
+        UserError: The folder is missing, incomplete or damaged, its policy type is not installed, its normalisation
+            statistics are not those of its policy, or it would run or read something outside itself.
     """
     missing = [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]
     if missing:
         raise UserError(_not_a_checkpoint(checkpoint, missing))
+    check_links(checkpoint)
     register_third_party_plugins()
-    try:
-        policy_type = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint / 'config.json'} is not a LeRobot policy config ({error!r}).") from error
-    known_types = PreTrainedConfig.get_known_choices()
-    if policy_type not in known_types:
-        raise UserError(
-            f"The checkpoint {checkpoint} holds a policy of the unknown type {policy_type!r}; "
-            f"install the package that defines it. {nearest_name(str(policy_type), known_types)}"
-        )
-    config = PreTrainedConfig.from_pretrained(checkpoint)
-    config.pretrained_path = checkpoint
-    _check_statistics_fit(checkpoint, config)
-    return config
-
-
-def _check_statistics_fit(checkpoint: Path, config: PreTrainedConfig) -> None:
-    """Check that what the policy normalises has statistics of its size; LeRobot would leave it as it is."""
-    modes: dict[str, NormalizationMode] = getattr(config, "normalization_mapping", {})
+    config = _read_config(checkpoint)
     for file, step_name, features in (
         ("policy_preprocessor.json", "normalizer_processor", config.input_features),
         ("policy_postprocessor.json", "unnormalizer_processor", config.output_features),
     ):
-        steps = json.loads((checkpoint / file).read_text(encoding="utf-8"))["steps"]
-        states = [step.get("state_file") for step in steps if step.get("registry_name") == step_name]
-        if not states:  # a processor of another make
+        steps = _read_steps(checkpoint / file)
+        states = [step.get("state_file") for step in steps if step["registry_name"] == step_name]
+        if states:  # else a processor of another make
+            _check_statistics_fit(checkpoint, config, states[0] or file, features or {})
+    return config
+
+
+def _read_config(checkpoint: Path) -> PreTrainedConfig:
+    """Return the config of a policy. LeRobot's own reader leaves a temporary file behind each time."""
+    path = checkpoint / "config.json"
+    fields = read_json(path)
+    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+        raise UserError(f"{path} is not a LeRobot policy config: it names no type of policy.")
+    policy_type = fields.pop("type")
+    known_types = PreTrainedConfig.get_known_choices()
+    if policy_type not in known_types:
+        raise UserError(
+            f"The checkpoint {checkpoint} holds a policy of the unknown type {policy_type!r}; "
+            f"install the package that defines it. {nearest_name(policy_type, known_types)}"
+        )
+    if fields.get("use_peft"):
+        raise UserError(
+            f"{checkpoint} holds adapters for a policy that lies elsewhere, which is not followed: merge them into it first."
+        )
+    try:
+        config = draccus.decode(PreTrainedConfig.get_choice_class(policy_type), fields)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a policy's config raises about its fields
+        reason = printable(" ".join(str(error).split()))[:200]
+        raise UserError(f"{path} is not a config of {policy_type} ({reason}).") from error
+    config.pretrained_path = checkpoint
+    return config
+
+
+def _read_steps(path: Path) -> list[dict[str, Any]]:
+    """Return the steps of a processor that LeRobot builds without importing what the file names.
+
+    Raises:
+        UserError: A step is a class of any module, as LeRobot would import and call it, is not registered, or lies
+            outside the checkpoint.
+    """
+    described = read_json(path)
+    steps = described.get("steps") if isinstance(described, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise UserError(f"{path} is no processor of LeRobot's: it has no steps.")
+    for step in steps:
+        name, state = step.get("registry_name"), step.get("state_file")
+        if not isinstance(name, str) or name not in ProcessorStepRegistry.list():
+            what = f"the class {step['class']}" if name is None and "class" in step else f"the unregistered {name}"
+            raise UserError(
+                f"{path} was not loaded: one of its steps is {what}, and only steps that LeRobot or an installed plugin "
+                f"registered are. Register it (ProcessorStepRegistry.register), and save the checkpoint again."
+            )
+        if state is not None and (not isinstance(state, str) or Path(state).name != state):
+            raise UserError(
+                f"{path} was not loaded: its step {name} keeps its state outside the checkpoint, in {state!r}."
+            )
+        if not isinstance(step.get("config", {}), dict) or "trust_remote_code" in str(step.get("config")):
+            raise UserError(f"{path} was not loaded: its step {name} is set up to run code from elsewhere.")
+    return steps
+
+
+def _check_statistics_fit(
+    checkpoint: Path, config: PreTrainedConfig, file: str, features: Mapping[str, PolicyFeature]
+) -> None:
+    """Check that what the policy normalises has statistics of its size; LeRobot would leave it as it is."""
+    modes: dict[str, NormalizationMode] = getattr(config, "normalization_mapping", {})
+    path = checkpoint / file
+    try:
+        statistics = load_file(path) if path.suffix == ".safetensors" and path.is_file() else {}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}): copy the whole pretrained_model folder again.") from error
+    for name, feature in features.items():
+        if feature.type is FeatureType.VISUAL or modes.get(feature.type.value) in (None, NormalizationMode.IDENTITY):
             continue
-        path = checkpoint / str(states[0])
-        statistics = load_file(path) if states[0] and path.is_file() else {}
-        for name, feature in (features or {}).items():
-            if feature.type is FeatureType.VISUAL or modes.get(feature.type.value) in (
-                None,
-                NormalizationMode.IDENTITY,
-            ):
-                continue
-            numbers = {key: value for key, value in statistics.items() if not key.endswith(".count")}
-            shapes = {tuple(value.shape) for key, value in numbers.items() if key.rpartition(".")[0] == name}
-            if tuple(feature.shape) not in shapes:
-                found = f"are of shape {sorted(shapes)[0]}" if shapes else "are missing"
-                raise UserError(
-                    f"The normalisation statistics of {name} in {path.name if states[0] else file} {found}, but the policy's "
-                    f"{name} is of shape {tuple(feature.shape)}: the checkpoint {checkpoint} was put together from two; "
-                    f"copy the whole pretrained_model folder of one run."
-                )
+        numbers = {key: value for key, value in statistics.items() if not key.endswith(".count")}
+        shapes = {tuple(value.shape) for key, value in numbers.items() if key.rpartition(".")[0] == name}
+        if tuple(feature.shape) not in shapes:
+            found = f"are of shape {sorted(shapes)[0]}" if shapes else "are missing"
+            raise UserError(
+                f"The normalisation statistics of {name} in {path.name} {found}, but the policy's "
+                f"{name} is of shape {tuple(feature.shape)}: the checkpoint {checkpoint} was put together from two; "
+                f"copy the whole pretrained_model folder of one run."
+            )
 
 
 def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
@@ -168,7 +220,10 @@ def _warn_once(message: str) -> None:
 
 def _run_information(checkpoint: Path) -> dict:
     path = checkpoint / RUN_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    information = read_json(path) if path.is_file() else {}
+    if not isinstance(information, dict):
+        raise UserError(f"{path} is damaged: it says nothing of a run.")
+    return information
 
 
 def _not_a_checkpoint(checkpoint: Path, missing: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.torch_files import open_torchscript
 from pixio_robot.deployment.artifact.exported_program import ExportedProgram
 from pixio_robot.deployment.artifact.metadata import check_metadata, digest, no_artifact, sealed
 from pixio_robot.deployment.artifact.onnx_format import OnnxArtifact, read_onnx
@@ -52,11 +53,6 @@ def load_artifact(path: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]
         raise UserError(
             f"{path} cannot be loaded by torch {torch.__version__}: {str(error).splitlines()[0]}"
         ) from error
-
-
-def open_torchscript(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
-    """Load a TorchScript file, whether or not it has metadata."""
-    return torch.jit.load(str(path), map_location=device)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -100,18 +100,32 @@ def read_onnx(path: Path) -> tuple[object, str]:
     """Return what a file says of itself, unchecked, and the hash of everything else in it.
 
     Raises:
-        UserError: It is no artifact, or a package is missing.
+        UserError: It is no artifact, some of it lies in other files, or a package is missing.
     """
     require_onnx()
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
         (described,) = [json.loads(entry.value) for entry in model.metadata_props if entry.key == _METADATA]
-    except (OSError, ValueError, DecodeError) as error:
+    except (OSError, ValueError, RecursionError, DecodeError) as error:
         raise no_artifact(path) from error
+    if _refers_to_files(model):
+        raise UserError(f"{path} was not loaded: some of its tensors lie in other files; an artifact is one file.")
     return described, _contents_hash(model)
+
+
+def _refers_to_files(message: Any) -> bool:  # noqa: ANN401
+    """Tell whether a tensor, wherever it is in a model, lies in another file, which onnxruntime would read."""
+    if message.DESCRIPTOR.name == "TensorProto" and (message.external_data or message.data_location):
+        return True
+    return any(
+        _refers_to_files(inner)
+        for field, value in message.ListFields()
+        if field.message_type is not None
+        for inner in (value if field.is_repeated else [value])
+    )
 
 
 def _contents_hash(model: Any) -> str:  # noqa: ANN401 (onnx's generated classes)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.torch_files import open_torchscript
 from pixio_robot.deployment.artifact.exported_program import GOLDEN_FILE, ExportedProgram
 from pixio_robot.deployment.artifact.golden import golden_text
-from pixio_robot.deployment.artifact.loading import open_torchscript, seal_archive
+from pixio_robot.deployment.artifact.loading import seal_archive
 from pixio_robot.deployment.artifact.onnx_format import OnnxArtifact, require_onnx, seal_onnx, write_onnx
 from pixio_robot.deployment.export.cores import trace_core
 from pixio_robot.deployment.export.script_graphs import opened_scripts
