@@ -82,7 +82,7 @@ def training_batches(
     """
     own = own_part(config.batch_size, process, processes)
     if isinstance(source, ImageCache):
-        yield from _ahead(lambda step: _cached_batch(config, source, step, own), first, last)
+        yield from ahead(lambda step: _cached_batch(config, source, step, own), first, last)
         return
     if config.lanes % processes:
         raise UserError(
@@ -98,7 +98,7 @@ def training_batches(
         for lane in lanes
     }
     try:
-        yield from _ahead(lambda step: _streamed_batch(config, streams, step, own), first, last)
+        yield from ahead(lambda step: _streamed_batch(config, streams, step, own), first, last)
     finally:
         for stream in streams.values():
             stream.close()
@@ -116,9 +116,9 @@ def preview(source: ImageSource, count: int, size: int) -> Tensor:
     return crop_and_resize(frames, boxes_B4, size).permute(0, 2, 3, 1)
 
 
-def _ahead(make: Callable[[int], Batch[Tensor]], first: int, last: int) -> Iterator[Batch[Tensor]]:
+def ahead[T](make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
     """Yield make(first)…make(last-1), made in order by one thread that keeps a few steps ahead."""
-    pending: deque[Future[Batch[Tensor]]] = deque()
+    pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(1) as pool:
         try:
             for step in range(first, last + STEPS_AHEAD):

@@ -1,0 +1,1 @@
+"""Dense heads: depth and segmentation from frozen features."""
