@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pixio_robot.common.settings import Place, settings
+from pixio_robot.downstream.dense.config import DenseProtocol
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.probes.config import ProbesProtocol
 from pixio_robot.downstream.robustness.config import RobustnessProtocol
@@ -44,3 +45,5 @@ class Protocol:
     """k nearest neighbours."""
     robustness: RobustnessProtocol = RobustnessProtocol()
     """Policies, nominal and under changed looks."""
+    dense: DenseProtocol = DenseProtocol()
+    """Depth and segmentation."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pixio_robot.downstream.config import Data, Protocol, TaskName
+from pixio_robot.downstream.dense.task import dense_tasks
 from pixio_robot.downstream.neighbours.task import neighbours_task
 from pixio_robot.downstream.probes.task import ProbesTask
 from pixio_robot.downstream.robustness.task import robustness_tasks
@@ -44,6 +45,8 @@ def tasks_of(names: Sequence[TaskName], world: World) -> list[DownstreamTask]:
 def _tasks(name: TaskName, world: World) -> Sequence[DownstreamTask]:
     data, protocol, folder = world.data, world.protocol, world.folder
     match name:
+        case "depth" | "segmentation":
+            return dense_tasks(name, protocol.dense, data, world.simulator, folder)
         case "probes":
             return [ProbesTask(protocol.probes, world.simulator, folder / "scenes")]
         case "neighbours":
