@@ -39,7 +39,7 @@ class Export:
     action_names: tuple[Text, ...] | None = None
     """For the metadata: what the numbers of the action are, in their order."""
     action_space: Text | None = None
-    """For the metadata, for example "joint positions in degrees"."""
+    """For the metadata, for example "absolute joint positions in degrees"; it says absolute, delta or velocity."""
     control_rate_hz: Positive | None = None
     """For the metadata; null takes the rate of the demonstrations."""
 

@@ -24,6 +24,8 @@ class SimulatedRobot(Robot):
 
     config_class = SimulatedRobotConfig
     name = "pixio_sim"
+    moves_only_when_told = True
+    """No command gets old between two, and nothing changes in what is seen."""
 
     def __init__(self, config: SimulatedRobotConfig) -> None:
         env_config = config.env_config()

@@ -1,5 +1,6 @@
 """A policy drives a robot: what `scripts/run_policy.py` does, for both kinds of robots."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +11,20 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
+from pixio_robot.deployment.rehearsal import Rehearsal
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.robots.simulated import SimulatedRobot
 from pixio_robot.deployment.runtime import (
     ArtifactPolicy,
     ChunkPolicy,
-    Command,
+    Clock,
     Controller,
+    Limits,
     LockStepClock,
-    Observation,
     WallClock,
     check_robot,
+    control_rate,
+    guarded,
     run_episode,
 )
 from pixio_robot.environments import describe_env
@@ -74,7 +78,7 @@ def drive_simulation(
         realtime: Whether to keep the control rate; otherwise inference takes no simulated time.
         name: Of the artifact, for the record.
         rate: Control rate in Hz, where the artifact does not say it.
-        dry_run: Print the first action, and simulate nothing.
+        dry_run: Show the first command, and simulate nothing.
         console: Where episodes are shown.
 
     Returns:
@@ -103,8 +107,9 @@ def drive_simulation(
             start = time.perf_counter()
             robot.reset(seed)
             if dry_run:
-                names = policy.metadata["action"]["names"] or [f"action[{place}]" for place in range(robot.action_size)]
-                run_episode(robot, controller, clock, 1, _Printer(names, console))
+                rehearsal = Rehearsal(controller.limits)
+                run_episode(robot, controller, clock, 1, on_step=rehearsal)
+                rehearsal.show(console, controller.report)
                 return None
             # Periods in which nothing is sent take none of the episode's own steps.
             run_episode(robot, controller, clock, 2 * robot.max_steps)
@@ -126,6 +131,24 @@ def drive_simulation(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Caution:
+    """How far a real robot's policy is trusted."""
+
+    names: str = "artifact"
+    """Where unnamed numbers get their names; see `LeRobotRobot`."""
+    action_space: str | None = None
+    """In words, for an artifact that does not say."""
+    step_factor: float = 1.5
+    """How much further than in demonstrations a number may move in a step."""
+    largest_step: float | None = None
+    """Or the largest step of every number, in its own unit."""
+    ramp: float = 2.0
+    """Seconds until the largest step is allowed."""
+    call_seconds: float = 0.5
+    """Longest time that a call of the driver may take."""
+
+
 def drive_robot(
     policy: ChunkPolicy,
     description: Mapping[str, Any],
@@ -136,7 +159,9 @@ def drive_robot(
     rate: float | None,
     dry_run: bool,
     console: Console,
-) -> None:
+    caution: Caution | None = None,
+    clock: Clock | None = None,
+) -> bool:
     """Let a policy drive a robot of LeRobot's.
 
     Args:
@@ -148,29 +173,45 @@ def drive_robot(
         rate: Control rate in Hz, where the artifact does not say it.
         dry_run: Read the robot and print what would be sent, but send nothing.
         console: Where that is shown.
+        caution: How far the policy is trusted; None takes the defaults.
+        clock: What keeps the rate; None is real time.
+
+    Returns:
+        Whether the robot may be driven so, after a dry run; else True.
 
     Raises:
-        UserError: The robot is unknown, cannot be connected, or does not fit the artifact; nothing was sent.
+        UserError: The robot is unknown, cannot be connected, or does not fit the artifact: nothing was sent. Or its
+            driver failed, or it held for most of the time.
     """
-    clock = WallClock()
-    controller = Controller(policy, mode, clock, rate)
-    device = make_robot(description)
-    robot = LeRobotRobot(device, policy.metadata, cameras)
+    caution, clock = caution or Caution(), clock or WallClock()
+    robot = LeRobotRobot(make_robot(description), policy.metadata, cameras, caution.names)
+    pace = control_rate(policy.metadata, rate)
+    limits = Limits(
+        policy.metadata,
+        state_names=robot.state_names,
+        action_names=robot.action_names,
+        action_space=caution.action_space,
+        step_factor=caution.step_factor,
+        step=caution.largest_step,
+        ramp_steps=round(caution.ramp * pace),
+    )
+    controller = Controller(policy, mode, clock, rate, limits=limits)
     check_robot(controller, robot)
     for what, names in (("observation.state", robot.state_names), ("action", robot.action_names)):
         console.print(f"{what}: {', '.join(names)}", highlight=False, soft_wrap=True)
-    try:
-        device.connect()
-    except (OSError, RuntimeError) as error:
+    rehearsal = Rehearsal(limits) if dry_run else None
+    with guarded(robot, controller, caution.call_seconds) as guard:
+        run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal)
+    report = controller.report
+    console.print(report.summary(), highlight=False, soft_wrap=True)
+    if rehearsal is not None:
+        return rehearsal.show(console, report)
+    if 2 * report.troubled > report.steps:
         raise UserError(
-            f"The robot {description['type']!r} could not be connected: {' '.join(str(error).split())}"
-        ) from error
-    try:
-        printer = _Printer(robot.action_names, console) if dry_run else None
-        run_episode(robot, controller, clock, max(1, round(seconds * controller.rate)), printer)
-    finally:
-        device.disconnect()
-    console.print(controller.report.summary(), highlight=False, soft_wrap=True)
+            f"The robot held in {report.troubled} of {report.steps} control periods, so the policy did not drive it: look at "
+            "what it held for, above."
+        )
+    return True
 
 
 def compare_episodes(record: EvaluationRecord, other: Path) -> str:
@@ -191,19 +232,3 @@ def compare_episodes(record: EvaluationRecord, other: Path) -> str:
         f"beside {other}: {len(alike)} of {len(pairs)} episodes end alike, {same_steps} of them after the same number "
         f"of steps; {points:+.1f} points"
     )
-
-
-class _Printer:
-    """Shows every command and lets none through."""
-
-    def __init__(self, names: Sequence[str], console: Console) -> None:
-        self._names, self._console = names, console
-
-    def __call__(self, observation: Observation, command: Command) -> bool:
-        said = "nothing"
-        if command.action is not None:
-            numbers = zip(self._names, command.action, strict=True)
-            said = ", ".join(f"{name} {number:+.4f}" for name, number in numbers)
-        why = f" (holds: {command.held})" if command.held else ""
-        self._console.print(f"{observation.time:7.2f} s  would send {said}{why}", highlight=False, soft_wrap=True)
-        return False

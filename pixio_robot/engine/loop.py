@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import phase_progress
+from pixio_robot.common.signals import StoppedError
 from pixio_robot.engine.average import WeightAverage
 from pixio_robot.engine.checkpoints import Checkpoints
 from pixio_robot.engine.objective import Batch, Objective, all_finite, trainable_tensors
@@ -29,7 +30,7 @@ from pixio_robot.engine.optimizers import optimizer_tensors
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.engine.sharding import own_shard, whole
-from pixio_robot.engine.stopping import StoppedError, StopRequest
+from pixio_robot.engine.stopping import StopRequest
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
+from pixio_robot.common.signals import requests_raise
 from pixio_robot.engine.processes import join_processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, new_run_dir, run_to_resume, with_changes
-from pixio_robot.engine.stopping import requests_raise
 from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig
 from pixio_robot.pretraining.images import Images
 from pixio_robot.pretraining.model.weights import ENCODER_FILE

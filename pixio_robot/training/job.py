@@ -14,13 +14,13 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
+from pixio_robot.common.signals import requests_raise
 from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.engine.stopping import requests_raise
 from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import check_fit
 from pixio_robot.evaluation.record import EvaluationRecord

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from runtime_policies import METADATA, Counting, metadata
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
-from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
+from pixio_robot.deployment.driving import Caution, compare_episodes, drive_robot, drive_simulation
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.runtime import ArtifactPolicy, Controller, HoldReason, LockStepClock, check_robot
@@ -171,6 +172,7 @@ def test_what_does_not_fit_is_refused_before_the_first_action(exported: tuple[Pa
                 rate=None,
                 dry_run=False,
                 console=quiet(),
+                caution=Caution("robot"),
             )
     assert not notes.exists()
 
@@ -186,14 +188,15 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
 
     def drive(dry_run: bool) -> str:
         console = quiet()
-        given = {"mode": mode, "seconds": 0.4, "rate": None, "console": console}
-        drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, **given)
+        given = {"mode": mode, "seconds": 0.4, "rate": None, "console": console, "caution": Caution("robot")}
+        assert drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, **given)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
     said = drive(dry_run=True)
     assert not notes.exists()
-    assert said.count("would send") == 4 and "joint_1.pos" in said
+    table = said[said.index("would be sent") :].splitlines()
+    assert "joint_1.pos" in table[2] and "may be driven; nothing was sent" in said
     assert "4 control periods" in drive(dry_run=False)
     sent = np.array([json.loads(line) for line in notes.read_text().splitlines()])
     assert len(sent) >= (2 if mode == "asynchronous" else 4)
@@ -212,7 +215,7 @@ def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.Lo
     robot: Any = make_robot({**ROBOT, "image_size": 24, "camera_names": ["front"], "calibration_dir": str(tmp_path)})
     front = [{**METADATA["cameras"][0], "width": 24}]
     names = {**METADATA["action"], "names": ["joint_1.pos", "joint_0.pos"]}  # another order than the robot's
-    policy = Counting(metadata(cameras=front, action=names))
+    policy = Counting(metadata(cameras=front, action=names, state__names=["joint_0.pos", "joint_1.pos"]))
     controller = Controller(policy, "synchronous", LockStepClock())
     robot.cameras = {"front": camera(ColorMode.BGR, 0)}
     with pytest.raises(UserError, match="delivers BGR, but the artifact was trained on RGB"):
@@ -225,16 +228,70 @@ def test_a_lerobot_robots_cameras_are_believed(tmp_path: Path, caplog: pytest.Lo
     assert "frame of observation.images.front is 60." in caplog.text
     robot.cameras["front"].latest_timestamp = time.perf_counter()
     assert controller.act(seen.observe()).held is None
-    robot.get_observation = lambda: (_ for _ in ()).throw(TimeoutError("no frame within 200 ms"))
-    assert controller.act(seen.observe()).held is HoldReason.BAD_OBSERVATION
-    assert "no frame within 200 ms" in caplog.text
-    robot.send_action = lambda action: (_ for _ in ()).throw(ConnectionError("no status packet"))
-    with pytest.raises(UserError, match=r"takes no more actions \(no status packet\)"):
-        seen.send(np.array([1, 2]))
     with pytest.raises(
         UserError, match=r"action is a\.pos, joint_1\.pos, but the robot's is joint_0\.pos, joint_1\.pos"
     ):
-        LeRobotRobot(robot, metadata(cameras=front, action={**names, "names": ["a.pos", "joint_1.pos"]}), {})
+        LeRobotRobot(robot, metadata(cameras=front, action={**names, "names": ["a.pos", "joint_1.pos"]}), {}, "robot")
+    with pytest.raises(
+        UserError, match=r"names=robot to take them for the robot's joint_0\.pos, joint_1\.pos, in that or"
+    ):
+        LeRobotRobot(robot, metadata(cameras=front, action=names), {})
+
+
+def test_cameras_of_two_arms_are_believed_each_for_itself(tmp_path: Path) -> None:
+    """As LeRobot's bimanual robots have them: `cameras` of both arms together, in which one wrist hides the other."""
+    names = ["left_wrist", "right_wrist", "top"]
+    robot: Any = make_robot({**ROBOT, "camera_names": names, "calibration_dir": str(tmp_path)})
+    left = {"wrist": camera(ColorMode.BGR, 60), "top": camera(ColorMode.BGR, 30)}
+    right = {"wrist": camera(ColorMode.RGB, 0)}
+    robot.left_arm, robot.right_arm = types.SimpleNamespace(cameras=left), types.SimpleNamespace(cameras=right)
+    robot.cameras = {**left, **right}
+    seen = LeRobotRobot(robot, metadata(action__names=None), {}, "robot")
+    orders = {key.rpartition(".")[2]: source.colour_order for key, source in seen.cameras.items()}
+    assert orders == {"left_wrist": "BGR", "right_wrist": "RGB", "top": "BGR"}
+    ages = {key.rpartition(".")[2]: round(age) for key, age in seen.observe().ages.items()}
+    assert ages == {"left_wrist": 60, "right_wrist": 0, "top": 30}
+
+
+def drive_toy(tmp_path: Path, dry_run: bool = False, **changes: Any) -> tuple[bool, str]:
+    """Drive LeRobot's robot, which stands about 0, with a policy whose joints go from −1 to 1."""
+    fields = {"size": 2, "names": ["joint_0.pos", "joint_1.pos"], "space": None, "limits_from": "demonstrations"}
+    fields |= {
+        "minimum": [-10.0, -10.0],
+        "maximum": [10.0, 10.0],
+        "largest_change": [1.0, 1.0],
+        "largest_value": [1.0, 1.0],
+    }
+    front = [{**METADATA["cameras"][0], "height": 48, "width": 48}]
+    policy = Counting(metadata(cameras=front, action={**fields, **changes}, state__names=fields["names"]))
+    description = {
+        **ROBOT,
+        "camera_names": ["front"],
+        "notes": str(tmp_path / "notes"),
+        "calibration_dir": str(tmp_path),
+    }
+    console = quiet()
+    driven = {"mode": "synchronous", "seconds": 0.5, "rate": None, "console": console}
+    went = drive_robot(policy, description, cameras={}, dry_run=dry_run, **driven)
+    assert isinstance(console.file, io.StringIO)
+    return went, console.file.getvalue()
+
+
+def test_a_dry_run_says_what_would_be_changed_and_whether_to_drive(tmp_path: Path) -> None:
+    went, said = drive_toy(tmp_path, dry_run=True)
+    assert went and "slowed to the step" in said and "may be driven" in said  # the policy's second number is 7
+    went, said = drive_toy(tmp_path, dry_run=True, minimum=[50.0, -10.0], maximum=[60.0, 10.0])
+    assert not went and "not to be driven: joint_0.pos stands at" in said
+    assert not (tmp_path / "notes").exists()
+    with pytest.raises(UserError, match=r"joint_0\.pos stands at .*, outside of 50 to 60"):
+        drive_toy(tmp_path, minimum=[50.0, -10.0], maximum=[60.0, 10.0])
+    assert not (tmp_path / "notes").exists()
+
+
+def test_the_last_command_is_sent_again_as_a_hold(tmp_path: Path) -> None:
+    drive_toy(tmp_path)
+    sent = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+    assert len(sent) >= 5 and sent[-1] == sent[-2] and sent[-2] != sent[-3]
 
 
 @pytest.mark.slow

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.signals import StoppedError
 from pixio_robot.engine.average import WeightAverage
 from pixio_robot.engine.checkpoints import Checkpoints
 from pixio_robot.engine.loop import Plan, Training
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import join_processes
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.engine.stopping import StoppedError
 
 
 class Regression:

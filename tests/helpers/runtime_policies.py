@@ -30,6 +30,10 @@ METADATA: dict[str, Any] = {
     "executed_actions": 3,
     "control_rate_hz": 10,
     "normalisation": {},
+    "form": "torchscript",
+    "precision": "float32",
+    "devices": ["cpu"],
+    "encoder": {"name": "toy"},
 }
 
 

@@ -20,10 +20,10 @@ from toy_job import make_demonstrations, toy_job
 from toy_run import CONFIG, DIFFUSION, losses, make_store, run_training
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.signals import StoppedError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.engine.processes import join_processes
-from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.training import job as job_module
 from pixio_robot.training.data.batches import TrainingBatches

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.signals import StoppedError
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.average import WeightAverage
-from pixio_robot.engine.stopping import StoppedError
 from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.data.batches import TrainingBatches, Windows

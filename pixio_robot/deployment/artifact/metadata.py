@@ -12,8 +12,10 @@ Every artifact, of whichever format, has all of these keys; null stands where so
 works at), `colour_order` (`RGB`), `frame_sizes` (`same_aspect`: any size whose aspect ratio is the same to the pixel; \
 `exact`: this size alone) |
 | `state` | `key` (`observation.state`), `size`, `names` (list or null); null for an encoder |
-| `action` | `size`, `names` (list or null), `space` (control mode, or null), `minimum`, `maximum` (lists of numbers, the \
-limits to keep), `limits_from` (`environment` or `demonstrations`); null for an encoder |
+| `action` | `size`, `names` (list or null), `space` (control mode in words, among them `absolute`, `delta` or \
+`velocity`; or null), `minimum`, `maximum` (lists of numbers, the limits to keep), `limits_from` (`environment` or \
+`demonstrations`), `largest_change` and `largest_value` (lists or null: of each number in the demonstrations the largest \
+change from one step to the next, and the largest absolute value); null for an encoder |
 | `noise` | null, or of a policy that samples: `key` (`noise`), `shape` [horizon, action size]; see `chunk_noise` |
 | `observation_horizon` | O: observation steps that the policy reads; 1 for an encoder |
 | `action_horizon` | H: actions in the chunk it returns, the first for the present step; null for an encoder |
@@ -42,6 +44,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.deployment.artifact.validation import fault_in
 
 SCHEMA_VERSION = 2
 
@@ -50,9 +53,6 @@ KEYS = frozenset(
     + ("action_horizon", "executed_actions", "control_rate_hz", "sampling_steps", "normalisation", "encoder", "tokens")
     + ("precision", "devices", "env", "versions", "parity", "digest")
 )
-_CAMERA_KEYS = {"key": str, "height": int, "width": int, "colour_order": str, "frame_sizes": str}
-_STATE_KEYS = {"key": str, "size": int, "names": list | None}
-_ACTION_KEYS = {"size": int, "names": list | None, "space": str | None, "minimum": list, "maximum": list}
 
 
 def no_artifact(path: object) -> UserError:
@@ -64,7 +64,7 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
     """Return the metadata of a file if this version can read it.
 
     Raises:
-        UserError: It is no metadata, of an older or newer schema, lacks keys, or describes no robot.
+        UserError: It is no metadata, of an older or newer schema, lacks keys, or an entry is not what the table says.
     """
     if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
         raise no_artifact(path)
@@ -75,31 +75,10 @@ def check_metadata(metadata: object, path: object) -> dict[str, Any]:
     missing = sorted(KEYS - metadata.keys())
     if missing:
         raise UserError(f"The metadata of {path} lacks {', '.join(missing)}: it may have been edited; export it again.")
-    broken = _broken(metadata)
-    if broken is not None:
-        raise UserError(f"The metadata of {path} has an impossible value for {broken}: export it again.")
+    fault = fault_in(metadata)
+    if fault is not None:
+        raise UserError(f"The metadata of {path} cannot be right ({fault}): export it again.")
     return metadata
-
-
-def _broken(metadata: Mapping[str, Any]) -> str | None:
-    """Return the first key whose value a robot could not be run with; a server's metadata come without a digest."""
-    cameras, state, action = (metadata[key] for key in ("cameras", "state", "action"))
-    acts = metadata["kind"] == "policy"
-    horizons = ("observation_horizon", "action_horizon") if acts else ("observation_horizon",)
-    wrong = [key for key in horizons if type(metadata[key]) is not int or metadata[key] < 1]
-    if not isinstance(cameras, list) or not all(_has(camera, _CAMERA_KEYS) for camera in cameras):
-        wrong.append("cameras")
-    if state is not None and not _has(state, _STATE_KEYS):
-        wrong.append("state")
-    if acts and not (_has(action, _ACTION_KEYS) and len(action["minimum"]) == len(action["maximum"]) == action["size"]):
-        wrong.append("action")
-    return wrong[0] if wrong else None
-
-
-def _has(described: object, entries: Mapping[str, Any]) -> bool:
-    return isinstance(described, dict) and all(
-        key in described and isinstance(described[key], kind) for key, kind in entries.items()
-    )
 
 
 def check_size(camera: Mapping[str, Any], height: int, width: int) -> None:

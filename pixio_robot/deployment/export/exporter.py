@@ -16,10 +16,12 @@ from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.files import atomic_path
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.metadata import KEYS
+from pixio_robot.deployment.artifact.validation import fault_in
 from pixio_robot.deployment.export.cores import EncoderCore, PolicyCore, Precision, reduce_precision
 from pixio_robot.deployment.export.formats import FORMATS, Content, suffix_of
-from pixio_robot.deployment.export.observations import episode_observations
+from pixio_robot.deployment.export.observations import episode_observations, largest_steps
 from pixio_robot.deployment.export.shell import ShellLayout
+from pixio_robot.deployment.runtime.holding import kind_of
 from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
 from pixio_robot.encoders.torchscript import TORCHSCRIPT
@@ -46,7 +48,7 @@ class ExportOptions:
     action_names: Sequence[str] | None = None
     """What the action's numbers are, for the metadata."""
     action_space: str | None = None
-    """What an action is, for the metadata, for example `joint positions in degrees`."""
+    """What an action is, for the metadata, for example `absolute joint positions in degrees`."""
     control_rate_hz: float | None = None
     """Steps per second; None takes the demonstrations'."""
 
@@ -112,19 +114,30 @@ def export_policy(
     options = options or ExportOptions()
     options = replace(options, control_rate_hz=options.control_rate_hz or float(store.fps))
     opened = replace(open_policy(checkpoint, options.sampling_steps), names=store.names)
-    return export_opened(opened, episode_observations(store, opened.layout.observation_steps), path, options)
+    observations = episode_observations(store, opened.layout.observation_steps)
+    return export_opened(opened, observations, path, options, largest_steps(store))
 
 
 def export_opened(
-    opened: "OpenedPolicy", observations: Mapping[str, Tensor], path: Path, options: ExportOptions
+    opened: "OpenedPolicy",
+    observations: Mapping[str, Tensor],
+    path: Path,
+    options: ExportOptions,
+    steps: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """Export a policy that `open_policy` gives, checked on observations (N, [O,] …) in an episode's order.
 
-    See `export_policy`. The policy's encoder takes on the precision for good.
+    See `export_policy`. The policy's encoder takes on the precision for good. `steps` are those of `largest_steps`.
     """
     metadata, layout, encoder = opened.metadata(), opened.layout, opened.policy.encoder
+    metadata["action"] |= steps or {}
     assert isinstance(encoder, VisionEncoder)
     metadata["control_rate_hz"] = options.control_rate_hz or metadata["control_rate_hz"]
+    if options.action_space is not None and kind_of(options.action_space) is None:
+        raise UserError(
+            f"action_space={options.action_space!r} does not say what an action is: write absolute (a place), delta (a "
+            f"motion from where the robot is) or velocity into it, for example 'absolute joint positions in degrees'."
+        )
     metadata["action"]["space"] = options.action_space or metadata["action"]["space"]
     for key, names in (("state", options.state_names), ("action", options.action_names)):
         size = metadata[key]["size"]
@@ -181,6 +194,9 @@ class _Export:
             metadata = self._metadata(options, {"difference": difference, "observations": rows})
             if metadata["kind"] == "policy":
                 metadata["action_horizon"] = int(expected.shape[1])
+            fault = fault_in(metadata)
+            if fault is not None:
+                raise UserError(f"{path} was not kept, since its metadata would be wrong ({fault}): mend that first.")
             return format_.seal(unfinished, metadata)
 
     def _metadata(self, options: ExportOptions, parity: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
@@ -76,6 +77,25 @@ def episode_observations(store: DemoStore, observation_steps: int, episode: int 
             values = store.read_steps(key, steps)
             observations[key] = torch.from_numpy(values[rows] if observation_steps > 1 else values)
     return observations
+
+
+def largest_steps(store: DemoStore) -> dict[str, list[float]]:
+    """Return, for an artifact's metadata, how far each number of the action moves in demonstrations at most.
+
+    Args:
+        store: The demonstrations, of which all episodes count.
+
+    Returns:
+        `largest_change` from one step of an episode to the next, and `largest_value`, the largest absolute one; each (A,).
+    """
+    actions = store.read(ACTION, 0, store.num_steps).astype(np.float64)
+    within = np.ones(max(0, len(actions) - 1), dtype=bool)
+    within[store.episode_ends[:-1] - 1] = False  # from the last step of an episode to the first of the next
+    changes = np.abs(np.diff(actions, axis=0))[within]
+    return {
+        "largest_change": changes.max(axis=0, initial=0.0).tolist(),
+        "largest_value": np.abs(actions).max(axis=0, initial=0.0).tolist(),
+    }
 
 
 def fresh_parity(

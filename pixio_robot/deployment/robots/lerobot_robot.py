@@ -56,18 +56,22 @@ def known_robots() -> dict[str, type[RobotConfig]]:
 
 
 class LeRobotRobot:
-    """A connected LeRobot robot; state and action vectors are put together in the artifact's order of names."""
+    """A LeRobot robot; state and action vectors are put together in the artifact's order of names."""
 
-    def __init__(self, robot: Robot, metadata: Mapping[str, Any], cameras: Mapping[str, str]) -> None:
+    def __init__(
+        self, robot: Robot, metadata: Mapping[str, Any], cameras: Mapping[str, str], names: str = "artifact"
+    ) -> None:
         """Map the robot's features to the artifact's.
 
         Args:
             robot: The robot.
             metadata: Of the artifact.
             cameras: The robot's name of a camera by the artifact's, where they differ.
+            names: Where numbers that the artifact does not name get their names: `artifact` refuses, `robot` takes the
+                robot's numbers in its order.
 
         Raises:
-            UserError: Names of the state or the action differ, or their number does.
+            UserError: Names of the state or the action differ or are missing, or their number does.
         """
         self._robot = robot
         observed: Mapping[str, Any] = robot.observation_features
@@ -77,22 +81,28 @@ class LeRobotRobot:
             if name not in offered:
                 raise UserError(f"The robot has no camera {name!r}. {nearest_name(name, offered)}")
         self._frames = {f"{OBS_IMAGES}.{renamed.get(name, name)}": name for name in offered}
+        self._devices = {name: _camera_of(robot, name) for name in offered}
         self.cameras = {key: self._source(name, observed[name]) for key, name in self._frames.items()}
         numbers = [name for name, kind in observed.items() if not isinstance(kind, tuple)]
         state = metadata["state"]
-        self.state_names = [] if state is None else _ordered("state", state, numbers)
-        self.action_names = _ordered("action", metadata["action"], list(robot.action_features))
+        self.state_names = [] if state is None else _ordered("state", state, numbers, names)
+        self.action_names = _ordered("action", metadata["action"], list(robot.action_features), names)
         self.state_size, self.action_size = len(self.state_names) or None, len(self.action_names)
         self.is_over = False  # never: a real robot has no episodes
+        self.moves_only_when_told: bool = getattr(robot, "moves_only_when_told", False)
         self._start = time.perf_counter()
 
+    def connect(self) -> None:
+        """Connect."""
+        self._robot.connect()
+
+    def disconnect(self) -> None:
+        """Disconnect."""
+        self._robot.disconnect()
+
     def observe(self) -> Observation:
-        """Return what the robot perceives; what it could not read is missing, so that the runtime holds."""
-        try:
-            seen = self._robot.get_observation()
-        except (TimeoutError, RuntimeError, OSError) as error:  # what LeRobot's cameras and buses raise
-            logger.warning("the robot could not be read: %s", error)
-            seen = {}
+        """Return what the robot perceives; what it did not give is missing, so that the runtime holds."""
+        seen = self._robot.get_observation()
         values = {key: np.asarray(seen[name]) for key, name in self._frames.items() if name in seen}
         if self.state_names and all(name in seen for name in self.state_names):
             values[OBS_STATE] = np.array([float(seen[name]) for name in self.state_names], dtype=np.float32)
@@ -104,31 +114,45 @@ class LeRobotRobot:
         return dict(zip(self.action_names, (float(number) for number in action), strict=True))
 
     def send(self, action: np.ndarray) -> None:
-        """Send an action.
-
-        Raises:
-            UserError: The robot does not take it.
-        """
-        try:
-            self._robot.send_action(self.named(action))
-        except (TimeoutError, RuntimeError, OSError) as error:
-            raise UserError(
-                f"The robot takes no more actions ({' '.join(str(error).split())}); its cable or its power may be why: "
-                f"look at both, and start again."
-            ) from error
+        """Send an action."""
+        self._robot.send_action(self.named(action))
 
     def _source(self, name: str, shape: tuple[int, int, int]) -> CameraSource:
-        mode = getattr(getattr(self._robot, "cameras", {}).get(name), "color_mode", "rgb")
+        device = self._devices[name]
+        if device is None and not getattr(self._robot, "moves_only_when_told", False):
+            logger.warning("the colour order of camera %s is not known, and taken for RGB", name)
+        mode = getattr(device, "color_mode", "rgb")
         return CameraSource(shape[0], shape[1], str(getattr(mode, "value", mode)).upper())
 
     def _ages(self, now: float) -> dict[str, float]:
         """Return seconds since each camera's last frame; LeRobot's cameras stamp theirs with `time.perf_counter`."""
-        cameras = getattr(self._robot, "cameras", {})
-        stamps = {key: getattr(cameras.get(name), "latest_timestamp", None) for key, name in self._frames.items()}
+        stamps = {key: getattr(self._devices[name], "latest_timestamp", None) for key, name in self._frames.items()}
         return {key: now - stamp for key, stamp in stamps.items() if isinstance(stamp, float)}
 
 
-def _ordered(what: str, described: Mapping[str, Any], offered: list[str]) -> list[str]:
+def _camera_of(robot: Robot, name: str) -> Any:  # noqa: ANN401 (LeRobot's cameras, or what their configs say of them)
+    """Return the camera behind a name of the observation; None where none is found.
+
+    A robot of several arms observes `left_wrist` where its `left_arm` has a camera `wrist`; the cameras of all arms together
+    stand in its own `cameras` under their short names, of which one hides the other.
+    """
+    for part, arm in vars(robot).items():
+        short = name.removeprefix(f"{part.removesuffix('_arm')}_")
+        if short != name and short in _cameras(arm):
+            return _cameras(arm)[short]
+    return _cameras(robot).get(name)
+
+
+def _cameras(robot: object) -> Mapping[str, Any]:
+    """Return a robot's cameras, or else their configs."""
+    for owner in (robot, getattr(robot, "config", None)):
+        cameras = getattr(owner, "cameras", None)
+        if isinstance(cameras, Mapping) and any(camera is not None for camera in cameras.values()):
+            return cameras
+    return {}
+
+
+def _ordered(what: str, described: Mapping[str, Any], offered: list[str], source: str) -> list[str]:
     """Return the robot's names in the artifact's order.
 
     Raises:
@@ -144,13 +168,17 @@ def _ordered(what: str, described: Mapping[str, Any], offered: list[str]) -> lis
             )
         return list(names)
     for candidates in (offered, [name for name in offered if name.endswith(_POLICY_SUFFIXES)]):
-        if len(candidates) == described["size"]:
-            logger.warning(
-                "the artifact does not name its %s: taken for the robot's %s, in that order",
-                what,
-                ", ".join(candidates),
+        if len(candidates) != described["size"]:
+            continue
+        if source != "robot":
+            raise UserError(
+                f"The artifact does not name the numbers of its {what}: give names=robot to take them for the robot's "
+                f"{', '.join(candidates)}, in that order, or export it again with {what}_names=[…]."
             )
-            return candidates
+        logger.warning(
+            "the artifact does not name its %s: taken for the robot's %s, in that order", what, ", ".join(candidates)
+        )
+        return candidates
     raise UserError(
         f"The artifact's {what} has {described['size']} numbers, but the robot's has {len(offered)} "
         f"({', '.join(offered)}): use the robot that the policy was trained on."

@@ -1,17 +1,24 @@
-"""Holding: a robot stands still because no action can be given. What that means in each action space.
+"""Holding: a robot stands still because no action can be given. What that means for each number of an action.
 
-An action in a *delta* space is a motion from where the robot is: zero stands still, while a gripper's command is no
-motion but a state, and stays what it was. An action in an *absolute* space is a place: the last one stays. In a space
-that the metadata do not name, nothing is sent: the robot's own controller keeps its last target.
+A *motion* (a delta, a velocity) is relative to where the robot is: zero stands still. A *place* (an absolute position) is
+where the robot shall be: the last one stays. A gripper's command is a state in either space, and stays as a place does.
+What a number is, the action space says in words, or else the number's own name as LeRobot writes it (`.pos`, `.vel`). Where
+neither does, no hold can be given, and a real robot is not driven.
 
 Shape letter: A action size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+
+
+class Kind(StrEnum):
+    """What a number of an action is."""
+
+    MOTION = "motion"
+    PLACE = "place"
 
 
 class HoldReason(StrEnum):
@@ -23,6 +30,9 @@ class HoldReason(StrEnum):
     LATE_INFERENCE = "late inference"
     FAILED_INFERENCE = "failed inference"
     BAD_ACTION = "bad action"
+    NO_COMMAND = "no command in time"
+    UNREADABLE = "robot could not be read"
+    REFUSED_START = "refused to start"
 
 
 class NoActionError(Exception):
@@ -33,18 +43,42 @@ class NoActionError(Exception):
         self.reason = reason
 
 
-def hold_action(described: Mapping[str, Any], last: np.ndarray | None) -> np.ndarray | None:
-    """Return the action (A,) that holds, or None to send nothing.
+def kind_of(words: str) -> Kind | None:
+    """Return what the words for an action space mean; None where they say nothing of it."""
+    said = words.lower()
+    if "delta" in said or "velocit" in said or "relative" in said:
+        return Kind.MOTION
+    return Kind.PLACE if "absolute" in said or "position" in said else None
+
+
+def action_kinds(space: str | None, names: Sequence[str] | None, size: int) -> list[Kind] | None:
+    """Return what each number of an action is; None if that of any is not known.
 
     Args:
-        described: `action` in an artifact's metadata.
+        space: `space` of an artifact's action.
+        names: Of the numbers, as far as they are known.
+        size: How many numbers there are.
+    """
+    whole = kind_of(space or "")
+    kinds = [_kind_named(name.lower(), whole) for name in names or [""] * size]
+    return None if None in kinds else kinds  # type: ignore[return-value]
+
+
+def _kind_named(name: str, whole: Kind | None) -> Kind | None:
+    if name.endswith(".vel"):
+        return Kind.MOTION
+    if "gripper" in name and whole is not None:
+        return Kind.PLACE
+    return Kind.PLACE if whole is None and name.endswith(".pos") else whole
+
+
+def hold_action(kinds: Sequence[Kind], last: np.ndarray | None) -> np.ndarray | None:
+    """Return the action (A,) that holds; None to send nothing, where a place is not known.
+
+    Args:
+        kinds: Of the numbers.
         last: The action (A,) sent last; None before the first.
     """
-    space, names = str(described["space"] or "").lower(), described["names"] or [""] * described["size"]
-    is_delta = "delta" in space
-    is_absolute = not is_delta and ("absolute" in space or "position" in space)
-    keeps = np.array([is_absolute or "gripper" in name.lower() for name in names])
-    if not (is_delta or is_absolute) or (last is None and keeps.any()):
-        return None
-    neutral = np.clip(0.0, described["minimum"], described["maximum"])
-    return np.where(keeps, neutral if last is None else last, neutral).astype(np.float32)
+    stands = np.array([kind is Kind.MOTION for kind in kinds])
+    held = np.where(stands, 0.0, np.nan if last is None else last).astype(np.float32)
+    return held if np.isfinite(held).all() else None

@@ -1,5 +1,8 @@
 """The control loop between a robot and a controller."""
 
+import logging
+import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -9,7 +12,13 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact.metadata import check_size
 from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.controller import Command, Controller
-from pixio_robot.deployment.runtime.observation import CameraSource, Observation
+from pixio_robot.deployment.runtime.holding import HoldReason
+from pixio_robot.deployment.runtime.observation import CameraSource, NotReadError, Observation
+
+logger = logging.getLogger(__name__)
+
+# Of a period: so late is no overrun yet.
+_LATE = 0.1
 
 
 class Robot(Protocol):
@@ -82,40 +91,80 @@ def run_episode(
     robot: Robot,
     controller: Controller,
     clock: Clock,
-    max_steps: int,
-    on_step: Callable[[Observation, Command], bool] | None = None,
+    max_steps: int = sys.maxsize,
+    seconds: float = math.inf,
+    on_step: Callable[[Observation | None, Command], bool] | None = None,
 ) -> int:
     """Drive a robot until its episode is over.
 
     The loop looks, decides and sends once for each control period. A period that takes too long delays the
-    next ones, which never hurry to catch up.
+    next ones, which never hurry to catch up: after it a whole period lies between two commands, and always half a one.
 
     Args:
-        robot: Checked by `check_robot`.
+        robot: Checked by `check_robot`; a real one is a `guarded` one.
         controller: Begins an episode.
         clock: What keeps the rate.
         max_steps: Control periods after which the loop ends.
-        on_step: Sees every command before it is sent, and says whether to send it.
+        seconds: Seconds after which it ends.
+        on_step: Sees every command before it is sent, and says whether to send it; with None for a robot not read.
 
     Returns:
         The number of control periods.
 
     Raises:
-        UserError: The first observation does not fit the artifact; nothing was sent.
+        UserError: The first observation does not fit the artifact, or the robot stands where it may not start: nothing
+            was sent. Or the robot cannot be read any more.
     """
     controller.reset()
-    due = clock.now()
+    period, overruns = 1 / controller.rate, _Overruns(1 / controller.rate)
+    start = due = clock.now()
+    earliest = -math.inf  # when the next command may be sent
     for step in range(max_steps):
-        if robot.is_over:
+        if robot.is_over or due - start >= seconds:
             return step
-        observation = robot.observe()
-        command = controller.act(observation)
+        observation, command = _decide(robot, controller)
         sends = on_step is None or on_step(observation, command)
+        if sends and command.held is HoldReason.REFUSED_START:
+            raise UserError(f"The robot is not driven: {command.sentence}.")
         if sends and command.action is not None:
+            clock.sleep_until(earliest)
             robot.send(command.action)
-        due += 1 / controller.rate
-        if clock.now() > due:
+        now, due = clock.now(), due + period
+        late = now > due + _LATE * period
+        earliest = now + (period if late else period / 2)
+        if late:
             controller.report.overruns += 1
-            due = clock.now()
+            overruns.note(now, now - due + period)
+            due = now
         clock.sleep_until(due)
     return max_steps
+
+
+def _decide(robot: Robot, controller: Controller) -> tuple[Observation | None, Command]:
+    try:
+        observation = robot.observe()
+    except NotReadError as error:
+        return None, controller.act_unseen(error)
+    return observation, controller.act(observation)
+
+
+class _Overruns:
+    """Reports periods that are too long while they happen, in a line a second."""
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._said_at = -math.inf
+        self._lengths: list[float] = []
+
+    def note(self, now: float, seconds: float) -> None:
+        """Take one into account."""
+        self._lengths.append(seconds)
+        if now - self._said_at >= 1:
+            logger.warning(
+                "%d control period(s) took too long, up to %.0f ms of %.0f",
+                len(self._lengths),
+                1000 * max(self._lengths),
+                1000 * self._period,
+            )
+            self._said_at = now
+            self._lengths.clear()

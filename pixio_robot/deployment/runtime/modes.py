@@ -3,8 +3,11 @@
 O is a look at the robot, ▒ inference, a digit an action by its place in its chunk; chunks here have 4 actions of which 2
 are executed (`executed_actions`), and time goes to the right, six columns for each control period.
 
+In all of them a thread infers, and none waits for it longer than its actions reach: an inference that hangs holds the robot, and
+so does everything later until it is over. After a gap in which nobody asked for actions, what was planned is forgotten.
+
 `synchronous`: look, infer, execute, look again. What evaluation in training does, action for action. The robot waits for
-every inference, after the last action was sent::
+every inference, after the last action was sent; if that takes long, its guard holds it meanwhile::
 
     look       O              O              O
     inference  ▒▒▒            ▒▒▒            ▒▒▒
@@ -41,8 +44,7 @@ Shape letters: N chunks, H action horizon, A action size.
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,23 +53,37 @@ from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError
 from pixio_robot.deployment.runtime.observation import Arrays, History
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
+from pixio_robot.deployment.runtime.worker import Worker
 
 _ENSEMBLE_DECAY = 0.01  # ACT's
+
+
+@dataclass
+class _Flight:
+    """An inference that is under way."""
+
+    future: Future[tuple[np.ndarray, float]]
+    time: float  # of its observation
+    started: float
+    standing: bool  # the robot stood when it was observed, and stands until the chunk is there
+    obsolete: bool = False
 
 
 class Mode(ABC):
     """Asks a policy for chunks and decides the action of every control period.
 
-    A chunk that took longer than the time it covers is late: the robot is elsewhere by then.
+    One inference is under way at a time; it runs in a thread, whatever the mode.
     """
 
+    _flight: _Flight | None = None
+
     def __init__(self, policy: ChunkPolicy, clock: Clock, period: float, executor: Executor | None = None) -> None:
-        """Put a policy under a clock, with control periods of some seconds; inferences in a thread run in the executor."""
+        """Put a policy under a clock, with control periods of some seconds."""
         self._policy, self._clock, self._period = policy, clock, period
         self._horizon: int = policy.metadata["action_horizon"]
         self._executed: int = min(policy.metadata["executed_actions"] or self._horizon, self._horizon)
         self._patience = self._horizon * period  # the time that a chunk covers, in seconds
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._executor = executor or Worker("inference")
         self.reset()
 
     def reset(self) -> None:
@@ -75,9 +91,15 @@ class Mode(ABC):
         self._num_chunks = 0
         self.interrupt()
 
-    @abstractmethod
     def interrupt(self) -> None:
-        """Forget what was planned, since the robot stands: plan anew."""
+        """Forget what was planned, since the robot stands: plan anew. What is under way was seen before it stood."""
+        if self._flight is not None:
+            self._flight.obsolete = True
+        self._forget()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Forget the chunks that there are."""
 
     @abstractmethod
     def next_action(self, history: History, time: float) -> np.ndarray:
@@ -91,25 +113,39 @@ class Mode(ABC):
             NoActionError: There is none.
         """
 
-    def _prepare(self, history: History) -> Callable[[], tuple[np.ndarray, float]]:
-        """Return the inference on the present history, to be called now or in a thread.
-
-        It gives actions (H, A) that a robot may execute and the seconds that it took, or raises NoActionError.
-        """
+    def _start(self, history: History, time: float, standing: bool = True) -> _Flight:
+        """Begin an inference on the present history."""
         stacked, chunk = history.stacked(), self._num_chunks
         self._num_chunks += 1
-        return lambda: self._infer(stacked, chunk)
+        future = self._executor.submit(self._infer, stacked, chunk)
+        self._flight = _Flight(future, time, self._clock.now(), standing)
+        return self._flight
+
+    def _chunk_now(self, history: History, time: float) -> np.ndarray:
+        """Return the actions (H, A) for the present history, waiting for them."""
+        flight = self._flight
+        if flight is not None and not flight.future.done():
+            waited = self._clock.now() - flight.started
+            raise NoActionError(HoldReason.LATE_INFERENCE, f"an inference is not over after {waited:.2f} s")
+        flight = self._start(history, time)
+        if not self._clock.wait(flight.future, self._patience):
+            sentence = f"no chunk within the {self._patience:.2f} s that its actions cover"
+            raise NoActionError(HoldReason.LATE_INFERENCE, sentence)
+        self._flight = None
+        return flight.future.result()[0]
 
     def _infer(self, stacked: Arrays, chunk: int) -> tuple[np.ndarray, float]:
+        """Return actions (H, A) that a robot may execute and the seconds that they took, or raise NoActionError."""
         start = self._clock.now()
         try:
             actions_HA = self._policy.predict(stacked, chunk)
-        except Exception as error:  # whatever it is, the robot must not go on
+        except BaseException as error:  # whatever it is, the robot must not go on
             sentence = f"the policy failed ({type(error).__name__}: {error})"
             raise NoActionError(HoldReason.FAILED_INFERENCE, sentence) from error
         seconds, shape = self._clock.now() - start, (self._horizon, self._policy.metadata["action"]["size"])
-        if actions_HA.shape != shape:
-            sentence = f"the policy gave actions {actions_HA.shape}, expected {shape}"
+        if not isinstance(actions_HA, np.ndarray) or actions_HA.dtype.kind != "f" or actions_HA.shape != shape:
+            found = f"{actions_HA.dtype} {actions_HA.shape}" if isinstance(actions_HA, np.ndarray) else type(actions_HA)
+            sentence = f"the policy gave actions {found}, expected {shape}"
             raise NoActionError(HoldReason.BAD_ACTION, sentence)
         if not np.isfinite(actions_HA).all():
             raise NoActionError(HoldReason.BAD_ACTION, "the policy gave actions that are not finite")
@@ -124,63 +160,42 @@ class Mode(ABC):
 class Synchronous(Mode):
     """Look, infer, execute."""
 
-    def interrupt(self) -> None:
-        """Plan anew."""
+    def _forget(self) -> None:
         self._queue: deque[np.ndarray] = deque()
 
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the next action of the chunk, or the first of a new one."""
-        del time
         if not self._queue:
-            actions_HA, _ = self._prepare(history)()
-            self._queue.extend(actions_HA[: self._executed])
+            self._queue.extend(self._chunk_now(history, time)[: self._executed])
         return self._queue.popleft()
 
 
 class Ensemble(Mode):
     """Infer in every period and average."""
 
-    def interrupt(self) -> None:
-        """Plan anew."""
+    def _forget(self) -> None:
         self._chunks: deque[np.ndarray] = deque(maxlen=self._horizon)
 
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the weighted mean of what all chunks say about this period."""
-        del time
-        self._chunks.append(self._prepare(history)()[0])
+        self._chunks.append(self._chunk_now(history, time))
         newest = len(self._chunks) - 1
         said_NA = np.stack([chunk_HA[newest - number] for number, chunk_HA in enumerate(self._chunks)])
         weights = np.exp(-_ENSEMBLE_DECAY * np.arange(len(said_NA), dtype=np.float32))
         return (weights @ said_NA) / weights.sum()
 
 
-@dataclass
-class _Flight:
-    """An inference that is under way."""
-
-    future: Future[tuple[np.ndarray, float]]
-    time: float  # of its observation
-    started: float
-    standing: bool  # the robot stood when it was observed, and stands until the chunk is there
-    obsolete: bool = False
-
-
 class Asynchronous(Mode):
     """The next chunk is computed in a thread while the present one is executed."""
-
-    _flight: _Flight | None = None
 
     def reset(self) -> None:
         """Begin an episode."""
         super().reset()
         self._latency = 0.0
 
-    def interrupt(self) -> None:
-        """Plan anew: what is under way was seen before the robot stood."""
+    def _forget(self) -> None:
         self._chunk_HA: np.ndarray | None = None
         self._chunk_time = 0.0
-        if self._flight is not None:
-            self._flight.obsolete = True
 
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the action of the newest chunk whose time it is."""
@@ -190,14 +205,13 @@ class Asynchronous(Mode):
             self._latency / self._period - 1e-6
         )  # periods of the last inference; exactly one period is one
         if self._flight is None and (self._chunk_HA is None or place + lead >= self._executed):
-            future = self._executor.submit(self._prepare(history))
-            self._flight = _Flight(future, time, self._clock.now(), standing=self._chunk_HA is None)
+            self._start(history, time, standing=self._chunk_HA is None)
         waited = 0.0 if self._flight is None else self._clock.now() - self._flight.started
         if self._chunk_HA is None:
             if waited > self._patience:
                 raise NoActionError(HoldReason.LATE_INFERENCE, f"no chunk after {waited:.2f} s")
             raise NoActionError(HoldReason.WAITING, "no chunk yet")
-        if place >= self._horizon:
+        if not 0 <= place < self._horizon:
             sentence = f"the chunk is used up, and the next took over {waited:.2f} s so far"
             raise NoActionError(HoldReason.LATE_INFERENCE, sentence)
         return self._chunk_HA[place]

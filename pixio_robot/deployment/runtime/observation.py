@@ -43,6 +43,10 @@ class Observation:
     ages: Mapping[str, float] = field(default_factory=dict)
 
 
+class NotReadError(Exception):
+    """Raised where a robot could not be read this time; the message says why."""
+
+
 def observed_keys(metadata: Mapping[str, Any]) -> list[str]:
     """Return the keys that an artifact reads: cameras, then the state if there is one."""
     keys = [camera["key"] for camera in metadata["cameras"]]

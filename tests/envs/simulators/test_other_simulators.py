@@ -13,7 +13,7 @@ from lerobot_env_pixio.configuration import PixioEnvConfig
 from lerobot_env_pixio.experts.aloha import Kinematics
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
 
-from pixio_robot.deployment.runtime.holding import hold_action
+from pixio_robot.deployment.runtime.holding import action_kinds, hold_action
 
 CONFIGS = [
     MetaworldEnvConfig(task="drawer-open-v3", image_size=32),
@@ -106,10 +106,9 @@ def test_a_robot_that_holds_stays(config_and_env: tuple[PixioEnvConfig, CameraEn
     actions = near_rest(env, 6)
     for action in actions:
         env.step(action)
-    space = env.action_space
-    description = {"space": env.control_mode, "names": env.action_names, "size": len(env.action_names)}
-    limits = {"minimum": space.low.tolist(), "maximum": space.high.tolist()}
-    hold = hold_action({**description, **limits}, actions[-1])
+    kinds = action_kinds(env.control_mode, env.action_names, len(env.action_names))
+    assert kinds is not None
+    hold = hold_action(kinds, actions[-1])
     assert hold is not None
     assert hold[-1] == actions[-1][-1]  # a gripper's command, or a place: it stays
     env.render_observations = False
