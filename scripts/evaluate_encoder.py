@@ -49,7 +49,7 @@ def main(settings: EvaluateEncoder) -> None:
     """Measure every cell that is missing and write the tables, figures and the page."""
     start_server(["pixio_robot.evaluation.rollouts.evaluate"])
     import torch
-    from lerobot_env_pixio.scenes import FAMILIES, SceneClass, SceneRenderer
+    from lerobot_env_pixio.scenes import FAMILIES, PairRenderer, SceneClass, SceneRenderer
     from lerobot_env_pixio.scenes.renderer import FRAMES_PER_LOOK
 
     from pixio_robot.downstream.cells import fill
@@ -66,6 +66,7 @@ def main(settings: EvaluateEncoder) -> None:
         class_names=[kind.name.lower() for kind in SceneClass],
         frames_per_look=FRAMES_PER_LOOK,
         renderer=SceneRenderer,
+        pairs=PairRenderer,
     )
     world = World(settings.data, settings.protocol, simulator, settings.output / "data", _chosen(settings.protocol))
     tasks = tasks_of(settings.tasks, world)

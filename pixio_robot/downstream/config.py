@@ -7,6 +7,7 @@ from pixio_robot.downstream.dense.config import DenseProtocol
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.probes.config import ProbesProtocol
 from pixio_robot.downstream.robustness.config import RobustnessProtocol
+from pixio_robot.downstream.two_view.config import TwoViewProtocol
 
 TaskName = Literal["depth", "segmentation", "two_view", "neighbours", "robot_learning", "probes", "robustness"]
 
@@ -47,3 +48,5 @@ class Protocol:
     """Policies, nominal and under changed looks."""
     dense: DenseProtocol = DenseProtocol()
     """Depth and segmentation."""
+    two_view: TwoViewProtocol = TwoViewProtocol()
+    """3D from two views."""

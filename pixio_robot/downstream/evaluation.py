@@ -12,6 +12,7 @@ from pixio_robot.downstream.probes.task import ProbesTask
 from pixio_robot.downstream.robustness.task import robustness_tasks
 from pixio_robot.downstream.scenes import Simulator
 from pixio_robot.downstream.task import DownstreamTask
+from pixio_robot.downstream.two_view.task import two_view_tasks
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def _tasks(name: TaskName, world: World) -> Sequence[DownstreamTask]:
     match name:
         case "depth" | "segmentation":
             return dense_tasks(name, protocol.dense, data, world.simulator, folder)
+        case "two_view":
+            return two_view_tasks(protocol.two_view, data, world.simulator, folder / "scenes")
         case "probes":
             return [ProbesTask(protocol.probes, world.simulator, folder / "scenes")]
         case "neighbours":

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -47,6 +47,39 @@ class LabelledRenderer(Protocol):
         ...
 
 
+class PosedFrame(Protocol):
+    """A square frame with its depth and camera; the principal point is the middle of the image."""
+
+    frame: np.ndarray
+    """uint8 (H, W, 3)."""
+    depth: np.ndarray
+    """float32 (H, W), metres along the camera's axis; infinite where there is nothing."""
+    focal_length: float
+    """In pixels."""
+    pose: np.ndarray
+    """float64 (4, 4), from the camera frame (x right, y down, z forward) to a world that a pair's frames share; metres."""
+
+
+class FramePair(Protocol):
+    """Two views of the same arrangement in the same light; `lerobot_env_pixio.scenes.ScenePair` is one."""
+
+    views: tuple[PosedFrame, PosedFrame]
+    covisibility: np.ndarray
+    """float32 (2, 2), share of view i's pixels with a depth that view j sees, too."""
+
+
+class PairsRenderer(Protocol):
+    """Renders pairs of one family, each a function of seed and index; `lerobot_env_pixio.scenes.PairRenderer` is one."""
+
+    def pair(self, index: int) -> FramePair:
+        """Return pair `index`."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Simulator:
     """What a simulator offers to downstream tasks.
@@ -56,14 +89,14 @@ class Simulator:
         class_names: Names of the values of a segmentation.
         frames_per_look: Consecutive frames that share textures and colours.
         renderer: Makes a renderer from family, image size in pixels and seed.
-        pairs: Makes a renderer of pairs of views, as two-view tasks need; None where the simulator has none.
+        pairs: Makes a renderer of pairs of views from the same; None where the simulator has none.
     """
 
     families: Sequence[str]
     class_names: Sequence[str]
     frames_per_look: int
     renderer: Callable[[str, int, int], LabelledRenderer]
-    pairs: Callable[[str, int, int], Any] | None = None
+    pairs: Callable[[str, int, int], PairsRenderer] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from lerobot_env_pixio.scenes.cameras import View, draw_view, shows_the_scene
 from lerobot_env_pixio.scenes.families import FAMILIES
 from lerobot_env_pixio.scenes.looks import Look, dress, illuminate
 from lerobot_env_pixio.scenes.model import FAR, NEAR, Movable, Scene, SceneClass, build_scene
-from lerobot_env_pixio.scenes.sample import SceneSample, class_image, gripper_poses, metric_depth, object_positions
+from lerobot_env_pixio.scenes.sample import (
+    SceneSample,
+    camera_pose,
+    class_image,
+    gripper_poses,
+    metric_depth,
+    object_positions,
+)
 from lerobot_env_pixio.simulators.tasks import look_up
 
 FRAMES_PER_LOOK = 8
@@ -106,7 +113,11 @@ class SceneRenderer:
 
     def sample(self, index: int) -> SceneSample:
         """Return frame `index` with its labels; see `SceneSample` for units and the camera's axes."""
-        frame, scene = self.frame(index), self._scene
+        return self._labelled(self.frame(index))
+
+    def _labelled(self, frame: np.ndarray) -> SceneSample:
+        """Return the frame that was drawn last with its labels."""
+        scene = self._scene
         pixels, depth = np.zeros_like(frame), np.zeros(frame.shape[:2], np.float32)
         drawn, area, context = self._renderer.scene, self._renderer._rect, self._renderer._mjr_context
         segmented = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
@@ -126,6 +137,7 @@ class SceneRenderer:
             gripper_poses=gripper_poses(scene),
             object_positions=object_positions(scene),
             focal_length=float(len(frame) / 2 / np.tan(half_view)),
+            pose=camera_pose(scene),
         )
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ class SceneSample:
         object_positions: float64 (O, 3), place in the camera frame of each movable object of the task, in an order
             that is the same for all frames of a family; nan where the arrangement left the object out.
         focal_length: In pixels; the principal point is the middle of the image.
+        pose: float64 (4, 4), from the camera frame to the world.
     """
 
     frame: np.ndarray
@@ -34,6 +35,7 @@ class SceneSample:
     gripper_poses: np.ndarray
     object_positions: np.ndarray
     focal_length: float
+    pose: np.ndarray
 
 
 def metric_depth(buffer: np.ndarray, near: float, far: float) -> np.ndarray:
@@ -60,6 +62,13 @@ def class_image(scene: Scene, drawn: mujoco.MjvScene, pixels: np.ndarray) -> np.
 
 def _to_camera(scene: Scene) -> np.ndarray:
     return _FROM_MUJOCO @ scene.data.cam_xmat[scene.camera].reshape(3, 3).T
+
+
+def camera_pose(scene: Scene) -> np.ndarray:
+    """Return the pose (4, 4) of the camera in the world."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = _to_camera(scene).T, scene.data.cam_xpos[scene.camera]
+    return pose
 
 
 def gripper_poses(scene: Scene) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Feed-forward 3D from two views: a small transformer on frozen tokens."""
