@@ -28,8 +28,8 @@ class ConvertDemos:
     """What a DemoStore becomes, whatever the name says."""
     fps: Count | None = None
     """Control rate in Hz of a robomimic file or replay buffer that does not say it."""
-    use_videos: Switch = True
-    """For a LeRobotDataset: small lossy video, or lossless images."""
+    use_videos: Switch | None = None
+    """For a LeRobotDataset: small lossy video, which null is, too, or lossless images (false)."""
     codec: Literal["lossless", "jpeg", "jpegxl"] | None = None
     """For a DemoStore: null is lossless; jpeg (quality 95) and jpegxl (distance 1) are smaller and lossy."""
     image_size: Count | None = None

@@ -35,7 +35,7 @@ TRAIN_ON_LEROBOTS = ["train_policy.py", "demos=lerobot", "demos.root={}", *TINY]
         (truncated_chunk, TRAIN, "damaged: data/observation.images.front cannot be read"),
         (missing_array, TRAIN, "damaged: data/action cannot be read"),
         (version_2, TRAIN_ON_LEROBOTS, "is a LeRobotDataset v2.1, but v3.0 is needed"),
-        (unreadable_video, TRAIN_ON_LEROBOTS, "file-000.mp4 cannot be read"),
+        (unreadable_video, TRAIN_ON_LEROBOTS, "file-000.mp4: observation.images.front of episode 0, step"),
         (missing_array, ["inspect_demos.py", "path={}"], "damaged: data/action cannot be read"),
     ],
     ids=["short", "empty", "truncated", "missing", "version", "video", "inspected"],

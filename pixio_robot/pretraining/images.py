@@ -16,7 +16,7 @@ class FolderImages:
     kind: Literal["folder"] = "folder"
     """Files in a folder."""
     path: Text
-    """Folder, searched recursively for jpg, png and webp files."""
+    """Folder, searched recursively for jpg, png, webp, bmp and tif files; links are followed."""
     side: Count = 160
     """Images are decoded once to squares of this many pixels; crops are taken from these."""
 
@@ -66,7 +66,8 @@ class ShardImages:
     kind: Literal["shards"] = "shards"
     """Images in webdataset tar shards."""
     path: Text | tuple[Text, ...]
-    """A folder of .tar files, brace notation such as s-{0000..0099}.tar, or any URL that webdataset opens; or several."""
+    """A folder of .tar, .tar.gz or .tgz files, brace notation such as s-{0000..0099}.tar, or a URL that webdataset opens; or
+    several."""
     side: Count = 512
     """Larger images are shrunk until their shorter side has this many pixels."""
     shards_in_memory: Count = 2

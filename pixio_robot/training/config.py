@@ -71,6 +71,16 @@ class TrainerConfig:
     """A wandb project that gets the curves, too (WANDB_MODE=offline keeps them in the run folder)."""
 
 
+_DEMOS_OF_SOURCES = {
+    "episodes": ("scripted",),
+    "first_seed": ("scripted",),
+    "workers": ("scripted",),
+    "root": ("lerobot",),
+    "repo_id": ("lerobot",),
+}
+_SOURCES_IN_WORDS = {"scripted": "collected", "store": "those of a store", "lerobot": "those of a LeRobotDataset"}
+
+
 @settings
 class DemosConfig:
     """Where demonstrations come from."""
@@ -102,8 +112,16 @@ class DemosConfig:
         """Check that there is something to open.
 
         Raises:
-            UserError: Nothing says where the demonstrations are.
+            UserError: Nothing says where the demonstrations are, or a setting is for another source of them.
         """
+        for field in dataclasses.fields(self):
+            sources = _DEMOS_OF_SOURCES.get(field.name, (self.source,))
+            value = getattr(self, field.name)
+            if self.source not in sources and value != field.default:
+                raise UserError(
+                    f"demos.{field.name}={value} has no effect where demonstrations are {_SOURCES_IN_WORDS[self.source]} "
+                    f"(demos.source={self.source}): leave it out."
+                )
         if self.source == "store" and self.path is None:
             raise UserError("demos.path must be given: add demos.path=… (a DemoStore) to the command.")
         if self.source == "lerobot" and self.root is None and self.repo_id is None:

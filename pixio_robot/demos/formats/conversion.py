@@ -1,5 +1,6 @@
 """Converts demonstrations from one format to another, having seen what the source is."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.demos.formats.store import export_store
 from pixio_robot.demos.store.codecs import LOSSLESS
-from pixio_robot.demos.store.locations import Location, as_location
+from pixio_robot.demos.store.locations import Location, as_location, place_in_zip
 from pixio_robot.demos.store.store import DemoStore
 
 _STORE, _LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER = "store", "lerobot", "robomimic", "replay_buffer"
+_OPTIONS_TO = {_STORE: ("image_size", "codec"), _LEROBOT: ("use_videos",)}
+_OPTIONS_FROM = {_ROBOMIMIC: ("fps",), _REPLAY_BUFFER: ("fps",)}
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = {".hdf5", ".h5"}
 
@@ -22,7 +25,7 @@ def convert(
     *,
     format: str | None = None,
     fps: int | None = None,
-    use_videos: bool = True,
+    use_videos: bool | None = None,
     image_size: int | None = None,
     codec: str | None = None,
     console: Console | None = None,
@@ -40,7 +43,7 @@ def convert(
             URL, else a LeRobotDataset.
         format: What to make of a store, ``store``, ``lerobot``, ``robomimic`` or ``replay_buffer``; None goes by the name.
         fps: Control rate in Hz of a robomimic file or replay buffer that does not say it.
-        use_videos: For a LeRobotDataset: see `pixio_robot.demos.formats.lerobot.export_lerobot`.
+        use_videos: For a LeRobotDataset: see `pixio_robot.demos.formats.lerobot.export_lerobot`; None is True.
         image_size: For a demonstration store: height and width to resize frames to, in pixels; None keeps theirs.
         codec: For a demonstration store: how frames are kept, see `DemoStore.create`; None is lossless.
         console: Where to show progress: standard error by default.
@@ -51,14 +54,12 @@ def convert(
     """
     source, destination = as_location(source), as_location(destination)
     found = _STORE if isinstance(source, str) else _format_of(source)
-    if found == _STORE:
-        made = format or _format_by_name(destination)
-        options = {"fps": fps} | ({} if made == _STORE else {"image_size": image_size, "codec": codec})
-    else:
-        made = _STORE
-        options = {"format": format} | ({"fps": fps} if found == _LEROBOT else {})
+    made = (format or _format_by_name(destination)) if found == _STORE else _STORE
+    options = {"fps": fps, "use_videos": use_videos, "image_size": image_size, "codec": codec}
+    if found != _STORE and format != _STORE:
+        options["format"] = format
     for name, value in options.items():
-        if value is not None:
+        if value is not None and name not in _OPTIONS_TO.get(made, ()) and name not in _OPTIONS_FROM.get(found, ()):
             raise UserError(
                 f"{name}={value} has no effect where {source}, a {found.replace('_', ' ')}, becomes a "
                 f"{made.replace('_', ' ')}: leave it out."
@@ -76,8 +77,10 @@ def convert(
 
 def _format_of(source: Path) -> str:
     if source.is_dir():
+        if (source / "meta" / "info.json").exists():
+            return _LEROBOT
         if (source / "zarr.json").exists():
-            return _STORE
+            return _zarr_kind((source / "zarr.json").read_bytes())
         if (source / ".zgroup").exists() or (source / "meta" / "episode_ends").exists():
             return _REPLAY_BUFFER
         if (source / "meta").exists():
@@ -89,7 +92,17 @@ def _format_of(source: Path) -> str:
             return _ROBOMIMIC
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
-                return _STORE if "zarr.json" in archive.namelist() else _REPLAY_BUFFER
+                names = archive.namelist()
+                mark = place_in_zip(source, "zarr.json")
+                if mark in names:
+                    return _zarr_kind(archive.read(mark))
+                if place_in_zip(source, ".zgroup") in names:
+                    return _REPLAY_BUFFER
+            raise UserError(
+                f"{source} is a zip file of neither a demonstration store (zarr.json) nor a replay buffer (.zgroup): it holds "
+                f"{', '.join(sorted({name.partition('/')[0] for name in names})[:8]) or 'nothing'}; unpack it, and give what is "
+                "in it."
+            )
         if source.suffix == ".zip":  # cut off: its reader says so
             return _REPLAY_BUFFER
     raise UserError(
@@ -97,6 +110,15 @@ def _format_of(source: Path) -> str:
         "meta/info.json), a robomimic file (HDF5) nor a replay buffer (a zarr v2 folder or .zarr.zip): give the path of "
         "one."
     )
+
+
+def _zarr_kind(metadata: bytes) -> str:
+    """Tell a store from a replay buffer of zarr v3 by the group's metadata; damaged ones are for the store to name."""
+    try:
+        attributes = json.loads(metadata).get("attributes") or {}
+    except (ValueError, AttributeError):
+        return _STORE
+    return _REPLAY_BUFFER if "schema" not in attributes else _STORE
 
 
 def _path(location: Location, made: str) -> Path:
@@ -124,12 +146,14 @@ def _format_by_name(destination: Location) -> str:
     return _LEROBOT
 
 
-def _export(store: DemoStore, destination: Path, made: str, use_videos: bool, console: Console | None) -> None:
+def _export(store: DemoStore, destination: Path, made: str, use_videos: bool | None, console: Console | None) -> None:
     # Each format's library is needed for that format alone.
     if made == _LEROBOT:
         from pixio_robot.demos.formats.lerobot import export_lerobot
 
-        export_lerobot(store, destination, f"local/{destination.name}", use_videos=use_videos, console=console)
+        export_lerobot(
+            store, destination, f"local/{destination.name}", use_videos=use_videos is not False, console=console
+        )
     elif made == _ROBOMIMIC:
         from pixio_robot.demos.formats.robomimic import export_robomimic
 
@@ -165,7 +189,7 @@ def _import(
     elif found == _ROBOMIMIC:
         from pixio_robot.demos.formats.robomimic import import_robomimic
 
-        import_robomimic(source, destination, fps=fps, image_size=image_size, console=console)
+        import_robomimic(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
     else:
         from pixio_robot.demos.formats.replay_buffer import import_replay_buffer
 

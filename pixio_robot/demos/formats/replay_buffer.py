@@ -1,6 +1,6 @@
 """Converts between a demonstration store and the zarr replay buffers of diffusion policy and UMI.
 
-Layout, for T steps in E episodes, as a folder or a zip file that zarr reads::
+Layout, for T steps in E episodes, as a folder or a zip file that zarr reads, in its version 2 or 3::
 
     data/<name>            (T, ...)
     meta/episode_ends      (E,) int64, one past the episode's last step
@@ -27,6 +27,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.demos.formats.clock import clock_fault
 from pixio_robot.demos.formats.named_arrays import (
     Sources,
     choose_sources,
@@ -47,6 +48,7 @@ from pixio_robot.demos.formats.transfer import (
 from pixio_robot.demos.store.arrays import append_rows
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
+from pixio_robot.demos.store.locations import place_in_zip
 from pixio_robot.demos.store.store import DemoStore
 
 # What a replay buffer has no place for: an attribute of the zarr group.
@@ -70,7 +72,7 @@ def import_replay_buffer(
 ) -> DemoStore:
     """Make a store of a replay buffer; `pixio_robot.demos.formats.named_arrays` says which arrays become what.
 
-    Frames of floats become uint8 where they hold whole numbers from 0 to 255, as PushT's do. UMI's action, which its
+    UMI's action, which its
     files do not have, is the pose of each step, as UMI's own sampler makes it. The task is the file's name.
 
     Args:
@@ -87,19 +89,27 @@ def import_replay_buffer(
     """
     path, store_path = Path(path), Path(store_path)
     with _opened(path) as group:
-        arrays, ends = _open_arrays(path, group)
+        arrays, ends, others = _open_arrays(path, group)
         extra: Any = group.attrs.get(_EXTRA, {})
         record = Record.from_json(extra, len(ends))
         steps = {name: Feature(array.shape[1:], array.dtype.name) for name, array in arrays.items()}
         steps.pop(_TIMESTAMP, None)
-        sources, attributes = choose_sources(path, extra, steps, lambda: _action_names(path, steps), {})
+        bounds = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+
+        def read(name: str) -> Iterator[np.ndarray]:
+            return (_read(path, arrays, name, start, end) for start, end in bounds)
+
+        sources, attributes, given_up = choose_sources(path, extra, steps, lambda: _action_names(path, steps), read)
         _check_arrays(path, arrays, sources)
+        given_up += _beyond(arrays, int(ends[-1]), others)
+        if record.fps is not None and fps not in (None, record.fps):
+            raise UserError(f"{path} was recorded at {record.fps:g} Hz, not {fps} Hz: leave fps out.")
         rate = _rate(path, _episodes_of(path, arrays.get(_TIMESTAMP), ends), record.fps or fps)
         attributes = attributes | {"fps": rate, "source": f"replay buffer {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}
         features = {key: source.feature for key, source in sources.items()}
-        episodes = _read_episodes(path, arrays, ends, sources, record)
-        return write_store(store_path, features, attributes, episodes, len(ends), codec, console)
+        episodes = _read_episodes(path, arrays, bounds, sources, record)
+        return write_store(store_path, features, attributes, episodes, len(ends), codec, console, given_up)
 
 
 def export_replay_buffer(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:
@@ -177,54 +187,62 @@ def _opened(path: Path) -> Iterator[zarr.Group]:
             with zipfile.ZipFile(path):  # says at once where the end of the file is missing
                 pass
         store = ZipStore(path, mode="r") if path.is_file() else LocalStore(path, read_only=True)
-        group = zarr.open_group(store, mode="r")
+        group = zarr.open_group(store, path=place_in_zip(path, "") if path.is_file() else "", mode="r")
     try:
         yield group
     finally:
         store.close()
 
 
-def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], np.ndarray]:
-    """Return the arrays of all steps by name, and the ends of episodes."""
+def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], np.ndarray, list[str]]:
+    """Return the arrays of all steps by name, the ends of episodes, and names of arrays that hold no numbers of steps."""
     with explains_unreadable(path, "meta/episode_ends"):
         if "meta/episode_ends" not in group:
             raise UserError(
                 f"{path} is a zarr group but no replay buffer: it has no meta/episode_ends; give one that diffusion policy "
                 "reads."
             )
-        ends = np.asarray(zarr.open_array(group.store, path="meta/episode_ends", mode="r")[:], np.int64)
+        ends = np.asarray(zarr.open_array(group.store, path=f"{group.path}/meta/episode_ends".lstrip("/"), mode="r")[:])
+    is_rising = ends.ndim == 1 and ends.dtype.kind in "fiu" and len(ends) > 0
+    if not is_rising or (ends != np.rint(ends)).any() or (np.diff(ends.astype(np.int64), prepend=0) <= 0).any():
+        raise UserError(
+            f"{path} has no episodes, or meta/episode_ends does not rise in whole numbers (it is {ends.ravel()[:5].tolist()}): "
+            "give one with demonstrations, with one past the last step of each."
+        )
+    ends = ends.astype(np.int64)
     with explains_unreadable(path, "data"):
-        arrays = {name: _open_array(path, group, name) for name in _array_names(path)}
-    arrays = {name: array for name, array in arrays.items() if array.ndim > 0 and array.dtype.kind in "fiub"}
-    if len(ends) == 0 or (np.diff(ends, prepend=0) <= 0).any():
-        raise UserError(f"{path} has no episodes, or meta/episode_ends does not rise: give one with demonstrations.")
-    for name, array in arrays.items():
+        arrays = {name: _open_array(path, group, name) for name in _array_names(path, group)}
+    usable = {name: array for name, array in arrays.items() if array.ndim > 0 and array.dtype.kind in "fiub"}
+    for name, array in usable.items():
         if array.shape[0] < ends[-1]:
             raise UserError(
                 f"{path} is damaged or incomplete: data/{name} has {array.shape[0]} steps of {ends[-1]}; get it anew "
                 "from where it came from."
             )
-    return arrays, ends
+    return usable, ends, sorted(set(arrays) - set(usable))
 
 
-def _array_names(path: Path) -> list[str]:
-    """List the arrays without opening them, which fails where a codec is not installed."""
+def _array_names(path: Path, group: zarr.Group) -> list[str]:
+    """List the arrays without opening them, which fails where a codec is not installed; in folders, too, if there are any."""
     if path.is_dir():
-        files = [file.relative_to(path).as_posix() for file in path.glob("data/*/.zarray")]
+        files = [file.relative_to(path).as_posix() for file in path.glob("data/**/*")]
     else:
+        prefix = f"{group.path}/".lstrip("/")
         with zipfile.ZipFile(path) as archive:
-            files = archive.namelist()
-    return sorted(match[1] for file in files if (match := re.fullmatch(r"data/([^/]+)/\.zarray", file)))
+            files = [name.removeprefix(prefix) for name in archive.namelist() if name.startswith(prefix)]
+    names = {match[1] for file in files if (match := re.fullmatch(r"data/(.+)/(\.zarray|zarr\.json)", file))}
+    return sorted(name for name in names if not any(other.startswith(f"{name}/") for other in names))
 
 
 def _open_array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
+    place = f"{group.path}/data/{name}".lstrip("/")
     try:
-        array = zarr.open_array(group.store, path=f"data/{name}", mode="r")
+        array = zarr.open_array(group.store, path=place, mode="r")
     except UnknownCodecError:
         _register_image_codecs(path, name)
-        array = zarr.open_array(group.store, path=f"data/{name}", mode="r")
+        array = zarr.open_array(group.store, path=place, mode="r")
     if array.ndim == 4:
-        array = zarr.open_array(group.store, path=f"data/{name}", mode="r", config={"read_missing_chunks": False})
+        array = zarr.open_array(group.store, path=place, mode="r", config={"read_missing_chunks": False})
     return array
 
 
@@ -269,38 +287,51 @@ def _episodes_of(path: Path, array: zarr.Array | None, ends: np.ndarray) -> list
 
 
 def _rate(path: Path, timestamps: list[np.ndarray], fps: int | None) -> int:
-    """Return the one control rate, in Hz, that all steps keep within half a step."""
-    steps = [np.diff(episode) for episode in timestamps if len(episode) > 1]
-    rates = np.array([1 / np.median(step) for step in steps if np.median(step) > 0])
+    """Return the one control rate, in Hz, that all steps keep."""
+    periods = [np.median(np.diff(episode)) for episode in timestamps if len(episode) > 1]
+    rates = np.array([1 / period for period in periods if period > 0])
     if len(rates) == 0 and fps is None:
         raise UserError(f"{path} does not say its control rate: add fps=… in Hz (PushT's is 10).")
     rate = fps or max(1, round(float(np.median(rates))))
-    # Clocks of real robots jitter: what must be right is when an episode ends, and roughly the time between steps.
-    drifts = [abs(step.sum() * rate - len(step)) > max(0.5, 0.02 * len(step)) for step in steps]
-    uneven = [np.abs(step * rate - 1).max() > 0.5 for step in steps]
-    if (np.abs(rates / rate - 1) > 0.3).any() or (any(drifts) and not any(uneven)):
-        raise UserError(
-            f"{path} has mixed frame rates, from {rates.min():.4g} to {rates.max():.4g} Hz by its timestamps, but a store "
-            f"has one (here {rate} Hz): convert the episodes of each rate on their own."
-        )
-    if any(uneven):
-        raise UserError(
-            f"{path} has steps that are not evenly {1 / rate:.4g} s apart by its timestamps: resample it to {rate} Hz, or "
-            "remove data/timestamp."
-        )
+    for number, episode in enumerate(timestamps):
+        fault = clock_fault(episode, rate)
+        if fault is not None and fault.kind == "rate" and len(rates):
+            raise UserError(
+                f"{path} has mixed frame rates, from {rates.min():.4g} to {rates.max():.4g} Hz by its timestamps, but a store "
+                f"has one (here {rate} Hz): convert the episodes of each rate on their own."
+            )
+        if fault is not None:
+            raise UserError(
+                f"{path} has steps that are not evenly {1 / rate:.4g} s apart: timestamp of episode {number} {fault.sentence}; "
+                f"resample it to {rate} Hz, or remove data/timestamp."
+            )
     return rate
 
 
 def _read_episodes(
-    path: Path, arrays: Mapping[str, zarr.Array], ends: np.ndarray, sources: Sources, record: Record
+    path: Path,
+    arrays: Mapping[str, zarr.Array],
+    bounds: list[tuple[int, int]],
+    sources: Sources,
+    record: Record,
 ) -> Iterator[Episode]:
     file_task = path.name.removesuffix(".zip").removesuffix(".zarr")
-    starts = np.concatenate([[0], ends[:-1]])
-    for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+    for index, (start, end) in enumerate(bounds):
 
         def read(name: str, start: int = start, end: int = end) -> np.ndarray:
-            with explains_unreadable(path, f"data/{name}, steps {start} to {end - 1},"):
-                return np.asarray(arrays[name][start:end])
+            return _read(path, arrays, name, start, end)
 
-        data = join(path, sources, read)
+        data = join(path, sources, index, read)
         yield Episode(data, record.seeds[index], record.success[index], record.tasks[index] or file_task)
+
+
+def _read(path: Path, arrays: Mapping[str, zarr.Array], name: str, start: int, end: int) -> np.ndarray:
+    with explains_unreadable(path, f"data/{name}, steps {start} to {end - 1},"):
+        return np.asarray(arrays[name][start:end])
+
+
+def _beyond(arrays: Mapping[str, zarr.Array], n_steps: int, others: list[str]) -> list[str]:
+    """Say which steps belong to no episode, and which arrays hold no numbers."""
+    longer = [f"{name} ({array.shape[0] - n_steps})" for name, array in arrays.items() if array.shape[0] > n_steps]
+    words = [f"steps behind the last episode of {', '.join(longer)}"] if longer else []
+    return words + others

@@ -10,12 +10,14 @@ Layout, as robomimic's documentation has it (https://robomimic.github.io/docs/da
     data/demo_<n>/obs/<name>    (steps, ...); cameras are <camera>_image, uint8 (steps, height, width, 3)
     mask/<filter key>           names of demonstrations
 
-Simulator states, models and ``next_obs`` have no place in a store and are left out.
+Simulator states, models and ``next_obs`` have no place in a store and are left out. An export has ``next_obs``, in which the
+last observation stands for the one behind it, which nobody recorded.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +89,33 @@ def import_robomimic(
             demos = _demonstrations(path, file)
             about = _group(file, "data")
             extra, env_args = _json_attribute(about, _EXTRA), _json_attribute(about, "env_args")
+            demos, empty = [demo for demo in demos if _length(demo)], [demo for demo in demos if not _length(demo)]
+            if not demos:
+                raise UserError(
+                    f"{path} has {len(empty)} demonstrations, but none of them has a step: give another file."
+                )
             arrays = _arrays(demos[0])
-            masks = _masks(file, demos)
+            masks, unknown = _masks(file, demos)
         record = Record.from_json(extra, len(demos))
-        about_file = {"env_args": env_args, "filter_keys": masks}
-        sources, attributes = choose_sources(path, extra, arrays, lambda: [_ACTIONS], about_file)
+
+        def read(name: str) -> Iterator[np.ndarray]:
+            return (_read(path, demo, name) for demo in demos)
+
+        sources, attributes, given_up = choose_sources(path, extra, arrays, lambda: [_ACTIONS], read)
+        if not extra:
+            attributes |= {"env_args": env_args, "filter_keys": masks}
+            given_up += _given_up(demos, empty, unknown)
         _check_alike(path, demos, sources)
+        success = record.success
+        if all(value is None for value in success):
+            success, why = _success_by_reward(path, demos)
+            given_up += why
+        record = replace(record, success=success)
         attributes = attributes | {"fps": _rate(path, env_args, fps), "source": f"robomimic {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}
         features = {key: source.feature for key, source in sources.items()}
         episodes = _read_episodes(path, demos, sources, record, _task(about, env_args, path))
-        return write_store(store_path, features, attributes, episodes, len(demos), codec, console)
+        return write_store(store_path, features, attributes, episodes, len(demos), codec, console, given_up)
 
 
 def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:
@@ -137,9 +155,23 @@ def _write_episode(demo: h5py.Group, episode: Mapping[str, np.ndarray], sources:
     for key, source in sources.items():
         for name, values in split(source, episode[key]).items():
             demo[_place(name)] = values
+            if name != _ACTIONS:
+                _shift(demo, name)
     is_last = np.arange(n_steps) == n_steps - 1
     demo["rewards"] = (is_last & success).astype(np.float64)
     demo["dones"] = is_last.astype(np.int64)
+
+
+def _shift(demo: h5py.Group, name: str) -> None:
+    """Give ``next_obs`` the steps of an observation from the second on, in no space of its own; the last stays for its next."""
+    values = demo[_place(name)]
+    assert isinstance(values, h5py.Dataset)
+    source = h5py.VirtualSource(".", values.name, values.shape)
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    if len(values) > 1:
+        layout[:-1] = source[1:]
+    layout[-1:] = source[-1:]
+    demo.create_virtual_dataset(f"next_obs/{name}", layout)
 
 
 def _env_args(store: DemoStore) -> dict[str, Any]:
@@ -148,8 +180,8 @@ def _env_args(store: DemoStore) -> dict[str, Any]:
     env = attributes.get("env", {})
     env_type = _ROBOSUITE if "robosuite" in str(env.get("type")) else _GYM
     name = env.get("task") or env.get("type") or "unknown"
-    env_args = attributes.get("env_args") or {"env_name": name, "env_type": env_type, "env_kwargs": {}}
-    return env_args | {"env_kwargs": env_args.get("env_kwargs", {}) | {"control_freq": store.fps}}
+    env_args = attributes.get("env_args") or {"env_name": name, "type": env_type}
+    return env_args | {"env_kwargs": (env_args.get("env_kwargs") or {}) | {"control_freq": store.fps}}
 
 
 def _demonstrations(path: Path, file: h5py.File) -> list[h5py.Group]:
@@ -215,14 +247,42 @@ def _place(name: str) -> str:
     return name if name == _ACTIONS else f"obs/{name}"
 
 
-def _masks(file: h5py.File, demos: list[h5py.Group]) -> dict[str, list[int]]:
-    """Return robomimic's filter keys, each as indices of episodes."""
-    if "mask" not in file:
-        return {}
+def _masks(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, list[int]], list[str]]:
+    """Return robomimic's filter keys, each as indices of episodes, and what they name that is not there."""
+    mask = file.get("mask")
+    if not isinstance(mask, h5py.Group):
+        return {}, []
     indices = {str(demo.name).rpartition("/")[2]: index for index, demo in enumerate(demos)}
-    mask = _group(file, "mask")
-    names = {key: [bytes(demo).decode() for demo in _values(mask, key)] for key in map(str, mask)}
-    return {key: [indices[demo] for demo in of_key if demo in indices] for key, of_key in names.items()}
+    names = {key: [_text(demo) for demo in _values(mask, key)] for key in map(str, mask)}
+    unknown = sorted({demo for of_key in names.values() for demo in of_key if demo not in indices})
+    return {key: [indices[demo] for demo in of_key if demo in indices] for key, of_key in names.items()}, unknown
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _given_up(demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[str]) -> list[str]:
+    """Say what of a file of others has no place in a store, but for the observations."""
+    there = sorted({str(name) for demo in demos for name in demo} - {_ACTIONS, "obs", "rewards", "dones"})
+    words = [f"{', '.join(there)} of every demonstration"] if there else []
+    if empty:
+        words.append(f"{', '.join(_name(demo) for demo in empty)}, of no steps")
+    if unknown:
+        words.append(f"{', '.join(unknown)} of the filter keys, which are not there")
+    numbers = [_number_of(_name(demo))[0] for demo in demos]
+    if numbers != list(range(len(demos))):
+        words.append(f"the numbers of demonstrations, {', '.join(map(str, numbers[:20]))}: counted from 0 instead")
+    return words
+
+
+def _name(demo: h5py.Group) -> str:
+    return str(demo.name).rpartition("/")[2]
+
+
+def _length(demo: h5py.Group) -> int:
+    actions = demo[_ACTIONS]
+    return len(actions) if isinstance(actions, h5py.Dataset) and actions.ndim > 0 else 0
 
 
 def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
@@ -235,12 +295,25 @@ def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
 
 
 def _rate(path: Path, env_args: Mapping[str, Any], fps: int | None) -> int:
-    recorded = env_args.get("env_kwargs", {}).get("control_freq")
-    rate = fps if recorded is None else recorded
-    if rate is None:
-        raise UserError(f"{path} does not say its control rate (control_freq in env_args): add fps=… in Hz.")
-    if rate != int(rate) or fps not in (None, rate):
-        raise UserError(f"{path} was recorded at {rate} Hz, not {fps or 'a whole number of'} Hz: leave fps out.")
+    recorded = (env_args.get("env_kwargs") or {}).get("control_freq")
+    if recorded is None:
+        if fps is None:
+            raise UserError(f"{path} does not say its control rate (control_freq in env_args): add fps=… in Hz.")
+        return fps
+    try:
+        rate = float(recorded)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise UserError(
+            f"{path} gives its control rate (control_freq in env_args) as {recorded!r}, which is no rate in Hz."
+        )
+    if fps not in (None, rate):
+        raise UserError(f"{path} was recorded at {rate:g} Hz, not {fps} Hz: leave fps out.")
+    if rate != int(rate):
+        raise UserError(
+            f"{path} was recorded at {rate:g} Hz, but a store has a whole number of steps a second: resample it."
+        )
     return int(rate)
 
 
@@ -252,21 +325,27 @@ def _task(data: h5py.Group, env_args: Mapping[str, Any], path: Path) -> str:
 def _read_episodes(
     path: Path, demos: list[h5py.Group], sources: Sources, record: Record, file_task: str
 ) -> Iterator[Episode]:
-    success = record.success
-    if all(value is None for value in success):
-        success = _success_by_reward(path, demos)
     for index, demo in enumerate(demos):
-        with explains_unreadable(path, demo.name or "data"):
-            data = join(path, sources, lambda name, demo=demo: _values(demo, _place(name)))
-            language = _json_attribute(demo, "ep_meta").get("lang")  # RoboCasa's place for it
-        yield Episode(data, record.seeds[index], success[index], record.tasks[index] or language or file_task)
+        data = join(path, sources, index, lambda name, demo=demo: _read(path, demo, name))
+        language = _json_attribute(demo, "ep_meta").get("lang")  # RoboCasa's place for it
+        task = record.tasks[index] or language or file_task
+        yield Episode(data, record.seeds[index], record.success[index], str(task))
 
 
-def _success_by_reward(path: Path, demos: list[h5py.Group]) -> list[bool | None]:
+def _read(path: Path, demo: h5py.Group, name: str) -> np.ndarray:
+    with explains_unreadable(path, f"{demo.name}/{_place(name)}"):
+        return _values(demo, _place(name))
+
+
+def _success_by_reward(path: Path, demos: list[h5py.Group]) -> tuple[list[bool | None], list[str]]:
+    """Return which episodes succeeded, as far as rewards say it, and why they do not."""
     unknown: list[bool | None] = [None] * len(demos)
     if not all("rewards" in demo for demo in demos):
-        return unknown
+        return unknown, ["success, of which there are no rewards"]
     with explains_unreadable(path, "rewards"):
         rewards = [np.unique(_values(demo, "rewards")) for demo in demos]
-    known = np.isin(np.concatenate(rewards), (0, 1)).all() and any(1 in values for values in rewards)
-    return [1 in values for values in rewards] if known else unknown
+    if not np.isin(np.concatenate(rewards), (0, 1)).all():
+        return unknown, ["rewards, which are not 0 or 1 and so do not say which episodes succeeded"]
+    if not any(1 in values for values in rewards):
+        return unknown, ["rewards, which are 0 everywhere and so do not say which episodes succeeded"]
+    return [1 in values for values in rewards], []

@@ -1,8 +1,9 @@
 """What all converters share: results that are complete or not there, and what a format has no place for."""
 
 import contextlib
+import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import atomic_path
 from pixio_robot.common.progress import progress_bar
-from pixio_robot.demos.store.layout import Feature
+from pixio_robot.demos.store.layout import Feature, check_finite
 from pixio_robot.demos.store.store import DemoStore
 
 # What a store says of itself anew.
@@ -59,13 +60,30 @@ class Record:
         )
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any], n_episodes: int) -> "Record":
+    def from_json(cls, saved: Any, n_episodes: int) -> "Record":  # noqa: ANN401 (whatever a file holds)
         """Read what was saved; nothing is known where nothing was, or where the episodes are others by now."""
+        saved = saved if isinstance(saved, Mapping) else {}
         per_episode: dict[str, list[Any]] = {}
-        for name in ("seeds", "success", "tasks"):
-            values = saved.get(name, [])
-            per_episode[name] = values if len(values) == n_episodes else [None] * n_episodes
-        return cls(saved.get("attributes", {}), **per_episode, fps=saved.get("fps"))
+        for name, kind in (("seeds", int), ("success", bool), ("tasks", str)):
+            values = saved.get(name)
+            fits = isinstance(values, list) and len(values) == n_episodes
+            fits = fits and all(value is None or isinstance(value, kind) for value in values or ())
+            per_episode[name] = list(values or ()) if fits else [None] * n_episodes
+        attributes, fps = saved.get("attributes"), saved.get("fps")
+        attributes = dict(attributes) if isinstance(attributes, Mapping) else {}
+        return cls(attributes, **per_episode, fps=fps if isinstance(fps, int | float) and fps > 0 else None)
+
+    @classmethod
+    def read(cls, file: Path, n_episodes: int) -> "Record":
+        """Read a file of what was saved, if there is one.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        if not file.exists():
+            return cls.from_json({}, n_episodes)
+        with explains_unreadable(file.parent.parent, f"{file.parent.name}/{file.name}"):
+            return cls.from_json(json.loads(file.read_bytes()), n_episodes)
 
 
 def new_result(path: Path) -> contextlib.AbstractContextManager[Path]:
@@ -112,20 +130,43 @@ def write_store(
     n_episodes: int,
     codec: str,
     console: Console | None,
+    given_up: Sequence[str] = (),
 ) -> DemoStore:
     """Make a store of episodes, with one of them in memory at a time.
 
+    Args:
+        path: Folder to make.
+        features: What a step holds.
+        attributes: See `DemoStore.create`.
+        episodes: To write.
+        n_episodes: How many there are.
+        codec: See `DemoStore.create`.
+        console: Where to show progress: standard error by default.
+        given_up: What of the source is left out, shrunk or assumed, in words: said in one line, and kept as the attribute
+            ``given_up`` behind what earlier conversions left there.
+
     Raises:
-        UserError: There is something at the path, an episode cannot be read, the codec is unknown or not installed, or
-            the disk is full. Then nothing is left there.
+        UserError: There is something at the path, an episode cannot be read or has a number that is not finite, the codec
+            is unknown or not installed, or the disk is full. Then nothing is left there.
     """
+    console = console or Console(stderr=True)
+    earlier = attributes.get("given_up")
+    if given_up:
+        attributes = {**attributes, "given_up": [*(earlier if isinstance(earlier, list) else ()), *given_up]}
+        say_given_up(given_up, console)
     with new_result(path) as unfinished:
         store = DemoStore.create(unfinished, features, attributes, codec)
         with (
             contextlib.closing(store),
-            progress_bar("episodes", n_episodes, console or Console(stderr=True)) as advance,
+            progress_bar("episodes", n_episodes, console) as advance,
         ):
-            for episode in episodes:
+            for number, episode in enumerate(episodes):
+                check_finite(str(attributes.get("source") or "the source"), store.names, number, episode.data)
                 store.append_episode(episode.data, seed=episode.seed, success=episode.success, task=episode.task)
                 advance()
     return DemoStore.open(path)
+
+
+def say_given_up(given_up: Sequence[str], console: Console) -> None:
+    """Say in one line what does not come along."""
+    console.print(f"left out or changed: {'; '.join(given_up)}", highlight=False, markup=False, soft_wrap=True)

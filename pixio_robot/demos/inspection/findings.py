@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pixio_robot.demos.formats.clock import clock_fault
+
 # Kinds of findings, the worst first.
 DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (
     "damaged",
@@ -23,8 +25,6 @@ DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (
 ASSUMED_FPS = 20
 """Where a store does not say (Hz)."""
 
-# A clock off by more than this share of the period disagrees with fps; one interval off by half of it lost a step.
-_CLOCK_TOLERANCE, _INTERVAL_TOLERANCE = 0.05, 0.5
 _TIME_NAMES = {"timestamp", "timestamps", "time"}
 
 
@@ -82,22 +82,11 @@ def check_attributes(attributes: dict[str, Any], fps: float | None) -> list[Find
 def check_clock(key: str, times_TD: np.ndarray, episode_ends: np.ndarray, fps: float | None) -> Iterator[Finding]:
     """Report episodes whose time stamps (seconds) disagree with fps, or advance unevenly."""
     for episode, times_T in enumerate(np.split(times_TD[:, 0].astype(np.float64), episode_ends[:-1])):
-        intervals = np.diff(times_T)
-        known = intervals[np.isfinite(intervals)]
-        if not len(known):
+        if len(times_T) < 2 or not np.isfinite(times_T).all():
             continue
-        period = float(np.median(known))
-        odd = np.flatnonzero(np.abs(intervals - period) > _INTERVAL_TOLERANCE * abs(period))
-        if fps is not None and abs(period * fps - 1) > _CLOCK_TOLERANCE:
-            sentence = (
-                f"{place(episode, 0, len(times_T) - 1)}: {key} advances by {period:.4g} s a step, but {fps:g} fps "
-                f"means {1 / fps:.4g} s."
-            )
-            yield Finding(WRONG_FPS, sentence, key, episode, (0, len(times_T) - 1))
-        elif len(odd):
-            first, last = int(odd[0]), int(odd[-1]) + 1
-            sentence = (
-                f"{place(episode, first, last)}: {key} advances by {intervals[first]:.4g} s after step {first} "
-                f"instead of {period:.4g} s; {len(odd)} of {len(intervals)} intervals are uneven."
-            )
-            yield Finding(WRONG_FPS, sentence, key, episode, (first, last))
+        period = float(np.median(np.diff(times_T)))
+        rate = fps or (1 / period if period > 0 else ASSUMED_FPS)
+        fault = clock_fault(times_T, rate)
+        if fault is not None:
+            sentence = f"{place(episode, fault.first, fault.last)}: {key} {fault.sentence}."
+            yield Finding(WRONG_FPS, sentence, key, episode, (fault.first, fault.last))

@@ -150,9 +150,14 @@ def _counts(inspection: Inspection) -> list[tuple[str, str]]:
         ("success", success + (f", {unknown} unknown" if unknown and inspection.outcomes_known else "")),
         ("fps", "unknown" if inspection.fps is None else f"{inspection.fps:g}"),
         ("env", _env_words(inspection.attributes.get("env"))),
+        *_given_up(inspection.attributes.get("given_up")),
         ("codec", str(inspection.attributes.get("codec", "unknown"))),
         ("on disk", f"{inspection.bytes_on_disk / 1e6:,.1f} MB"),
     ]
+
+
+def _given_up(words: object) -> list[tuple[str, str]]:
+    return [("given up", "; ".join(map(str, words)))] if isinstance(words, list) else []
 
 
 def _env_words(env: object) -> str:

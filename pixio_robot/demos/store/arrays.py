@@ -19,7 +19,7 @@ from zarr.errors import ChunkNotFoundError
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos.store.codecs import COMPRESSORS, frame_codecs
-from pixio_robot.demos.store.locations import Location
+from pixio_robot.demos.store.locations import Location, place_in
 
 # zarr's synchronous pipeline reads a batch of frames four times faster than the default one. A pipeline that
 # the user configured stays.
@@ -68,7 +68,7 @@ def open_array(source: Store, location: Location, name: str, mode: Literal["r", 
         UserError: It is missing or its metadata is damaged.
     """
     with explains_damage(location, name):
-        return zarr.open_array(source, path=name, mode=mode, config=_CONFIG)
+        return zarr.open_array(source, path=place_in(location, name), mode=mode, config=_CONFIG)
 
 
 def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:

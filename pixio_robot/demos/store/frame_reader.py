@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 
 from pixio_robot.demos.store.codecs import Decoder, decoder_of
+from pixio_robot.demos.store.locations import place_in_zip
 
 _ABSENT = 2**64 - 1
 _CHECKSUM_BYTES = 4
@@ -127,4 +128,5 @@ def _stored_members(path: Path) -> dict[str, tuple[int, int]]:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         return {}
-    return {member.filename: (member.header_offset, member.file_size) for member in members}
+    folder = place_in_zip(path, "")
+    return {member.filename.removeprefix(folder): (member.header_offset, member.file_size) for member in members}

@@ -143,6 +143,25 @@ def check_episode(path: Location, features: Mapping[str, Feature], episode: Mapp
     return lengths.pop()
 
 
+def check_finite(source: str, names: Mapping[str, list[str]], number: int, episode: Mapping[str, np.ndarray]) -> None:
+    """Look that an episode holds finite numbers.
+
+    Raises:
+        UserError: One is not; the message says which.
+    """
+    for key, values in episode.items():
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        step, *place = np.argwhere(~np.isfinite(values))[0].tolist()
+        dimension = int(np.ravel_multi_index(place, values.shape[1:])) if place else 0
+        name = f" ({names[key][dimension]})" if key in names else ""
+        raise UserError(
+            f"{source}: {key} of episode {number}, step {step}, dimension {dimension}{name} is "
+            f"{values[step].ravel()[dimension]}, which is no number to train on (or too large for float32): correct it, or leave "
+            "the episode out."
+        )
+
+
 def checksum(episode: Mapping[str, np.ndarray]) -> int:
     """Return a number that differs where the data of an episode differ."""
     digest = hashlib.blake2b(digest_size=8)

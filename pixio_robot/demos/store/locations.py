@@ -11,6 +11,8 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from pixio_robot.common.errors import UserError
 
+_MARKS = ("zarr.json", ".zgroup")  # of a zarr group
+
 Location = Path | str
 """A path, or the text of a URL such as ``s3://bucket/demos.zarr`` or ``memory://demos.zarr``."""
 
@@ -39,6 +41,26 @@ def open_zarr(location: Location, *, read_only: bool = True) -> Store:
     return LocalStore(location, read_only=read_only)
 
 
+def place_in(location: Location, name: str) -> str:
+    """Return where a store has a file or array: in a zip file perhaps below the folder that was zipped with its name."""
+    return place_in_zip(location, name) if isinstance(location, Path) and location.is_file() else name
+
+
+def place_in_zip(path: Path, name: str) -> str:
+    """Return where a zip file has something of the zarr group in it, which may have been zipped with its folder.
+
+    Raises:
+        UserError: It is no whole zip file.
+    """
+    with explains_zip(path), zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    folders = {member.partition("/")[0] for member in names if "/" in member} - {"__MACOSX"}
+    marked = [
+        folder for folder in ("", *sorted(folders)) if any(f"{folder}/{mark}".lstrip("/") in names for mark in _MARKS)
+    ]
+    return f"{marked[0]}/{name}".lstrip("/") if marked else name
+
+
 def read_member(location: Location, name: str) -> bytes:
     """Read a whole file of a store.
 
@@ -54,10 +76,11 @@ def read_member(location: Location, name: str) -> bytes:
         with location.open("rb") as file:
             if file.read(2) != b"PK":  # no zip file, not even the start of one
                 raise FileNotFoundError(name)
+        place = place_in_zip(location, name)
         with explains_zip(location), zipfile.ZipFile(location) as archive:
-            if name not in archive.namelist():
+            if place not in archive.namelist():
                 raise FileNotFoundError(name)
-            return archive.read(name)
+            return archive.read(place)
     return (location / name).read_bytes()
 
 

@@ -42,6 +42,7 @@ from pixio_robot.demos.store.layout import (
     UNKNOWN,
     Feature,
     check_episode,
+    check_finite,
     checksum,
     create_layout,
     data_name,
@@ -230,9 +231,18 @@ class DemoStore:
         return values
 
     def statistics(self, num_episodes: int | None = None) -> Statistics:
-        """Return what `compute_statistics` finds in the first `num_episodes` episodes, or in all."""
+        """Return what `compute_statistics` finds in the first `num_episodes` episodes, or in all.
+
+        Raises:
+            UserError: A number is not finite.
+        """
         ends = self.episode_ends[:num_episodes]
-        return compute_statistics(self.features, int(ends[-1]) if len(ends) else 0, self.read_steps)
+        statistics = compute_statistics(self.features, int(ends[-1]) if len(ends) else 0, self.read_steps)
+        for key in (key for key, found in statistics.items() if not np.isfinite(found["mean"]).all()):
+            for number in range(len(ends)):
+                steps = self.episode_range(number)
+                check_finite(str(self.path), self.names, number, {key: self.read(key, steps.start, steps.stop)})
+        return statistics
 
     def fingerprint(self) -> str:
         """Return a short text that differs where the data differ, and is the same for a copy."""

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
@@ -27,6 +28,7 @@ from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.files import atomic_path
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.images.decoding import SUFFIXES, decode
+from pixio_robot.pretraining.sources.folders import find_images, printable
 from pixio_robot.pretraining.sources.grouped import Item
 from pixio_robot.pretraining.sources.shards import find_shards, is_local, read_shard
 
@@ -72,7 +74,7 @@ class ImageCache(Dataset[Tensor]):
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """Return where images came from: a path below the folder, or camera and time step."""
-        return [name.decode() for name in self._names_N[np.asarray(indices)]]
+        return [os.fsdecode(name) for name in self._names_N[np.asarray(indices)]]
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Return several images at once, uint8 (B, side, side, 3)."""
@@ -83,24 +85,14 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
     """Decode all images under a folder, or reuse the cache of an earlier call.
 
     Args:
-        path: Searched recursively for jpg, png and webp files; what is hidden (`.name`) is left out.
+        path: Searched recursively, see `find_images`.
         cache_dir: Where decoded images are kept, `side`² · 3 bytes each.
         side: Pixels along each side of a decoded image.
 
     Raises:
         UserError: The folder is missing or holds no readable image, or the disk is too full.
     """
-    if not path.is_dir():
-        raise UserError(f"There is no folder {path}: give a folder of images with images.path=…")
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    )
-    if not files:
-        raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)}): give another folder with images.path=…")
+    files = find_images(path)
     listing = "".join(
         f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n"
         for file, stat in ((file, file.stat()) for file in files)
@@ -112,7 +104,7 @@ def folder_images(path: Path, cache_dir: Path, side: int) -> ImageCache:
                 frames = pool.map(lambda file: _decode(file, side), some)
                 yield from zip((str(file.relative_to(path)) for file in some), frames, strict=True)
 
-    return _cached(cache_dir, f"named folder {side}\n{listing}", side, len(files), decoded)
+    return _cached(cache_dir, f"true colours folder {side}\n{listing}", side, len(files), decoded)
 
 
 def shard_images(path: str | Sequence[str], cache_dir: Path, side: int) -> ImageCache:
@@ -143,7 +135,7 @@ def shard_images(path: str | Sequence[str], cache_dir: Path, side: int) -> Image
     count = sum(_images_in(file) for file in files)
     if not count:
         raise UserError(f"{path} holds no images: check images.path.")
-    return _cached(cache_dir, f"named shards {side}\n{listing}", side, count, decoded)
+    return _cached(cache_dir, f"true colours shards {side}\n{listing}", side, count, decoded)
 
 
 def demo_images(path: Path, cache_dir: Path, side: int, image_keys: Sequence[str] | None = None) -> ImageCache:
@@ -196,7 +188,7 @@ def _decode_item(item: Item, side: int) -> Frame | None:
 
 def _squash_or_skip(name: str, image: Image.Image | Exception, side: int) -> Frame | None:
     if isinstance(image, Exception):
-        log.warning("skipped %s: %s", name, image)
+        log.warning("skipped %s: %s", printable(name), printable(str(image)))
         return None
     return _squash(image, side)
 
@@ -208,7 +200,7 @@ def _images_in(shard: Path) -> int:
         with tarfile.open(shard) as archive:
             for member in archive:
                 count += member.name.lower().endswith(SUFFIXES)
-    except (tarfile.TarError, EOFError):
+    except (tarfile.TarError, EOFError, OSError, zlib.error):
         pass  # reading the shard names it and says what is wrong
     return count
 
@@ -221,7 +213,7 @@ def _cached(
     decoded: Callable[[], Iterator[tuple[str, Frame | None]]],
 ) -> ImageCache:
     """Open the cache of this recipe, after writing it when it does not exist; a cache exists whole or not at all."""
-    fingerprint = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(os.fsencode(recipe)).hexdigest()[:16]
     folder = cache_dir / fingerprint
     if not folder.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -260,10 +252,12 @@ def _write_frames(folder: Path, frames: Iterator[tuple[str, Frame | None]], coun
             else:
                 pixels.write(np.ascontiguousarray(frame[0]))
                 aspects.append(frame[1])
-                names.append(name.encode())
+                names.append(os.fsencode(name))
             progress.advance(task)
     if not aspects:
-        raise UserError(f"None of the {count} images could be decoded (first: {skipped[0]}): check the files.")
+        raise UserError(
+            f"None of the {count} images could be decoded (first: {printable(skipped[0])}): check the files."
+        )
     np.save(folder / "aspect.npy", np.asarray(aspects, dtype=np.float32))
     np.save(folder / "names.npy", np.asarray(names))  # of fixed width, so that it can be mapped
     return skipped

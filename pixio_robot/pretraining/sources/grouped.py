@@ -27,10 +27,14 @@ _UNITS, _GROUP = range(2)  # independent streams of random numbers
 
 
 class Item(NamedTuple):
-    """One image as it was read: an encoded file, pixels (H, W, 3), or what went wrong."""
+    """One image as it was read: an encoded file, pixels (H, W, 3), or what went wrong.
+
+    What is `opaque` comes from a camera: a fourth channel means nothing.
+    """
 
     name: str
     content: bytes | np.ndarray | Exception
+    opaque: bool = False
 
 
 class Group(NamedTuple):
@@ -122,7 +126,7 @@ class GroupedStream(ABC):
                     if isinstance(following, _Pass):
                         pending.append(following)
                     else:
-                        future = _decoders().submit(_pixels, following[0].content, self.side)
+                        future = _decoders().submit(_pixels, following[0], self.side)
                         pending.append((*following, future))
                 first = pending.popleft()
                 if isinstance(first, _Pass):
@@ -146,9 +150,9 @@ class GroupedStream(ABC):
         shown: list[np.ndarray] = []
         for number, unit in enumerate(units):
             share = -(-(count - len(shown)) // (len(units) - number))
-            contents = [item.content for item in self.read([unit], np.random.default_rng(0)).items]
-            places = np.unique(np.linspace(0, len(contents) - 1, share).astype(int)) if contents else []
-            pixels = (_pixels(contents[place], self.side) for place in places)
+            items = self.read([unit], np.random.default_rng(0)).items
+            places = np.unique(np.linspace(0, len(items) - 1, share).astype(int)) if items else []
+            pixels = (_pixels(items[place], self.side) for place in places)
             shown += [image for image in pixels if not isinstance(image, Exception)]
         return shown
 
@@ -214,8 +218,8 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
 
-def _pixels(content: bytes | np.ndarray | Exception, side: int) -> np.ndarray | Exception:
-    if isinstance(content, bytes):
-        image = decode(content, side)
+def _pixels(item: Item, side: int) -> np.ndarray | Exception:
+    if isinstance(item.content, bytes):
+        image = decode(item.content, side, opaque=item.opaque)
         return image if isinstance(image, Exception) else shrink(image, side)
-    return content
+    return item.content

@@ -1,32 +1,27 @@
-"""Camera frames of a LeRobotDataset v3 in a local folder, without LeRobot: videos are decoded in sequence.
-
-Layout of the dataset (LeRobot 0.6): `meta/info.json` has features and path templates, `meta/episodes/*/*.parquet` says
-which file and which seconds of it every episode of every camera takes, or which rows of which data file.
-"""
+"""Camera frames of a LeRobotDataset v3 in a local folder, without LeRobot: videos are decoded in sequence."""
 
 import hashlib
-import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import av
 import numpy as np
 import pyarrow
 import pyarrow.dataset
-import pyarrow.parquet
 from av.error import FFmpegError
-from av.logging import FATAL, set_libav_level
 from PIL import Image
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.demos.formats.lerobot_layout import LeRobotLayout, open_layout
 from pixio_robot.images.decoding import shrink
+from pixio_robot.images.video import VideoError, video_frames
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 
 FRAMES_PER_PIECE = 64
 
-set_libav_level(FATAL)  # damaged videos are named in the run's log
+log = logging.getLogger(__name__)
 
 
 class _Piece(NamedTuple):
@@ -35,9 +30,8 @@ class _Piece(NamedTuple):
     camera: str
     episode: int
     file: Path
-    is_video: bool
-    seconds: float  # where the episode begins in the video
-    row: int  # where the episode begins in the data file
+    seconds: float | None  # where the episode begins in the video; None is no video
+    rows: tuple[int, ...]  # of the frames in the data file
     frames: range  # within the episode
 
 
@@ -64,15 +58,19 @@ class LeRobotStream(GroupedStream):
         pieces_in_memory: int = 8,
     ) -> None:
         root = Path(path)
-        info = _read_info(root)
-        known = [key for key, feature in info["features"].items() if feature["dtype"] in ("video", "image")]
+        layout = open_layout(root)
         for camera in cameras or []:
-            if camera not in known:
-                raise UserError(f"{path} has no camera {camera!r}. {nearest_name(camera, known)}")
-        self._fps = float(info["fps"])
-        self._pieces = list(_pieces(root, info, list(cameras or known), every))
+            if camera not in layout.cameras:
+                depth = [words for words in layout.given_up if words.startswith(f"{camera},")]
+                reason = f"which frames are taken of ({depth[0]} and is left out)" if depth else f"{camera!r}"
+                raise UserError(f"{path} has no camera {reason}. {nearest_name(camera, layout.cameras)}")
+        self._fps = layout.fps
+        self._pieces = list(_pieces(layout, list(cameras or layout.cameras), every))
         if not self._pieces:
             raise UserError(f"{path} holds no camera frames: give a LeRobotDataset that was recorded with cameras.")
+        left_out = [words for words in layout.given_up if words.endswith("which is depth")] if cameras is None else []
+        if left_out:
+            log.warning("%s: left out: %s", path, "; ".join(left_out))
         listing = "".join(f"{piece._replace(file=piece.file.relative_to(root))}\n" for piece in self._pieces)
         recipe = f"lerobot {side} {pieces_in_memory}\n{listing}"
         fingerprint = hashlib.sha256(recipe.encode()).hexdigest()[:16]
@@ -95,85 +93,44 @@ class LeRobotStream(GroupedStream):
         """Decode pieces of video, or read encoded images."""
         items = []
         for piece in units:
-            read = self._video_frames(piece) if piece.is_video else _table_frames(piece)
+            read = _table_frames(piece) if piece.seconds is None else self._video_frames(piece)
             items += [
-                Item(f"{piece.camera} episode {piece.episode} frame {frame}", content)
+                Item(f"{piece.camera} episode {piece.episode} frame {frame}", content, opaque=True)
                 for frame, content in zip(piece.frames, read, strict=True)
             ]
         return Group(items, len(items))
 
     def _video_frames(self, piece: _Piece) -> Iterator[np.ndarray | Exception]:
         """Yield the frames of a piece; from where a video is damaged on, what went wrong."""
-        wanted = iter(piece.frames)
-        frame = next(wanted, None)
-        error: Exception = EOFError("the video ends too early")
+        assert piece.seconds is not None
+        times, done = [piece.seconds + frame / self._fps for frame in piece.frames], 0
         try:
-            with av.open(str(piece.file)) as container:
-                stream = container.streams.video[0]
-                assert stream.time_base is not None
-                begin = piece.seconds + piece.frames.start / self._fps
-                container.seek(int(begin / stream.time_base), stream=stream)
-                for decoded in container.decode(stream):
-                    if frame is None:
-                        return
-                    assert decoded.pts is not None
-                    # Within half a frame there is one frame only; timestamps of long videos are not exact.
-                    number = round((float(decoded.pts * stream.time_base) - piece.seconds) * self._fps)
-                    while frame is not None and number >= frame:
-                        yield shrink(Image.fromarray(decoded.to_ndarray(format="rgb24")), self.side)
-                        frame = next(wanted, None)
-        except (FFmpegError, IndexError, OSError) as problem:
-            error = problem
-        while frame is not None:
-            yield error
-            frame = next(wanted, None)
+            # Within half a frame there is one frame only; the times of long videos are not exact.
+            for frame in video_frames(piece.file, times, 0.5 / self._fps):
+                yield shrink(Image.fromarray(frame), self.side)
+                done += 1
+        except (VideoError, FFmpegError, OSError, ValueError) as error:
+            yield from [error] * (len(times) - done)
 
 
 def _table_frames(piece: _Piece) -> Iterator[bytes | Exception]:
-    rows = [piece.row + frame for frame in piece.frames]
     try:
-        table = pyarrow.dataset.dataset(piece.file).take(rows, columns=[piece.camera])
+        table = pyarrow.dataset.dataset(piece.file).take(list(piece.rows), columns=[piece.camera])
     except (OSError, pyarrow.ArrowException) as error:
-        yield from (error for _ in rows)
+        yield from (error for _ in piece.rows)
         return
     for image in table[piece.camera].to_pylist():
-        yield image["bytes"] if image and image["bytes"] else ValueError("no image")
+        encoded = image.get("bytes") if isinstance(image, dict) else None
+        yield encoded if encoded else ValueError("no image")
 
 
-def _read_info(root: Path) -> dict[str, Any]:
-    try:
-        info = json.loads((root / "meta/info.json").read_bytes())
-        version = str(info["codebase_version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{root} is not a LeRobotDataset: it has no readable meta/info.json; give the folder of one with images.path=…"
-        ) from None
-    if not version.startswith("v3."):
-        raise UserError(f"{root} is a LeRobotDataset {version}, but v3.0 is needed: convert it with LeRobot's script.")
-    return info
-
-
-def _pieces(root: Path, info: dict[str, Any], cameras: Sequence[str], every: int) -> Iterator[_Piece]:
-    files = sorted((root / "meta/episodes").glob("*/*.parquet"))
-    if not files:
-        raise UserError(f"The LeRobotDataset {root} is incomplete or empty: meta/episodes has no tables; fetch it.")
-    begins: dict[Path, int] = {}  # first row of every data file
-    for file in files:
-        available = pyarrow.parquet.read_schema(file).names
-        columns = [name for name in available if not name.startswith("stats/")]
-        for episode in pyarrow.parquet.read_table(file, columns=columns).to_pylist():
-            for camera in cameras:
-                is_video = info["features"][camera]["dtype"] == "video"
-                prefix = f"videos/{camera}" if is_video else "data"
-                place = {f"{part}_index": episode[f"{prefix}/{part}_index"] for part in ("chunk", "file")}
-                template = info["video_path"] if is_video else info["data_path"]
-                path = root / template.format(video_key=camera, **place)
-                if not path.is_file():
-                    raise UserError(f"The LeRobotDataset {root} is incomplete: {path} is missing; fetch it anew.")
-                first = begins.setdefault(path, episode["dataset_from_index"])
-                seconds = episode[f"{prefix}/from_timestamp"] if is_video else 0.0
-                frames = range(0, episode["length"], every)
-                for start in range(0, len(frames), FRAMES_PER_PIECE):
-                    part = frames[start : start + FRAMES_PER_PIECE]
-                    row = episode["dataset_from_index"] - first
-                    yield _Piece(camera, episode["episode_index"], path, is_video, seconds, row, part)
+def _pieces(layout: LeRobotLayout, cameras: Sequence[str], every: int) -> Iterator[_Piece]:
+    for episode in layout.episodes:
+        frames = range(0, len(episode.rows_T), every)
+        for camera in cameras:
+            video = episode.videos.get(camera)
+            for start in range(0, len(frames), FRAMES_PER_PIECE):
+                part = frames[start : start + FRAMES_PER_PIECE]
+                rows = () if video else tuple(episode.rows_T[list(part)].tolist())
+                file, seconds = (video.file, video.seconds) if video else (episode.file, None)
+                yield _Piece(camera, episode.number, file, seconds, rows, part)

@@ -17,12 +17,14 @@ from pixio_robot.pretraining.sources.curation import chances_in
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 
+_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
 
 def find_shards(path: str | Sequence[str]) -> list[str]:
     """List shards in a fixed order.
 
     Args:
-        path: A folder of `.tar` files (hidden ones, `.name`, are left out), a URL or file in brace notation
+        path: A folder of `.tar`, `.tar.gz` or `.tgz` files (hidden ones, `.name`, are left out), a URL or file in brace notation
             (`shard-{0000..0099}.tar`), or several.
 
     Raises:
@@ -31,16 +33,25 @@ def find_shards(path: str | Sequence[str]) -> list[str]:
     urls = []
     for one in [path] if isinstance(path, str) else path:
         if Path(one).is_dir():
-            found = Path(one).glob("*.tar")  # what is hidden is being written
-            urls += sorted(str(file) for file in found if not file.name.startswith("."))
+            there = [file for file in Path(one).iterdir() if not file.name.startswith(".")]  # hidden: being written
+            found = sorted(str(file) for file in there if file.name.endswith(_SUFFIXES))
+            if not found:
+                raise UserError(_no_shards(one, there))
+            urls += found
         else:
             urls += _webdataset("shardlists").expand_urls(one)
     if not urls:
-        raise UserError(f"{path} holds no .tar shards: give a folder of them, brace notation or a URL as images.path=…")
+        raise UserError(_no_shards(str(path), []))
     for url in urls:
         if is_local(url) and not Path(url).is_file():
             raise UserError(f"There is no shard {url}: check images.path.")
     return urls
+
+
+def _no_shards(path: str, there: Sequence[Path]) -> str:
+    found = f", only {', '.join(sorted(file.name for file in there)[:8])}" if there else ""
+    what = f"{path} holds no shards ({', '.join(_SUFFIXES)}){found}"
+    return f"{what}: give a folder of them, brace notation or a URL as images.path=…"
 
 
 def is_local(url: str) -> bool:

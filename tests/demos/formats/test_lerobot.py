@@ -224,7 +224,10 @@ def set_another_video_rate(root: Path) -> None:
         (set_version, "v2.1"),
         (set_another_video_rate, "mixed frame rates: observation.images.wrist has 30 Hz and its data 20 Hz"),
         (cut_off("data/*/*.parquet"), "file-000.parquet cannot be read"),
-        (cut_off("videos/observation.images.front/*/*.mp4"), "file-000.mp4 cannot be read"),
+        (
+            cut_off("videos/observation.images.front/*/*.mp4"),
+            "file-000.mp4: observation.images.front of episode 0, step 2, cannot be read",
+        ),
         (remove("meta/info.json"), "not a LeRobotDataset"),
         (remove("meta/tasks.parquet"), "incomplete"),
         (remove("meta/episodes"), "incomplete"),
@@ -252,7 +255,7 @@ def test_an_unreadable_image_is_refused(store, tmp_path, quiet):
     images[8]["bytes"] = images[8]["bytes"][:60]
     column = pyarrow.array(images, table.schema.field(position).type)
     pyarrow.parquet.write_table(table.set_column(position, table.schema.field(position), column), file)
-    with pytest.raises(UserError, match=r"observation\.images\.wrist of episode 2 cannot be read"):
+    with pytest.raises(UserError, match=r"observation\.images\.wrist of episode 2, step 2, cannot be read"):
         import_lerobot(root, tmp_path / "back.zarr", console=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "demos.zarr"]
 

@@ -99,7 +99,7 @@ def test_pusht(tmp_path, quiet):
     np.testing.assert_array_equal(all_of(store, "observation.images.img"), arrays["img"])
     np.testing.assert_array_equal(all_of(store, "observation.state"), arrays["state"])
     np.testing.assert_array_equal(all_of(store, "action"), arrays["action"])
-    assert store.attributes["source_left_out"] == ["keypoint", "n_contacts"]
+    assert store.attributes["given_up"] == ["keypoint", "n_contacts"]
 
 
 def test_umi_zip(tmp_path, quiet):
@@ -178,7 +178,7 @@ def test_timestamps_tell_the_rate(tmp_path, quiet):
     write_buffer(str(tmp_path / "real.zarr"), pusht() | {"timestamp": steps_of(10, 10, 10) + jitter})
     store = import_replay_buffer(tmp_path / "real.zarr", tmp_path / "store.zarr", console=quiet)
     assert store.fps == 10
-    assert "timestamp" not in store.attributes["source_left_out"]
+    assert not any("timestamp" in words for words in store.attributes["given_up"])
 
 
 @pytest.fixture
@@ -239,8 +239,7 @@ def harm(name: str, content: bytes | None) -> Callable[[Path], None]:
     [
         (drop("img"), "has no images"),
         (drop("action"), "has no action"),
-        (buffer(lambda arrays: arrays | {"img": arrays["img"] / 255}), "not whole numbers from 0 to 255"),
-        (buffer(lambda arrays: arrays | {"img": arrays["img"] + 300}), "not whole numbers from 0 to 255"),
+        (buffer(lambda arrays: arrays | {"img": arrays["img"] + 300}), "neither whole numbers from 0 to 255"),
         (buffer(lambda arrays: arrays | {"timestamp": steps_of(10, 10, 20)}), "mixed frame rates"),
         (buffer(lambda arrays: arrays | {"timestamp": steps_of(20, 20, 20)}), "mixed frame rates"),
         (buffer(lambda arrays: arrays | {"timestamp": steps_of(10, 10, 11)}), "mixed frame rates"),

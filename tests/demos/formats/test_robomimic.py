@@ -92,7 +92,7 @@ def test_observations_become_cameras_and_a_state(tmp_path, quiet):
         state = np.concatenate([expected[f"obs/{name}"] for name in STATE], axis=1)
         np.testing.assert_array_equal(found["observation.state"], state)
         np.testing.assert_array_equal(found["action"], expected["actions"])
-    assert store.attributes["source_left_out"] == ["agentview_depth", "object", "robot0_joint_pos"]
+    assert store.attributes["given_up"][:3] == ["agentview_depth (depth)", "object", "robot0_joint_pos"]
     assert store.attributes["env_args"] == ENV_ARGS
     assert store.attributes["filter_keys"] == {"train": [0, 2], "valid": [1]}
 
@@ -224,7 +224,7 @@ def something_else(path: Path) -> None:
         (something_else, "no robomimic dataset"),
         (lambda path: path.write_text("a web page"), "damaged or incomplete"),
         (cut_off, "damaged or incomplete"),
-        (broken_chunk, "demo_10 cannot be read"),
+        (broken_chunk, "demo_10/obs/agentview_image cannot be read"),
         (missing_array, "demo_10/obs/agentview_image is missing"),
         (shorter_array, "demo_10/obs/robot0_eef_pos has the shape"),
         (lambda path: write_robomimic(path, env_args=None), "add fps="),

@@ -33,7 +33,8 @@ PATHS = {
 
 
 def convert_quietly(source: Path, destination: Path) -> None:
-    convert(source, destination, use_videos=False, console=Console(file=StringIO()))
+    videos = False if destination.suffix == "" else None
+    convert(source, destination, use_videos=videos, console=Console(file=StringIO()))
 
 
 @pytest.fixture(scope="module")

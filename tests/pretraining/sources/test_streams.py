@@ -295,7 +295,7 @@ def test_processes_that_render_end_with_a_killed_trainer(tmp_path: Path) -> None
         ({"kind": "shard"}, "Did you mean 'shards'"),
         ({"kind": "shards", "pth": "x"}, "Did you mean 'path'"),
         ({"kind": "shards"}, "images.path must be given"),
-        ({"kind": "shards", "path": "{tmp}"}, "holds no .tar shards"),
+        ({"kind": "shards", "path": "{tmp}"}, "holds no shards"),
         ({"kind": "shards", "path": "{tmp}/missing.tar"}, "There is no shard"),
         ({"kind": "live", "generator": "no such"}, "Unknown generator of frames 'no such'"),
         ({"kind": "lerobot", "path": "{tmp}"}, "is not a LeRobotDataset"),

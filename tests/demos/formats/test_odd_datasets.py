@@ -1,0 +1,261 @@
+"""LeRobotDatasets that are not quite what their metadata say: read right, with a word on what is given up, or refused."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from plain_lerobot import FPS, FRONT, LENGTHS, STATE, PlainDataset, encoded, frame
+from rich.console import Console
+
+from pixio_robot.common.errors import UserError
+from pixio_robot.demos import DemoStore
+from pixio_robot.demos.formats.lerobot import import_lerobot
+from pixio_robot.demos.formats.lerobot_layout import open_layout
+from pixio_robot.pretraining.sources.lerobot_frames import LeRobotStream
+
+
+def imported(dataset: PlainDataset, folder: Path) -> tuple[DemoStore, str]:
+    said = io.StringIO()
+    root = dataset.write(folder / "dataset")
+    store = import_lerobot(root, folder / "store.zarr", console=Console(file=said, width=10_000))
+    return store, said.getvalue()
+
+
+def assert_whole(store: DemoStore) -> None:
+    """Check that every number and pixel is where it belongs."""
+    count = sum(LENGTHS)
+    assert store.episode_ends.tolist() == np.cumsum(LENGTHS).tolist()
+    assert store.read(STATE, 0, count).tolist() == [[number, number / 2] for number in range(count)]
+    assert store.read("action", 0, count).tolist() == [[number + 0.5, -number, 1] for number in range(count)]
+    np.testing.assert_array_equal(store.read(FRONT, 0, count), [frame(number) for number in range(count)])
+    assert store.episode_tasks == ["reach", "lift", "reach"]
+
+
+def test_rows_are_found_by_their_indices(tmp_path):
+    dataset = PlainDataset()
+    dataset.reorder(np.random.default_rng(0).permutation(sum(LENGTHS)).tolist())
+    dataset.episodes.reverse()
+    store, said = imported(dataset, tmp_path)
+    assert store.episode_ends.tolist() == [5, 8, 12]
+    assert store.read(STATE, 0, 5)[:, 0].tolist() == [7, 8, 9, 10, 11]
+    np.testing.assert_array_equal(store.read(FRONT, 5, 8), [frame(number) for number in (4, 5, 6)])
+    assert store.attributes["given_up"] == ["the numbers of episodes, which go from 0 to 2 with gaps"]
+    assert said.count("left out or changed") == 1
+
+
+def test_a_whole_dataset_gives_nothing_up(tmp_path):
+    store, said = imported(PlainDataset(), tmp_path)
+    assert_whole(store)
+    assert "given_up" not in store.attributes and "left out" not in said
+    assert store.names == {STATE: ["x", "y"]}
+
+
+def drop_episode(dataset: PlainDataset) -> None:
+    dataset.reorder([0, 1, 2, 3, 7, 8, 9, 10, 11])
+    del dataset.episodes[1]
+    dataset.info |= {"total_episodes": 2, "total_frames": 9}
+
+
+def tasks_in_a_column(dataset: PlainDataset) -> None:
+    dataset.tasks = {"task_index": [0, 1], "task": ["reach", "lift"]}
+
+
+def instruction(dataset: PlainDataset) -> None:
+    dataset.features["observation.language"] = {"dtype": "string", "shape": [1], "names": None}
+    dataset.columns["observation.language"] = ["pick the cup"] * sum(LENGTHS)
+
+
+def others(dataset: PlainDataset) -> None:
+    dataset.features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+    dataset.columns["next.reward"] = [0.5] * sum(LENGTHS)
+
+
+def double(dataset: PlainDataset) -> None:
+    dataset.features["action"]["dtype"] = "float64"
+
+
+def marked_depth(dataset: PlainDataset) -> None:
+    depth = [{"bytes": encoded(np.full((8, 12), 500 + n, np.uint16)), "path": None} for n in range(sum(LENGTHS))]
+    dataset.features["observation.images.rear"] = {
+        "dtype": "image",
+        "shape": [8, 12, 1],
+        "info": {"is_depth_map": True},
+    }
+    dataset.features["observation.images.front_depth"] = {"dtype": "image", "shape": [8, 12, 1]}
+    dataset.columns |= {"observation.images.rear": depth, "observation.images.front_depth": depth}
+
+
+def listed_elsewhere(dataset: PlainDataset) -> None:
+    """Rows of an episode that the metadata do not list."""
+    del dataset.episodes[2]
+    dataset.info |= {"total_episodes": 2, "total_frames": 7}
+
+
+@pytest.mark.parametrize(
+    ("alter", "given_up", "lengths"),
+    [
+        (drop_episode, ["the numbers of episodes, which go from 0 to 2 with gaps"], [4, 5]),
+        (tasks_in_a_column, None, LENGTHS),
+        (instruction, ["observation.language, of dtype string"], LENGTHS),
+        (others, ["next.reward"], LENGTHS),
+        (double, ["the dtype float64 of action: float32 instead"], LENGTHS),
+        (
+            marked_depth,
+            ["observation.images.rear, which is depth", "observation.images.front_depth, which is depth"],
+            LENGTHS,
+        ),
+        (listed_elsewhere, ["episode 2, which meta/episodes does not list"], [4, 3]),
+    ],
+)
+def test_what_is_given_up_is_said(tmp_path, caplog, alter, given_up, lengths):
+    dataset = PlainDataset()
+    alter(dataset)
+    store, said = imported(dataset, tmp_path)
+    assert np.diff(store.episode_ends, prepend=0).tolist() == list(lengths)
+    assert store.features.keys() == {FRONT, STATE, "action"}
+    assert store.attributes.get("given_up") == given_up
+    assert ("left out or changed: " + "; ".join(given_up) in said) if given_up else ("left out" not in said)
+    assert set(store.episode_tasks) <= {"reach", "lift"}
+    # The other reader of the same dataset takes the same cameras.
+    stream = LeRobotStream(str(tmp_path / "dataset"), every=1)
+    assert stream.images == sum(lengths)
+    assert ("which is depth" in caplog.text) == (alter is marked_depth)
+
+
+def test_an_episode_is_cut_where_its_task_changes(tmp_path):
+    dataset = PlainDataset()
+    dataset.columns["task_index"] = [0, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0]
+    dataset.features["next.success"] = {"dtype": "bool", "shape": [1], "names": None}
+    dataset.columns["next.success"] = [False] * 11 + [True]
+    store, said = imported(dataset, tmp_path)
+    assert store.episode_ends.tolist() == [2, 4, 7, 9, 10, 12]
+    assert store.episode_tasks == ["reach", "lift", "lift", "reach", "lift", "reach"]
+    assert store.episode_success.tolist() == [-1, 0, 0, -1, -1, 1]
+    assert store.read(STATE, 0, 12)[:, 0].tolist() == list(range(12))
+    assert "cut at each change (into how many): 0 (2), 2 (3)" in said
+
+
+@pytest.mark.parametrize(
+    ("pixels", "shape", "expected"),
+    [
+        (np.arange(96, dtype=np.uint8).reshape(8, 12), [8, 12, 1], np.arange(96)),
+        (np.arange(96, dtype=np.uint16).reshape(8, 12) * 257, [8, 12, 1], np.arange(96)),
+        (np.dstack([np.arange(96, dtype=np.uint8).reshape(8, 12)] * 4), [8, 12, 4], np.arange(96)),
+        (np.dstack([np.arange(96, dtype=np.uint8).reshape(8, 12)] * 3), [3, 8, 12], np.arange(96)),
+        (np.dstack([np.arange(96, dtype=np.uint8).reshape(8, 12)] * 3), [12, 8, 3], np.arange(96)),
+    ],
+)
+def test_cameras_of_other_channels_and_depths(tmp_path, pixels, shape, expected):
+    dataset = PlainDataset()
+    dataset.columns[FRONT] = [{"bytes": encoded(pixels), "path": None}] * sum(LENGTHS)
+    dataset.features[FRONT] |= {"shape": shape, "names": None}
+    store, _ = imported(dataset, tmp_path)
+    assert store.features[FRONT].shape == (8, 12, 3)
+    seen = store.read(FRONT, 0, 1)[0]
+    assert seen.tolist() == np.repeat(expected.reshape(8, 12, 1), 3, axis=2).tolist()
+    np.testing.assert_array_equal(LeRobotStream(str(tmp_path / "dataset")).preview(1)[0], seen)
+    given_up = " ".join(store.attributes.get("given_up", []))
+    assert ("8 bits" in given_up) == (pixels.dtype == np.uint16)
+    assert ("fourth channel" in given_up) == (shape[-1] == 4)
+
+
+def setting(part: str, key: str, place: Any, value: Any) -> Callable[[PlainDataset], None]:
+    def alter(dataset: PlainDataset) -> None:
+        getattr(dataset, part)[key][place] = value
+
+    return alter
+
+
+def without(part: str, key: str) -> Callable[[PlainDataset], None]:
+    return lambda dataset: getattr(dataset, part).pop(key)
+
+
+def info(**values: Any) -> Callable[[PlainDataset], None]:
+    return lambda dataset: dataset.info.update(values)
+
+
+def without_row(dataset: PlainDataset) -> None:
+    dataset.reorder([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11])
+
+
+def twice_a_row(dataset: PlainDataset) -> None:
+    dataset.reorder([0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11])
+
+
+def shorter(dataset: PlainDataset) -> None:
+    dataset.episodes[1]["length"] = 2
+    dataset.info["total_frames"] = 11
+
+
+def times(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[PlainDataset], None]:
+    """Alter the time stamps of the last episode."""
+
+    def alter(dataset: PlainDataset) -> None:
+        dataset.columns["timestamp"][7:] = change(np.arange(5) / FPS).tolist()
+
+    return alter
+
+
+REFUSED = [
+    (info(total_episodes=5), r"meta/info\.json says total_episodes 5, but meta/episodes lists 3"),
+    (info(total_frames=13), r"meta/info\.json says total_frames 13, but meta/episodes lists 12"),
+    (info(fps=0), "gives its fps as 0"),
+    (info(fps="ten"), "gives its fps as 'ten'"),
+    (shorter, r"file-000\.parquet, episode 1 has 3 steps, but meta/episodes says 2"),
+    (without_row, r"file-000\.parquet, step 1 of episode 1 is missing"),
+    (twice_a_row, r"file-000\.parquet, step 1 of episode 1 comes twice"),
+    (
+        setting("columns", "task_index", 5, 7),
+        r"step 1 of episode 1 has the task_index 7, which meta/tasks\.parquet lacks",
+    ),
+    (setting("columns", STATE, 5, None), r"file-000\.parquet: observation\.state of episode 1, step 1, is empty"),
+    (setting("columns", STATE, 5, [1.0, None]), r"state of episode 1, step 1, has an empty number"),
+    (setting("columns", "action", 5, [1.0]), r"action of episode 1, step 1, has 1 numbers, where 3 numbers should be"),
+    (setting("columns", STATE, 5, [0.0, float("nan")]), r"state of episode 1, step 1, dimension 1 \(y\) is nan"),
+    (setting("columns", "action", 6, [1e40, 0.0, 0.0]), r"action of episode 1, step 2, dimension 0 is inf"),
+    (setting("columns", FRONT, 5, None), r"images\.front of episode 1, step 1, has no image"),
+    (setting("columns", FRONT, 5, {"bytes": None, "path": "a.png"}), r"step 1, has no image, only the path a\.png"),
+    (
+        setting("columns", FRONT, 5, {"bytes": encoded(frame(5)[:4]), "path": None}),
+        r"step 1, is 4 x 12 px high and wide",
+    ),
+    (setting("columns", FRONT, 5, {"bytes": b"GIF89a", "path": None}), r"episode 1, step 1, cannot be read"),
+    (setting("columns", "timestamp", 5, None), r"timestamp is empty in row 5"),
+    (without("columns", STATE), r"has no column observation\.state"),
+    (without("columns", "frame_index"), "the column frame_index is missing"),
+    (without("tasks", "__index_level_0__"), r"meta/tasks\.parquet .* has the columns task_index"),
+    (setting("features", STATE, "shape", [2.5]), r"describes observation\.state as"),
+    (setting("features", STATE, "shape", [3]), r"state of episode 0, step 0, has 2 numbers, where 3 numbers should be"),
+    (times(lambda t: t + 7), r"timestamp of episode 2 begins at 7 s instead of 0 s"),
+    (
+        times(lambda t: t + (t > 0.25) / FPS),
+        r"timestamp of episode 2 advances by 0\.2 s after step 2 instead of 0\.1 s",
+    ),
+    (times(lambda t: t * 2), r"timestamp of episode 2 advances by 0\.2 s a step, but 10 fps means 0\.1 s"),
+    (times(lambda t: t * np.nan), "timestamp of episode 2 is not a number at step 0"),
+]
+
+
+@pytest.mark.parametrize(("alter", "says"), REFUSED)
+def test_contradictions_are_refused_with_their_place(tmp_path, alter, says):
+    dataset = PlainDataset()
+    alter(dataset)
+    with pytest.raises(UserError, match=says) as caught:
+        imported(dataset, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_clocks_that_jitter_are_fine(tmp_path):
+    dataset = PlainDataset()
+    times(lambda t: t + np.array([0.02, -0.02, 0.01, 0.04, -0.01]))(dataset)
+    assert_whole(imported(dataset, tmp_path)[0])
+
+
+def test_a_layout_says_where_episodes_are(tmp_path):
+    layout = open_layout(PlainDataset().write(tmp_path / "dataset"))
+    assert [episode.rows_T.tolist() for episode in layout.episodes] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10, 11]]
+    assert layout.fps == FPS and layout.cameras == [FRONT] and layout.values == [STATE, "action"]
