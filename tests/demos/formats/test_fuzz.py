@@ -55,10 +55,12 @@ def converted(source: Path, fps: int | None = None) -> DemoStore | None:
     try:
         convert(source, target, fps=fps, console=Console(file=io.StringIO()))
     except UserError as error:
-        assert "\n" not in str(error) and len(str(error)) > 30
-        assert sorted(source.parent.iterdir()) == before
-        return None
-    return DemoStore.open(target)
+        said = str(error)
+    else:
+        return DemoStore.open(target)
+    assert "\n" not in said and len(said) > 30
+    assert sorted(source.parent.iterdir()) == before
+    return None
 
 
 def drawn_values(data: st.DataObject, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -318,8 +320,11 @@ def test_image_folders(data: st.DataObject) -> None:
         try:
             cache = open_source({"kind": "folder", "path": str(root / "images"), "side": 16}, root / "cache")
         except UserError as error:
-            assert "\n" not in str(error)
-            assert len(truth) == 1 and kind == "cut"
+            said = str(error)
+        else:
+            said = ""
+        if said:
+            assert "\n" not in said and len(truth) == 1 and kind == "cut"
             return
         assert isinstance(cache, ImageCache)
         names = cache.names(range(len(cache)))
