@@ -1,9 +1,9 @@
 """Simulated robot tasks on LeRobot's environment contract.
 
 LeRobot imports every installed module named ``lerobot_env_*`` at start-up; importing this one registers
-``--env.type=pixio_robosuite``, ``pixio_metaworld``, ``pixio_aloha`` and ``pixio_pusht``, and ``--robot.type=pixio_sim``,
-and loads no simulator. Where LeRobot is not imported yet, which takes seconds, they are registered once it is: names of
-tasks and robots are known without it.
+``--env.type=pixio_robosuite``, ``pixio_metaworld``, ``pixio_aloha``, ``pixio_pusht``, ``pixio_adroit`` and
+``pixio_dmc``, and ``--robot.type=pixio_sim``, and loads no simulator. Where LeRobot is not imported yet, which takes
+seconds, they are registered once it is: names of tasks and robots are known without it.
 """
 
 import importlib
@@ -16,11 +16,26 @@ from lerobot_env_pixio.rendering.frames import choose_gl
 
 if TYPE_CHECKING:
     from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
-    from lerobot_env_pixio.configuration import AlohaEnvConfig, MetaworldEnvConfig, PushTEnvConfig, RobosuiteEnvConfig
+    from lerobot_env_pixio.configuration import (
+        AdroitEnvConfig,
+        AlohaEnvConfig,
+        DmcEnvConfig,
+        MetaworldEnvConfig,
+        PushTEnvConfig,
+        RobosuiteEnvConfig,
+    )
 
 choose_gl()  # now, because MuJoCo reads MUJOCO_GL when it is first imported, wherever that happens
 
-__all__ = ["AlohaEnvConfig", "MetaworldEnvConfig", "PushTEnvConfig", "RobosuiteEnvConfig", "SimulatedRobotConfig"]
+__all__ = [
+    "AdroitEnvConfig",
+    "AlohaEnvConfig",
+    "DmcEnvConfig",
+    "MetaworldEnvConfig",
+    "PushTEnvConfig",
+    "RobosuiteEnvConfig",
+    "SimulatedRobotConfig",
+]
 
 
 @when_imported("lerobot.envs")

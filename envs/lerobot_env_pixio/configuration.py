@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -13,11 +14,15 @@ from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_pixio.experts import EXPERTS, Expert
+from lerobot_env_pixio.experts.adroit import AdroitExpert
 from lerobot_env_pixio.experts.aloha import ALOHA_EXPERTS
 from lerobot_env_pixio.experts.metaworld import MetaworldExpert
 from lerobot_env_pixio.rendering.profiles import RENDER_PROFILES
+from lerobot_env_pixio.simulators import EXPERT_FIELDS
+from lerobot_env_pixio.simulators.adroit import AdroitEnv
 from lerobot_env_pixio.simulators.aloha import AlohaEnv
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
+from lerobot_env_pixio.simulators.dmc import CAMERA, EPISODE_STEPS, DmcEnv
 from lerobot_env_pixio.simulators.metaworld import MetaworldEnv
 from lerobot_env_pixio.simulators.pusht import PushTEnv
 from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
@@ -81,7 +86,8 @@ class PixioEnvConfig(EnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment."""
-        names = [field.name for field in dataclasses.fields(self) if field.name not in _LEROBOTS_FIELDS]
+        left_out = {*_LEROBOTS_FIELDS, *EXPERT_FIELDS}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
         return {name: getattr(self, name) for name in names}
 
     def make_env(self) -> CameraEnv:
@@ -145,6 +151,8 @@ class MetaworldEnvConfig(PixioEnvConfig):
         fps: 80: Meta-World knows no other control rate.
         camera_names: Cameras that the policy sees.
         episode_length: Steps after which an episode without success ends, 500 at most.
+        ends_at_success: False lets every episode run to its length, and counts it as a success if the task is done then.
+        expert_noise: Factor on the noise in the demonstrator's recorded actions.
     """
 
     env_class = MetaworldEnv
@@ -154,11 +162,13 @@ class MetaworldEnvConfig(PixioEnvConfig):
     fps: int = 80
     camera_names: list[str] = field(default_factory=lambda: ["corner2", "gripperPOV"])
     episode_length: int = 500
+    ends_at_success: bool = True
+    expert_noise: float = 1.0
 
     def make_expert(self, seed: int) -> Expert:
         """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
         assert self.task is not None
-        return MetaworldExpert(self.task, seed)
+        return MetaworldExpert(self.task, seed, self.expert_noise)
 
 
 @EnvConfig.register_subclass("pixio_aloha")
@@ -207,3 +217,62 @@ class PushTEnvConfig(PixioEnvConfig):
     camera_names: list[str] = field(default_factory=lambda: ["top"])
     render_profile: str = "standard"
     episode_length: int = 300
+
+
+@EnvConfig.register_subclass("pixio_adroit")
+@dataclass
+class AdroitEnvConfig(PixioEnvConfig):
+    """One of Adroit's tasks; needs the extra ``adroit``.
+
+    Attributes:
+        task: ``pen`` or ``relocate``.
+        fps: 100: Adroit knows no other control rate.
+        camera_names: Cameras that the policy sees.
+        episode_length: Steps of every episode; CortexBench's are 100 for the pen and 200 for relocate.
+        experts: Folder of the demonstrators' weights, ``<task>.npz``; None has no demonstrators.
+    """
+
+    env_class = AdroitEnv
+    robots = ("Adroit hand",)
+
+    task: str | None = "pen"
+    fps: int = 100
+    camera_names: list[str] = field(default_factory=lambda: ["vil_camera"])
+    render_profile: str = "fast"
+    episode_length: int = 100
+    experts: str | None = None
+
+    def make_expert(self, seed: int) -> Expert:
+        """Return the demonstrator, which adds no noise.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.experts is None:
+            raise ValueError("Adroit's experts are the user's own files: name their folder with env.experts=…")
+        assert self.task is not None
+        return AdroitExpert(self.task, Path(self.experts))
+
+
+@EnvConfig.register_subclass("pixio_dmc")
+@dataclass
+class DmcEnvConfig(PixioEnvConfig):
+    """A task of the DeepMind Control Suite; it has no scripted expert, and no success: the return counts.
+
+    Attributes:
+        task: Such as ``walker_walk``.
+        fps: The suite's control rate of the task over `action_repeat`.
+        camera_names: ``camera_0`` alone.
+        action_repeat: Steps of the suite in one step.
+        episode_length: Steps of every episode: the suite's 1000 over `action_repeat`.
+    """
+
+    env_class = DmcEnv
+    robots = ("bodies of the suite",)
+
+    task: str | None = "walker_walk"
+    fps: int = 20
+    camera_names: list[str] = field(default_factory=lambda: [CAMERA])
+    render_profile: str = "fast"
+    action_repeat: int = 2
+    episode_length: int = EPISODE_STEPS // 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Engines, and collections of tasks.
 PHYSICS_PACKAGES = ("mujoco", "dm-control", "pymunk")
-TASK_PACKAGES = ("robosuite", "metaworld", "gym-aloha", "gym-pusht")
+TASK_PACKAGES = ("robosuite", "metaworld", "gym-aloha", "gym-pusht", "gymnasium-robotics")
 
 _PACKAGES = (
     "pixio-robot",

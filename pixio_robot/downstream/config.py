@@ -6,6 +6,7 @@ from pixio_robot.common.settings import Place, settings
 from pixio_robot.downstream.dense.config import DenseProtocol
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.probes.config import ProbesProtocol
+from pixio_robot.downstream.robot_learning.config import RobotLearningProtocol
 from pixio_robot.downstream.robustness.config import RobustnessProtocol
 from pixio_robot.downstream.two_view.config import TwoViewProtocol
 
@@ -50,3 +51,5 @@ class Protocol:
     """Depth and segmentation."""
     two_view: TwoViewProtocol = TwoViewProtocol()
     """3D from two views."""
+    robot_learning: RobotLearningProtocol = RobotLearningProtocol()
+    """Policies cloned on frozen embeddings."""

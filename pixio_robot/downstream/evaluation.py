@@ -9,6 +9,7 @@ from pixio_robot.downstream.config import Data, Protocol, TaskName
 from pixio_robot.downstream.dense.task import dense_tasks
 from pixio_robot.downstream.neighbours.task import neighbours_task
 from pixio_robot.downstream.probes.task import ProbesTask
+from pixio_robot.downstream.robot_learning.task import robot_learning_tasks
 from pixio_robot.downstream.robustness.task import robustness_tasks
 from pixio_robot.downstream.scenes import Simulator
 from pixio_robot.downstream.task import DownstreamTask
@@ -54,6 +55,8 @@ def _tasks(name: TaskName, world: World) -> Sequence[DownstreamTask]:
             return [ProbesTask(protocol.probes, world.simulator, folder / "scenes")]
         case "neighbours":
             return [neighbours_task(protocol.neighbours, data.images, world.simulator, folder / "scenes")]
+        case "robot_learning":
+            return robot_learning_tasks(protocol.robot_learning, data, folder / "robot_learning")
         case "robustness":
             choices = world.choices
             envs = {env: choices[env] for env in protocol.robustness.envs}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -89,6 +90,11 @@ class EvaluationRecord:
     def success_rate(self) -> float:
         """Share of successful episodes, in [0, 1]."""
         return self.n_successes / self.n_episodes
+
+    @property
+    def mean_return(self) -> float:
+        """Mean over the episodes of the sum of rewards."""
+        return math.fsum(episode.total_reward for episode in self.episodes) / self.n_episodes
 
     @property
     def ci95(self) -> tuple[float, float]:

@@ -36,7 +36,9 @@ class TrainerConfig:
     batch_size: Count = 64
     """Windows per step."""
     learning_rate: Positive = 1e-3
-    """Peak of the cosine schedule."""
+    """Peak of the schedule."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up: `cosine` to zero, or `constant`."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
     warmup_steps: Whole = 100

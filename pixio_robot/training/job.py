@@ -162,7 +162,8 @@ class _Run:
         assert isinstance(encoder, VisionEncoder)
         self.say_sizes(policy, encoder)
         images = list(config.image_features)
-        cache = self.features(store, encoder, images) if self.caches else None
+        patches = getattr(policy, "reads_patches", True)
+        cache = self.features(store, encoder, images, patches) if self.caches else None
         information = {
             # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
             "env": store.attributes.get("env") or (describe_env(self.env_config) if self.simulated else {}),
@@ -205,11 +206,11 @@ class _Run:
         self.console.print(f"encoder weights ({self.job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
         self.log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
 
-    def features(self, store: DemoStore, encoder: VisionEncoder, image_keys: list[str]) -> FeatureCache:
+    def features(self, store: DemoStore, encoder: VisionEncoder, images: list[str], patches: bool) -> FeatureCache:
         """Encode each frame once."""
         root, copies = Path(self.job.output_root), self.job.trainer.augmented_copies
         with self.log.phase("features", "Encoder features"), self.processes.one_after_another():
-            return encoder_features(store, encoder, image_keys, root, self.used_episodes, copies, self.console)
+            return encoder_features(store, encoder, images, root, self.used_episodes, copies, self.console, patches)
 
     def evaluated(self, checkpoint: Path, store: DemoStore) -> EvaluationRecord | None:
         """Roll the policy out; None where no episodes are asked for."""

@@ -6,6 +6,7 @@ Q queries, F features of one image, T neck tokens, M policy width.
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from lerobot.policies.diffusion.modeling_diffusion import SpatialSoftmax
@@ -18,6 +19,9 @@ _cls_mean = readout("cls_mean")
 
 class Neck(nn.Module, ABC):
     """What all necks share: the tokens of one camera become features, and those the policy's tokens."""
+
+    reads_patches: ClassVar[bool] = True
+    """Whether patch tokens are looked at; without them, those need not be cached."""
 
     def __init__(
         self,
@@ -132,6 +136,8 @@ class AttentionPoolNeck(Neck):
 
 class ClsMeanNeck(Neck):
     """Take the mean of the global tokens: the paper's readout for robot learning (table 5), without positions."""
+
+    reads_patches = False
 
     def _build(self, encoder_width: int, grid: tuple[int, int], neck_width: int) -> int:
         del grid, neck_width

@@ -1,5 +1,6 @@
 """What the configurations of all our policies share: encoder, neck, names of cached tokens, processors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,9 +64,10 @@ class VisionConfig:
     """Gaussian noise on encoder tokens in training, as a multiple of how much each varies within the batch: features
     that move little in the demonstrations and much in other light then count for little."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self: Any) -> None:
         """Check names and ranges; see `check_ranges`."""
         self.check_ranges()
+        self.normalization_mapping = _modes(self.normalization_mapping)
         super().__post_init__()  # type: ignore[misc]
 
     def check_ranges(self) -> None:
@@ -95,6 +97,19 @@ class VisionConfig:
             raise UserError(f"{self.type} needs at least one camera (observation.images.*), but the data has none.")
         if self.needs_state and (self.robot_state_feature is None or self.action_feature is None):
             raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")
+
+
+def _modes(mapping: Mapping[str, str]) -> dict[str, NormalizationMode]:
+    """Return modes of normalisation, which settings give by their names.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    names = [mode.value for mode in NormalizationMode]
+    for kind, mode in mapping.items():
+        if mode not in names:
+            raise UserError(f"Unknown policy.normalization_mapping.{kind} {mode!r}. {nearest_name(str(mode), names)}")
+    return {kind: NormalizationMode(mode) for kind, mode in mapping.items()}
 
 
 def make_processors(

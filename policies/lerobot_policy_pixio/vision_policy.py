@@ -26,7 +26,7 @@ class VisionPolicy(_Policy):
 
     A batch brings, for each camera, images in [0, 1] (B, 3, H, W) or cached encoder tokens
     `observation.tokens.<camera>` (B, N, D), each with an axis of observation steps after B where there are
-    several; cached tokens win.
+    several; cached tokens win. Where no neck reads patches (`reads_patches`), the global tokens alone will do.
     """
 
     config: Any
@@ -64,6 +64,11 @@ class VisionPolicy(_Policy):
         )
         self._build_head()
         self.reset()
+
+    @property
+    def reads_patches(self) -> bool:
+        """Whether cached tokens need those of patches."""
+        return NECKS[self.config.neck].reads_patches
 
     @abc.abstractmethod
     def _neck_shape(self) -> tuple[int, int | None]:
@@ -157,6 +162,8 @@ class VisionPolicy(_Policy):
 
     def _uncache(self, tokens_BND: Tensor, image_key: str) -> EncoderTokens:
         h, w = self._grids[image_key]
+        if not self.reads_patches and tuple(tokens_BND.shape[1:]) == (self.encoder.num_global, self.encoder.width):
+            return EncoderTokens(tokens_BND, tokens_BND.new_empty(len(tokens_BND), 0, 0, self.encoder.width))
         expected = (self.encoder.num_global + h * w, self.encoder.width)
         if tuple(tokens_BND.shape[1:]) != expected:
             raise UserError(

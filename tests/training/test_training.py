@@ -222,6 +222,9 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert learning_rate_factor(9, config) == learning_rate_factor(10, config) == 1.0
     assert learning_rate_factor(55, config) == approx(0.5)
     assert learning_rate_factor(100, config) == approx(0.0)
+    constant = dataclasses.replace(config, schedule="constant")
+    assert learning_rate_factor(0, constant) == approx(0.1)
+    assert [learning_rate_factor(step, constant) for step in (10, 55, 100)] == [1.0, 1.0, 1.0]
 
 
 @mark.parametrize(

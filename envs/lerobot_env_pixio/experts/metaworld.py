@@ -15,10 +15,11 @@ class MetaworldExpert:
     Args:
         task: Meta-World's name of the task.
         seed: Decides the noise.
+        noise: Factor on it; 0 is the policy as it is.
     """
 
-    def __init__(self, task: str, seed: int) -> None:
-        self._task, self._seed = task, seed
+    def __init__(self, task: str, seed: int, noise: float = 1.0) -> None:
+        self._task, self._seed, self._strength = task, seed, noise
 
     def reset(self, env: gymnasium.Env) -> None:
         """Start the noise of this expert's seed from its beginning."""
@@ -33,5 +34,5 @@ class MetaworldExpert:
             warnings.simplefilter("ignore")  # that the environment will clip what the policy returns
             # A copy: those for doors write into what they are given.
             action = np.clip(self._policy.get_action(info["full_state"].copy()), -1.0, 1.0)
-        action[:3] += self._noise.draw()
+        action[:3] += self._strength * self._noise.draw()
         return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,21 @@ def no_gl_error(cause: Exception) -> ValueError:
         f"no usable OpenGL for rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({detail}): "
         "on Debian or Ubuntu run `apt-get install libegl1 libgl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
     )
+
+
+@contextlib.contextmanager
+def explains_missing_gl() -> Iterator[None]:
+    """Say what is missing where dm_control is imported, which loads OpenGL then.
+
+    Raises:
+        ValueError: The machine has no usable OpenGL.
+    """
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        raise no_gl_error(error) from error
 
 
 def offscreen_renderer(model: "mujoco.MjModel", image_size: int) -> "mujoco.Renderer":

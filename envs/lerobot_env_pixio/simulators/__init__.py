@@ -9,7 +9,12 @@ _CLASSES = {
     "pixio_metaworld": ("metaworld", "MetaworldEnv"),
     "pixio_aloha": ("aloha", "AlohaEnv"),
     "pixio_pusht": ("pusht", "PushTEnv"),
+    "pixio_adroit": ("adroit", "AdroitEnv"),
+    "pixio_dmc": ("dmc", "DmcEnv"),
 }
+
+EXPERT_FIELDS = ("expert_noise", "experts")
+"""Of an environment's description: they say who demonstrates, and an environment itself does not know them."""
 
 
 def check_names(env_type: str, fields: Mapping[str, Any]) -> None:
@@ -25,4 +30,5 @@ def check_names(env_type: str, fields: Mapping[str, Any]) -> None:
     """
     if env_type in _CLASSES:
         module, name = _CLASSES[env_type]
-        getattr(importlib.import_module(f"{__name__}.{module}"), name)(**fields)
+        known = {key: value for key, value in fields.items() if key not in EXPERT_FIELDS}
+        getattr(importlib.import_module(f"{__name__}.{module}"), name)(**known)

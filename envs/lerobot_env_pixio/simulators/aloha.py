@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from lerobot_env_pixio.perturbations.distractors import Surface
 from lerobot_env_pixio.perturbations.perturbations import Surroundings
-from lerobot_env_pixio.rendering.frames import HIDDEN_GROUP, no_gl_error
+from lerobot_env_pixio.rendering.frames import HIDDEN_GROUP, explains_missing_gl
 from lerobot_env_pixio.rendering.textures import add_material
 from lerobot_env_pixio.simulators.camera_env import Interface, MujocoCameraEnv
 from lerobot_env_pixio.simulators.tasks import TaskSpec, look_up
@@ -124,16 +124,12 @@ def _build_simulation(task: str) -> "Environment":
     Raises:
         ValueError: dm_control cannot load the machine's OpenGL.
     """
-    try:
+    with explains_missing_gl():
         from dm_control import mujoco
         from dm_control.mujoco import wrapper
         from dm_control.rl.control import Environment
         from gym_aloha.constants import ASSETS_DIR, DT
         from gym_aloha.tasks import sim
-    except ModuleNotFoundError:
-        raise
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # by dm_control without GL
-        raise no_gl_error(error) from error
 
     stock = {"transfer_cube": sim.TransferCubeTask, "insertion": sim.InsertionTask}[task]
 

@@ -51,8 +51,9 @@ class CameraEnv(gymnasium.Env, ABC):
 
     Observation: ``pixels``, one uint8 (H, W, 3) upright frame for each camera, and ``agent_pos``, float32.
     ``info`` carries ``is_success`` and what the simulator knows beside it: for scripted experts and analysis, never for
-    a policy. The episode terminates at success and is truncated after `episode_length` steps. `state_names`, `action_names`
-    and `control_mode` say what numbers are.
+    a policy. The episode terminates at success and is truncated after `episode_length` steps; or, where `ends_at_success`
+    is False, it goes on for all of them, and is judged at the last. `state_names`, `action_names` and `control_mode` say
+    what numbers are.
 
     Rendering takes most of a step's time: while `render_observations` is False, `step` returns the frames rendered last,
     for callers that know that nobody will look at them. Physics does not depend on it.
@@ -73,13 +74,14 @@ class CameraEnv(gymnasium.Env, ABC):
         fps: Control rate in Hz.
         perturbation: Name in `PERTURBATIONS`, or ``none``; drawn anew at every reset from the reset's seed, without
             touching the episode's own random numbers. Another may be set between episodes.
+        ends_at_success: Whether an episode is over, and a success, once the task is done.
 
     Raises:
         ValueError: A name is unknown, or the simulator does not run at that rate.
     """
 
     simulator: ClassVar[str]
-    rate: ClassVar[int | None] = None
+    rate: int | None = None
     tasks: ClassVar[Mapping[str, Any]]
     profiles: ClassVar[Mapping[str, Any]] = RENDER_PROFILES
 
@@ -94,6 +96,7 @@ class CameraEnv(gymnasium.Env, ABC):
         episode_length: int,
         fps: int,
         perturbation: str = NOMINAL,
+        ends_at_success: bool = True,
     ) -> None:
         for camera in camera_names:
             look_up("camera", camera, dict.fromkeys(interface.cameras))
@@ -117,6 +120,7 @@ class CameraEnv(gymnasium.Env, ABC):
         self._max_episode_steps = episode_length
         self.perturbation = perturbation
         self._looks_nominal = True
+        self._ends_at_success = ends_at_success
 
         frame = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.observation_space = spaces.Dict(
@@ -126,7 +130,7 @@ class CameraEnv(gymnasium.Env, ABC):
 
         self._simulation: Any = None
         self._frames: dict[str, np.ndarray] = {}
-        self._steps = 0
+        self._steps = self._steps_done = 0
 
     @property
     def simulation(self) -> Any:  # noqa: ANN401 (simulators have no common class)
@@ -150,15 +154,18 @@ class CameraEnv(gymnasium.Env, ABC):
         if self.perturbation != NOMINAL or not self._looks_nominal:
             self._perturb(self.perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
             self._looks_nominal = self.perturbation == NOMINAL
-        self._steps = 0
+        self._steps = self._steps_done = 0
         self._look()
         return self._observation(), self._info(is_success=False)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Execute one action for 1 / fps seconds."""
-        reward, is_success = self._execute(action)
+        reward, is_done = self._execute(action)
         self._steps += 1
-        truncated = not is_success and self._steps >= self._max_episode_steps
+        self._steps_done += is_done
+        is_last = self._steps >= self._max_episode_steps
+        is_success = is_done if self._ends_at_success else is_last and self._succeeded(is_done)
+        truncated = is_last and not is_success
         if self.render_observations:
             self._look()
         return self._observation(), reward, is_success, truncated, self._info(is_success)
@@ -186,6 +193,10 @@ class CameraEnv(gymnasium.Env, ABC):
     @abstractmethod
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
         """Simulate one step; return the reward, and whether the task is done."""
+
+    def _succeeded(self, is_done: bool) -> bool:
+        """Tell at the last step whether an episode that does not end at success was one: by default, done at that step."""
+        return is_done
 
     @abstractmethod
     def _frame(self, camera: str) -> np.ndarray:

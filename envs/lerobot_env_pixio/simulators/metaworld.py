@@ -22,7 +22,10 @@ LONGEST_EPISODE = 500  # SawyerXYZEnv.max_path_length, after which it refuses to
 SURFACE = Surface(np.array([0.0, 0.64, 0.0]), np.array([0.34, 0.24]))
 _GOAL_RADIUS = 0.12  # metres; the hole in the table, where there is one, lies within
 
-_SCENE_CAMERAS = ("corner", "corner2", "corner3", "topview")
+# CortexBench's camera, which Meta-World's files lack: where it stands, and the body that it looks at.
+_ADDED_CAMERA, _ADDED_POSITION, _ADDED_TARGET = "top_cap2", (0.0, 0.9, 0.6), "tablelink"
+
+_SCENE_CAMERAS = ("corner", "corner2", "corner3", "topview", _ADDED_CAMERA)
 _CAMERAS = (*_SCENE_CAMERAS, "behindGripper", "gripperPOV")
 # These hang upside down in Meta-World's files; pictures in papers and LeRobot's environment show corner2 turned round.
 _UPSIDE_DOWN = ("corner", "corner2", "corner3")
@@ -43,6 +46,7 @@ class MetaworldEnv(MujocoCameraEnv):
     Action: float32 (4,) in [-1, 1]: how far the gripper's target moves (1 is 1 cm), and the fingers' effort (1 closes).
     ``agent_pos``: position of the hand (3, metres, world frame) and how far the fingers are open (0 to 1). Reward: Meta-World's
     dense one, 0 to 10. ``info["full_state"]`` is Meta-World's own observation (39,) with the goal in its last three places.
+    ``top_cap2`` is CortexBench's camera (arXiv 2303.18240), which Meta-World itself does not have.
 
     Args:
         task: Meta-World's name of the task.
@@ -114,12 +118,31 @@ def _build_simulation(task: str) -> "SawyerXYZEnv":
     """Build the environment with its goal observable and its objects placed by its own seeded generator."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-    simulation = ALL_V3_ENVIRONMENTS[task]()
+    simulation = _with_added_camera(ALL_V3_ENVIRONMENTS[task])()
     simulation._partially_observable = False
     del simulation.sawyer_observation_space  # a cached property, computed for a hidden goal
     simulation._freeze_rand_vec, simulation.seeded_rand_vec = False, True
     simulation._set_task_called = True
     return simulation
+
+
+def _with_added_camera(stock: "type[SawyerXYZEnv]") -> "type[SawyerXYZEnv]":
+    """Return the task with one more camera in its model; nothing else of the model changes."""
+    import mujoco
+
+    class WithAddedCamera(stock):  # pyright: ignore[reportGeneralTypeIssues]
+        def _initialize_simulation(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
+            spec = mujoco.MjSpec.from_file(self.fullpath)
+            spec.worldbody.add_camera(
+                name=_ADDED_CAMERA,
+                mode=mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY,
+                targetbody=_ADDED_TARGET,
+                pos=_ADDED_POSITION,
+            )
+            model = spec.compile()
+            return model, mujoco.MjData(model)
+
+    return WithAddedCamera
 
 
 def _hang_cameras(model: "mujoco.MjModel") -> None:

@@ -73,6 +73,7 @@ def cache_features(
     *,
     num_steps: int | None = None,
     augmented_copies: int = 0,
+    patches: bool = True,
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureCache:
@@ -90,6 +91,7 @@ def cache_features(
         cache_root: Folder that holds all caches.
         num_steps: How many of the store's steps, from its first, will be read; None for all.
         augmented_copies: Copies of each frame, changed by `augment`, to encode as well.
+        patches: Keep the patch tokens; without them N is the number of global tokens, and the cache a fraction as large.
         batch_size: Frames encoded together.
         on_progress: Called with the number of frames done and in all; the first call tells what was there.
 
@@ -104,8 +106,10 @@ def cache_features(
         "store": store.fingerprint(),
         "cameras": sorted(image_keys),
     }
+    if not patches:
+        identity["tokens"] = "global"
     groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
-    arrays = [[_token_array(group, store, encoder, key) for key in image_keys] for group in groups]
+    arrays = [[_token_array(group, store, encoder, key, patches) for key in image_keys] for group in groups]
     # Multiples of the chunk length, so that no chunk is written twice, also where a later run wants more steps.
     size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
     end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
@@ -132,15 +136,16 @@ def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], c
     return group
 
 
-def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str) -> zarr.Array:
+def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str, patches: bool) -> zarr.Array:
     """Return the array of a camera's tokens, made where it is absent."""
     height, width, _ = store.features[key].shape
     h, w = encoder.grid(height, width)
+    tokens = encoder.num_global + (h * w if patches else 0)
     if key not in group:
         group.create_array(
             key,
-            shape=(store.num_steps, encoder.num_global + h * w, encoder.width),
-            chunks=(_FRAMES_PER_CHUNK, encoder.num_global + h * w, encoder.width),
+            shape=(store.num_steps, tokens, encoder.width),
+            chunks=(_FRAMES_PER_CHUNK, tokens, encoder.width),
             dtype="float16",
             compressors=None,  # tokens are noise to a compressor
         )
@@ -177,7 +182,8 @@ def _encode_missing(
             episodes = np.searchsorted(store.episode_ends, steps, side="right")
             steps_in_episode = steps - np.concatenate([[0], store.episode_ends])[episodes]
             images_BCHW = augment(images_BCHW, episodes.tolist(), steps_in_episode.tolist(), copy, key)
-        tokens_BND = encoder(images_BCHW).flatten()
+        tokens = encoder(images_BCHW)
+        tokens_BND = tokens.global_tokens if array.shape[1] == encoder.num_global else tokens.flatten()
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
         array.attrs["frames_done"] = last
         yield last - first

@@ -73,6 +73,7 @@ def encoder_features(
     num_episodes: int | None,
     augmented_copies: int,
     console: Console,
+    patches: bool = True,
 ) -> FeatureCache:
     """Return the encoder's tokens of the first episodes' frames, from the cache that all runs share; say how much was there.
 
@@ -95,6 +96,7 @@ def encoder_features(
             output_root / "features",
             num_steps=int(store.episode_ends[:num_episodes][-1]),
             augmented_copies=augmented_copies,
+            patches=patches,
             on_progress=show,
         )
     share = reused[0] / reused[1]

@@ -55,9 +55,11 @@ def schedules(groups: list[dict[str, Any]], config: TrainerConfig) -> list[Calla
 
 
 def learning_rate_factor(step: int, config: TrainerConfig) -> float:
-    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to zero."""
+    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to zero or the peak."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
     progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 

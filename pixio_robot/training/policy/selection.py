@@ -46,7 +46,13 @@ class Selection:
         assert self._evaluate is not None
         record = self._evaluate(self._checkpoints.path(step) / MODEL_FOLDER)
         # An evaluation that is not in the log is repeated by a resumed run, with the same result.
-        self._log.write("training", step=step, success_rate=record.success_rate, episodes=record.n_episodes)
+        self._log.write(
+            "training",
+            step=step,
+            success_rate=record.success_rate,
+            mean_return=record.mean_return,
+            episodes=record.n_episodes,
+        )
         self._keep_best()
         self._log.console.print(f"after {step:,} steps {record.summary()}", highlight=False)
 
