@@ -49,6 +49,22 @@ def print_memory(result: Mapping[str, Any], console: Console) -> None:
     console.print(f"The last takes {100 * result['growth']:+.1f} % of the first.", highlight=False)
 
 
+def print_conversion(result: Mapping[str, Any], console: Console) -> None:
+    """Print what `measure_conversion` returned."""
+    sizes = ", ".join("x".join(map(str, shape[:2])) for shape in result["cameras"].values())
+    table = Table(
+        title=f"Conversion of {result['steps']} steps with {len(result['cameras'])} cameras ({sizes}) to a store"
+    )
+    table.add_column("from")
+    for heading in ("steps/s", "lowest to highest", "steps per s of processor"):
+        table.add_column(heading, justify="right")
+    for name, values in result["steps_per_second"].items():
+        of_processor = statistics.median(result["steps_per_processor_second"][name])
+        spread = f"{min(values):.0f} to {max(values):.0f}"
+        table.add_row(name, f"{statistics.median(values):.0f}", spread, f"{of_processor:.0f}")
+    console.print(table)
+
+
 def _times(ratio: float) -> str:
     return f"{ratio:.3g}×"
 

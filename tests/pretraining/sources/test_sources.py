@@ -17,6 +17,8 @@ from tar_shards import jpeg, write_shard, write_shards
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.pretraining.sources import ImageCache, Lane, cache, demo_images, folder_images, open_source
+from pixio_robot.pretraining.sources.cache import shard_images
+from pixio_robot.pretraining.sources.shards import ShardStream
 
 
 def test_folders_are_read_recursively_and_damaged_files_are_named(
@@ -172,3 +174,55 @@ def test_a_store_without_frames_is_refused(tmp_path: Path) -> None:
     DemoStore.create(tmp_path / "demos.zarr", {"action": Feature((2,), "float32")}, {"fps": 20})
     with pytest.raises(UserError, match="no camera frames"):
         demo_images(tmp_path / "demos.zarr", tmp_path / "cache", 16)
+
+
+def save(file: Path, grey: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(file)
+
+
+def test_linked_folders_are_entered_and_what_is_no_image_is_said(tmp_path, caplog):
+    real, root = tmp_path / "real", tmp_path / "linked"
+    for kind in "ab":
+        save(real / kind / "0.png", 20)
+    root.mkdir()
+    for kind in "ab":
+        (root / kind).symlink_to(real / kind)
+    (real / "b/back").symlink_to(root)  # leads round in a circle
+    (root / "away.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "labels.json").write_text("{}")
+    cache = folder_images(root, tmp_path / "cache", 16)
+    assert cache.names(range(len(cache))) == ["a/0.png", "b/0.png"]
+    assert "left out, since they are no images: 1 broken links, 1 *.json" in caplog.text
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    save(tmp_path / "images/0.png", 20)
+    with open(os.fsencode(tmp_path / "images") + b"/caf\xe9.png", "wb") as file:  # noqa: PTH123 (pathlib takes no bytes)
+        Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    with open(os.fsencode(tmp_path / "images") + b"/dam\xe9.png", "wb") as file:  # noqa: PTH123
+        file.write(b"")
+    cache = folder_images(tmp_path / "images", tmp_path / "cache", 16)
+    assert [os.fsencode(name) for name in cache.names([0, 1])] == [b"0.png", b"caf\xe9.png"]
+    assert len(cache.skipped) == 1
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+def test_compressed_shards(tmp_path, suffix):
+    save(tmp_path / "images/0.png", 20)
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    with tarfile.open(folder / f"s-000{suffix}", "w:gz") as archive:
+        archive.add(tmp_path / "images/0.png", "0.png")
+    assert shard_images(str(folder), tmp_path / "cache", 16).names([0]) == [f"s-000{suffix}/0.png"]
+    assert len(ShardStream(str(folder)).preview(3)) == 1
+    content = (folder / f"s-000{suffix}").read_bytes()
+    (folder / f"s-000{suffix}").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="could be decoded|holds no images"):
+        shard_images(str(folder), tmp_path / "other", 16)
+
+
+def test_a_folder_without_shards_lists_what_is_there(tmp_path):
+    (tmp_path / "train.zip").touch()
+    with pytest.raises(UserError, match=r"holds no shards \(\.tar, \.tar\.gz, \.tgz\), only train\.zip"):
+        ShardStream(str(tmp_path))
