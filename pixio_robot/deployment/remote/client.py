@@ -43,12 +43,19 @@ class RemotePolicy(contextlib.AbstractContextManager):
             UserError: There is no server, or it refuses, or it speaks another version.
         """
         tls = None
+        try:
+            address = urlsplit(server)
+            whole = address.scheme in ("ws", "wss") and address.hostname is not None and address.port != 0
+        except ValueError:  # a port that is no number, or none there is
+            whole = False
+        if not whole:
+            raise UserError(f"server={server} is no address: give ws://<host>:<port>, or wss:// for TLS.")
         if server.startswith("wss://"):
             try:
                 tls = ssl.create_default_context(cafile=certificates)
             except (OSError, ssl.SSLError) as error:
                 raise UserError(f"Cannot read certificates from {certificates}: {error}.") from error
-        elif token is not None and urlsplit(server).hostname not in protocol.LOCAL_HOSTS:
+        elif token is not None and address.hostname not in protocol.LOCAL_HOSTS:
             raise UserError(f"{server} would send the token in the clear: use wss://, or a tunnel to 127.0.0.1.")
         self._uri, self._timeout, self._lock = server.rstrip("/") + protocol.POLICY_PATH, timeout, threading.Lock()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}

@@ -13,6 +13,7 @@ An array is a map of `dtype` (`uint8` or `float32`), `shape`, and `data`, its by
 with a JSON object; the websocket is at `/policy`. A token is sent as `Authorization: Bearer <token>`.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ from pixio_robot.common.errors import UserError
 PROTOCOL_VERSION = 1
 POLICY_PATH, HEALTH_PATH = "/policy", "/health"
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-MAX_MESSAGE_BYTES = 1 << 26
-"""Some twenty frames of 1280×720 px."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""What a client takes: metadata, or the actions of a chunk."""
+
+_LARGEST_FRAME = 1920 * 1080 * 3
+# A message holds arrays by a few keys. Nested or many-membered ones would take seconds for nothing.
+_MOST_ENTRIES, _MOST_ENTRIES_IN_ONE = 1 << 16, 1 << 12
 
 _DTYPES = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
 _ENTRIES: dict[str, dict[str, type]] = {
@@ -63,19 +68,60 @@ def decode(received: object, *expected: str) -> dict[str, Any]:
     """
     if not isinstance(received, bytes):
         raise MalformedMessageError("text instead of bytes")
-    try:
-        message = msgpack.unpackb(received, object_hook=_unpack_array)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        what = f"{type(error).__name__}: {str(error)[:80]}"
-        raise MalformedMessageError(f"{len(received)} bytes that cannot be read ({what})") from error
+    message = unpack(received, _unpack_array)
     kind = message.get("type") if isinstance(message, dict) else None
-    if kind not in expected:
+    if kind not in expected or not isinstance(message, dict):
         raise MalformedMessageError(f"no message of type {' or '.join(expected)}")
     found = {name: type(value) for name, value in message.items() if name != "type"}
     if found != _ENTRIES[kind]:
         described = ", ".join(f"{name} {type_.__name__}" for name, type_ in _ENTRIES[kind].items())
         raise MalformedMessageError(f"a {kind} whose entries are not {described}")
     return message
+
+
+def unpack(received: bytes, unpack_map: Callable[[dict[Any, Any]], object]) -> object:
+    """Return what msgpack says, of bounded depth and size.
+
+    Args:
+        received: What came.
+        unpack_map: Makes what it stands for of each map.
+
+    Raises:
+        MalformedMessageError: It is not msgpack, or has more in it than any message.
+    """
+    entries = 0
+
+    def counted[C: (dict, list)](container: C) -> C:
+        nonlocal entries
+        entries += 1 + len(container)
+        if entries > _MOST_ENTRIES:
+            raise ValueError(f"more than {_MOST_ENTRIES} entries")
+        return container
+
+    try:
+        return msgpack.unpackb(
+            received,
+            object_hook=lambda map_: unpack_map(counted(map_)),
+            list_hook=counted,
+            max_map_len=_MOST_ENTRIES_IN_ONE,
+            max_array_len=_MOST_ENTRIES_IN_ONE,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        what = f"{type(error).__name__}: {str(error)[:80]}"
+        raise MalformedMessageError(f"{len(received)} bytes that cannot be read ({what})") from error
+
+
+def most_request_bytes(metadata: Mapping[str, Any]) -> int:
+    """Return how large a request for an artifact may be: frames of its cameras, up to 1920×1080 px where they may vary."""
+    frames = [
+        camera["height"] * camera["width"] * 3
+        if camera["frame_sizes"] == "exact"
+        else max(camera["height"] * camera["width"] * 3, _LARGEST_FRAME)
+        for camera in metadata["cameras"]
+    ]
+    state = 8 * metadata["state"]["size"] if metadata["state"] is not None else 0
+    return metadata["observation_horizon"] * (sum(frames) + state) + _MOST_ENTRIES
 
 
 def _pack_array(value: object) -> dict[str, Any]:
@@ -98,7 +144,7 @@ def read_token(path: str | None) -> str | None:
     """Return the token in a file; None where no file is named.
 
     Raises:
-        UserError: The file cannot be read, or is empty.
+        UserError: The file cannot be read, is empty, or holds what no header can.
     """
     if path is None:
         return None
@@ -106,6 +152,10 @@ def read_token(path: str | None) -> str | None:
         token = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the token in {path}: {error}.") from error
+    if token and not (token.isascii() and token.isprintable()):
+        raise UserError(
+            f"The token in {path} is no line of plain letters and digits: write one with 'openssl rand -hex 32'."
+        )
     if not token:
         raise UserError(f"{path} holds no token: write one into it, for example with 'openssl rand -hex 32'.")
     return token
