@@ -155,7 +155,7 @@ def _export(store: DemoStore, destination: Path, made: str, use_videos: bool | N
             store, destination, f"local/{destination.name}", use_videos=use_videos is not False, console=console
         )
     elif made == _ROBOMIMIC:
-        from pixio_robot.demos.formats.robomimic import export_robomimic
+        from pixio_robot.demos.formats.robomimic_export import export_robomimic
 
         export_robomimic(store, destination, console=console)
     elif made == _REPLAY_BUFFER:

@@ -16,6 +16,7 @@ from av.logging import ERROR, set_libav_level
 from lerobot.datasets import LeRobotDataset
 from rich.console import Console
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.demos.formats.lerobot_episodes import EpisodeReader
 from pixio_robot.demos.formats.lerobot_layout import SUCCESS, LeRobotLayout, open_layout
@@ -23,6 +24,7 @@ from pixio_robot.demos.formats.transfer import Record, check_not_empty, new_resu
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.store import DemoStore
 
+_LEAST_VIDEO_SIDE = 64  # SVT-AV1 ends the process below it
 # What LeRobot's format has no place for.
 _EXTRA_FILE = Path("meta/pixio_robot.json")
 
@@ -49,11 +51,13 @@ def export_lerobot(
         console: Where to show progress: standard error by default.
 
     Raises:
-        UserError: There is something at `root`, the store is empty or damaged, or the disk is full.
+        UserError: There is something at `root`, the store is empty or damaged, its frames are too small for videos, or the
+            disk is full.
     """
     check_not_empty(store)
     console = console or Console(stderr=True)
     if use_videos and store.image_keys:
+        _check_encodable(store)
         say_given_up(["frames as they were: video, which is lossy, instead (use_videos=false keeps them)"], console)
     with new_result(Path(root)) as unfinished:
         _write_dataset(store, unfinished, repo_id, use_videos, console)
@@ -110,7 +114,8 @@ def _given_up(layout: LeRobotLayout, reader: EpisodeReader) -> list[str]:
     """Say what is not as it was in the dataset."""
     words = list(layout.given_up)
     for key in layout.cameras:
-        channels = {layout.features[key]["shape"][place] for place in (0, -1)}
+        shape = layout.features[key]["shape"]
+        channels = shape[:1] + shape[-1:]
         if 4 in channels and 3 not in channels:
             words.append(f"the fourth channel of {key}")
     if reader.deep:
@@ -184,6 +189,16 @@ def _quiet_libraries() -> Iterator[None]:
         yield
     finally:
         datasets.enable_progress_bars()
+
+
+def _check_encodable(store: DemoStore) -> None:
+    for key in store.image_keys:
+        height, width = store.features[key].shape[:2]
+        if min(height, width) < _LEAST_VIDEO_SIDE:
+            raise UserError(
+                f"{key} of {store.path} has frames of {height} x {width} px, but the encoder of LeRobot's videos takes no side "
+                f"under {_LEAST_VIDEO_SIDE} px: add use_videos=false."
+            )
 
 
 def _lerobot_feature(key: str, store: DemoStore, use_videos: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pixio_robot.demos.formats.transfer import explains_unreadable
 
 SUCCESS = "next.success"
 _ALWAYS_THERE = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
+_MOST_HZ = 100_000
 _NUMBERS = ("float", "int", "uint", "bool")
 
 
@@ -96,6 +97,10 @@ def open_layout(root: Path) -> LeRobotLayout:
     info = _info(root)
     features, fps = _features(root, info), _rate(root, info)
     cameras, values, given_up = _readable(features)
+    if not cameras and not values:
+        raise UserError(
+            f"The LeRobotDataset {root} has neither cameras nor numbers that are observed: give another one."
+        )
     listed = _listed_episodes(root, info)
     tasks = _tasks(root)
     _check_video_rates(root, features, cameras, fps)
@@ -114,9 +119,9 @@ def open_layout(root: Path) -> LeRobotLayout:
                 found[number] = LeRobotEpisode(number, file, rows_T, of_tasks, videos)
     for number, row in listed.items():
         if number not in found:
-            file = info["data_path"].format(
-                chunk_index=row.get("data/chunk_index") or 0, file_index=row.get("data/file_index") or 0
-            )
+            places = {part: row.get(f"data/{part}") or 0 for part in ("chunk_index", "file_index")}
+            with explains_unreadable(root, "data_path in meta/info.json"):
+                file = info["data_path"].format(**places)
             is_there = (root / file).is_file()
             reason = f"no file of data/ has a row of episode {number}" if is_there else f"{file} is missing"
             raise UserError(f"The LeRobotDataset {root} is incomplete: {reason}; fetch it anew.")
@@ -169,7 +174,7 @@ def _features(root: Path, info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _rate(root: Path, info: Mapping[str, Any]) -> float:
     fps = info.get("fps")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < math.inf:
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < _MOST_HZ:
         raise UserError(
             f"meta/info.json of the LeRobotDataset {root} gives its fps as {fps!r}: write its rate in Hz there."
         )
@@ -196,9 +201,14 @@ def _readable(features: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], lis
 
 
 def _is_depth(key: str, feature: Mapping[str, Any]) -> bool:
-    info = feature.get("info") or feature.get("video_info") or {}
-    marked = any(info.get(name) for name in ("is_depth_map", "video.is_depth_map"))
-    return bool(marked) or ("depth" in key.lower() and 1 in (feature["shape"][0], feature["shape"][-1]))
+    marked = any(_about(feature).get(name) for name in ("is_depth_map", "video.is_depth_map"))
+    return bool(marked) or ("depth" in key.lower() and 1 in feature["shape"][:1] + feature["shape"][-1:])
+
+
+def _about(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is noted of a camera's videos."""
+    info = feature.get("info") or feature.get("video_info")
+    return info if isinstance(info, Mapping) else {}
 
 
 def _listed_episodes(root: Path, info: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
@@ -239,14 +249,16 @@ def _tasks(root: Path) -> dict[int, str]:
             f"meta/tasks.parquet of the LeRobotDataset {root} has the columns {', '.join(table.schema.names) or 'none'}, but "
             "task_index and the tasks in words are needed: fetch it anew."
         )
-    return dict(zip(table["task_index"].to_pylist(), map(str, table[words[0]].to_pylist())))
+    pairs = zip(table["task_index"].to_pylist(), table[words[0]].to_pylist())
+    return {index: task for index, task in pairs if task is not None}
 
 
 def _check_video_rates(root: Path, features: Mapping[str, Mapping[str, Any]], cameras: list[str], fps: float) -> None:
     for key in cameras:
-        about = features[key].get("info") or features[key].get("video_info") or {}
-        video_fps = about.get("video.fps") or fps
-        if abs(video_fps - fps) > 1:  # LeRobot notes it cut to a whole number: 29 of 29.97
+        video_fps = _about(features[key]).get("video.fps") or fps
+        if (
+            not isinstance(video_fps, int | float) or abs(video_fps - fps) > 1
+        ):  # LeRobot notes it cut to a whole number: 29 of 29.97
             raise UserError(
                 f"The LeRobotDataset {root} has mixed frame rates: {key} has {video_fps} Hz and its data {fps} Hz; make one "
                 "of a single rate of it."

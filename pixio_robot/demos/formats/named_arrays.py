@@ -74,6 +74,9 @@ def guess_sources(path: Path, arrays: Mapping[str, Feature], action_names: Colle
     Raises:
         UserError: There is no camera or nothing for a state.
     """
+    for name in action_names:
+        if name not in arrays:
+            raise UserError(f"{path} has {name} that are no numbers of every step: give actions as floats.")
     sources: Sources = {}
     for name in sorted(arrays):
         size = _frame_size(path, name, arrays[name]) if name not in action_names else None
@@ -265,8 +268,8 @@ def _frame_size(path: Path, name: str, array: Feature) -> tuple[int, int] | None
         return None
     sizes = [size for size in (_size_with(shape, 2), _size_with(shape, 0)) if size is not None]
     clear = [size for size in sizes if min(size) >= _LEAST_SIDE]
-    if array.dtype != "uint8":
-        sizes = clear  # a rotation is three by three
+    # Small ones are frames if they are bytes of three channels: a rotation is three by three.
+    sizes = [size for size in sizes if array.dtype == "uint8" and 3 in (shape[0], shape[2])]
     if not clear and shape[0] == shape[2] == 3 and sizes:
         raise UserError(
             f"{path} has an array {name} of {shape} a step, in which the channels may be the first or the last: leave it out, or "

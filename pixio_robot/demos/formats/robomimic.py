@@ -1,4 +1,4 @@
-"""Converts between a demonstration store and robomimic's HDF5 files.
+"""Makes demonstration stores of robomimic's HDF5 files.
 
 Layout, as robomimic's documentation has it (https://robomimic.github.io/docs/datasets/overview.html)::
 
@@ -10,14 +10,13 @@ Layout, as robomimic's documentation has it (https://robomimic.github.io/docs/da
     data/demo_<n>/obs/<name>    (steps, ...); cameras are <camera>_image, uint8 (steps, height, width, 3)
     mask/<filter key>           names of demonstrations
 
-Simulator states, models and ``next_obs`` have no place in a store and are left out. An export has ``next_obs``, in which the
-last observation stands for the one behind it, which nobody recorded.
+Simulator states, models and ``next_obs`` have no place in a store and are left out.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +25,12 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.progress import progress_bar
-from pixio_robot.demos.formats.named_arrays import (
-    Sources,
-    choose_sources,
-    join,
-    sources_of_store,
-    sources_to_json,
-    split,
-)
-from pixio_robot.demos.formats.transfer import (
-    Episode,
-    Record,
-    check_not_empty,
-    explains_unreadable,
-    new_result,
-    write_store,
-)
+from pixio_robot.demos.formats.named_arrays import Sources, choose_sources, join
+from pixio_robot.demos.formats.robomimic_export import ACTIONS, EXTRA, place_of
+from pixio_robot.demos.formats.transfer import Episode, Record, explains_unreadable, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.store import DemoStore
-
-# What robomimic has no place for: an attribute of `data` that it ignores.
-_EXTRA = "pixio_robot"
-_ACTIONS = "actions"
-# robomimic.envs.env_base.EnvType
-_ROBOSUITE, _GYM = 1, 2
 
 
 def import_robomimic(
@@ -88,7 +67,7 @@ def import_robomimic(
         with explains_unreadable(path, "its structure"):
             demos = _demonstrations(path, file)
             about = _group(file, "data")
-            extra, env_args = _json_attribute(about, _EXTRA), _json_attribute(about, "env_args")
+            extra, env_args = _json_attribute(about, EXTRA), _json_attribute(about, "env_args")
             demos, empty = [demo for demo in demos if _length(demo)], [demo for demo in demos if not _length(demo)]
             if not demos:
                 raise UserError(
@@ -101,7 +80,7 @@ def import_robomimic(
         def read(name: str) -> Iterator[np.ndarray]:
             return (_read(path, demo, name) for demo in demos)
 
-        sources, attributes, given_up = choose_sources(path, extra, arrays, lambda: [_ACTIONS], read)
+        sources, attributes, given_up = choose_sources(path, extra, arrays, lambda: [ACTIONS], read)
         if not extra:
             attributes |= {"env_args": env_args, "filter_keys": masks}
             given_up += _given_up(demos, empty, unknown)
@@ -118,77 +97,11 @@ def import_robomimic(
         return write_store(store_path, features, attributes, episodes, len(demos), codec, console, given_up)
 
 
-def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | None = None) -> None:
-    """Write a store as a robomimic HDF5 file.
-
-    ``dones`` is 1 on the last step of each episode and ``rewards`` on that of a successful one. Tasks, seeds, success
-    and the store's attributes go to an attribute that robomimic ignores and `import_robomimic` reads.
-
-    Args:
-        store: What to write.
-        path: The file to make; complete or not there.
-        console: Where to show progress: standard error by default.
-
-    Raises:
-        UserError: There is something at `path`, the store is empty or damaged, or the disk is full.
-    """
-    check_not_empty(store)
-    sources = sources_of_store(store, _ACTIONS)
-    extra = asdict(Record.of_store(store)) | {"arrays": sources_to_json(sources)}
-    with new_result(Path(path)) as unfinished, h5py.File(unfinished, "w") as file:
-        data = file.create_group("data")
-        data.attrs["total"] = store.num_steps
-        data.attrs["env_args"] = json.dumps(_env_args(store))
-        data.attrs[_EXTRA] = json.dumps(extra)
-        with progress_bar("episodes", store.num_episodes, console or Console(stderr=True)) as advance:
-            for index in range(store.num_episodes):
-                demo = data.create_group(f"demo_{index}")
-                _write_episode(demo, store.episode(index), sources, bool(store.episode_success[index] == 1))
-                advance()
-        for name, indices in store.attributes.get("filter_keys", {}).items():
-            file[f"mask/{name}"] = np.array([f"demo_{index}" for index in indices], "S")
-
-
-def _write_episode(demo: h5py.Group, episode: Mapping[str, np.ndarray], sources: Sources, success: bool) -> None:
-    n_steps = len(next(iter(episode.values())))
-    demo.attrs["num_samples"] = n_steps
-    for key, source in sources.items():
-        for name, values in split(source, episode[key]).items():
-            demo[_place(name)] = values
-            if name != _ACTIONS:
-                _shift(demo, name)
-    is_last = np.arange(n_steps) == n_steps - 1
-    demo["rewards"] = (is_last & success).astype(np.float64)
-    demo["dones"] = is_last.astype(np.int64)
-
-
-def _shift(demo: h5py.Group, name: str) -> None:
-    """Give ``next_obs`` the steps of an observation from the second on, in no space of its own; the last stays for its next."""
-    values = demo[_place(name)]
-    assert isinstance(values, h5py.Dataset)
-    source = h5py.VirtualSource(".", values.name, values.shape)
-    layout = h5py.VirtualLayout(values.shape, values.dtype)
-    if len(values) > 1:
-        layout[:-1] = source[1:]
-    layout[-1:] = source[-1:]
-    demo.create_virtual_dataset(f"next_obs/{name}", layout)
-
-
-def _env_args(store: DemoStore) -> dict[str, Any]:
-    """Return what robomimic makes its environment from: what it was imported with, or as much as is known."""
-    attributes = store.attributes
-    env = attributes.get("env", {})
-    env_type = _ROBOSUITE if "robosuite" in str(env.get("type")) else _GYM
-    name = env.get("task") or env.get("type") or "unknown"
-    env_args = attributes.get("env_args") or {"env_name": name, "type": env_type}
-    return env_args | {"env_kwargs": (env_args.get("env_kwargs") or {}) | {"control_freq": store.fps}}
-
-
 def _demonstrations(path: Path, file: h5py.File) -> list[h5py.Group]:
     """Return the groups of all demonstrations, by number."""
     data = file.get("data")
     found = [item for item in data.items() if isinstance(item[1], h5py.Group)] if isinstance(data, h5py.Group) else []
-    demos = {name: group for name, group in found if _ACTIONS in group}
+    demos = {name: group for name, group in found if ACTIONS in group}
     if not demos:
         raise UserError(
             f"{path} is an HDF5 file but no robomimic dataset: it has no data/demo_0/actions; give one that robomimic "
@@ -216,7 +129,7 @@ def _number_of(name: str) -> tuple[int, str]:
 
 def _arrays(demo: h5py.Group) -> dict[str, Feature]:
     """Return what a step of each array holds, by the names of observations, with actions among them."""
-    found = {_ACTIONS: demo[_ACTIONS]} | dict(_group(demo, "obs").items() if "obs" in demo else ())
+    found = {ACTIONS: demo[ACTIONS]} | dict(_group(demo, "obs").items() if "obs" in demo else ())
     return {
         name: Feature(tuple(array.shape[1:]), array.dtype.name)
         for name, array in found.items()
@@ -229,22 +142,18 @@ def _check_alike(path: Path, demos: list[h5py.Group], sources: Sources) -> None:
     parts = [part for source in sources.values() for part in source.parts]
     for demo in demos:
         with explains_unreadable(path, demo.name or "data"):
-            found = {name: demo.get(_place(name)) for name, _ in parts}
+            found = {name: demo.get(place_of(name)) for name, _ in parts}
         shapes = {name: array.shape if isinstance(array, h5py.Dataset) else None for name, array in found.items()}
-        n_steps = (shapes.get(_ACTIONS) or next(iter(shapes.values())) or (0,))[0]
+        n_steps = (shapes.get(ACTIONS) or next(iter(shapes.values())) or (0,))[0]
         for name, shape in parts:
             has = shapes[name]
             if has is None or has[1:] != shape or has[0] != n_steps:
                 raise UserError(
-                    f"{path} is damaged or incomplete: {demo.name}/{_place(name)} "
+                    f"{path} is damaged or incomplete: {demo.name}/{place_of(name)} "
                     + ("is missing" if has is None else f"has the shape {has}")
                     + f", but the first demonstration has {shape} a step, and all arrays of one as many steps; get it "
                     "anew from where it came from."
                 )
-
-
-def _place(name: str) -> str:
-    return name if name == _ACTIONS else f"obs/{name}"
 
 
 def _masks(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, list[int]], list[str]]:
@@ -264,7 +173,7 @@ def _text(value: object) -> str:
 
 def _given_up(demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[str]) -> list[str]:
     """Say what of a file of others has no place in a store, but for the observations."""
-    there = sorted({str(name) for demo in demos for name in demo} - {_ACTIONS, "obs", "rewards", "dones"})
+    there = sorted({str(name) for demo in demos for name in demo} - {ACTIONS, "obs", "rewards", "dones"})
     words = [f"{', '.join(there)} of every demonstration"] if there else []
     if empty:
         words.append(f"{', '.join(_name(demo) for demo in empty)}, of no steps")
@@ -281,7 +190,7 @@ def _name(demo: h5py.Group) -> str:
 
 
 def _length(demo: h5py.Group) -> int:
-    actions = demo[_ACTIONS]
+    actions = demo[ACTIONS]
     return len(actions) if isinstance(actions, h5py.Dataset) and actions.ndim > 0 else 0
 
 
@@ -295,7 +204,8 @@ def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
 
 
 def _rate(path: Path, env_args: Mapping[str, Any], fps: int | None) -> int:
-    recorded = (env_args.get("env_kwargs") or {}).get("control_freq")
+    kwargs = env_args.get("env_kwargs")
+    recorded = kwargs.get("control_freq") if isinstance(kwargs, dict) else None
     if recorded is None:
         if fps is None:
             raise UserError(f"{path} does not say its control rate (control_freq in env_args): add fps=… in Hz.")
@@ -333,8 +243,8 @@ def _read_episodes(
 
 
 def _read(path: Path, demo: h5py.Group, name: str) -> np.ndarray:
-    with explains_unreadable(path, f"{demo.name}/{_place(name)}"):
-        return _values(demo, _place(name))
+    with explains_unreadable(path, f"{demo.name}/{place_of(name)}"):
+        return _values(demo, place_of(name))
 
 
 def _success_by_reward(path: Path, demos: list[h5py.Group]) -> tuple[list[bool | None], list[str]]:

@@ -13,7 +13,8 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
-from pixio_robot.demos.formats.robomimic import export_robomimic, import_robomimic
+from pixio_robot.demos.formats.robomimic import import_robomimic
+from pixio_robot.demos.formats.robomimic_export import export_robomimic
 
 ENV_ARGS = {"env_name": "Lift", "env_type": 1, "env_kwargs": {"control_freq": 20, "robots": ["Panda"]}}
 NUMBERS = [0, 2, 10]  # of the demonstrations in the file: 10 sorts before 2 as text
