@@ -77,14 +77,14 @@ def compose(job: str, settings: type | None, overrides: Sequence[str], config_di
         return compose_here(job, list(overrides), settings)
 
 
-def check(
+def check[S](
     job: str,
-    settings: type | None,
+    settings: type[S] | None,
     overrides: Sequence[str],
     config_dir: str | None = None,
     build: bool = True,
     saved: SavedRun = lambda cfg: None,
-) -> None:
+) -> list[S]:
     """Check everything that a command line says before anything slow is imported.
 
     Args:
@@ -94,6 +94,9 @@ def check(
         config_dir: A folder of further choices.
         build: Whether the job is to run, so that nothing may be missing.
         saved: Returns the settings of the run that a config continues, if it does.
+
+    Returns:
+        What was built: of the first value of every sweep, then of each other value.
 
     Raises:
         UserError: A group choice or a key is unknown (the nearest valid one is offered), a value is missing or wrong, or an
@@ -110,10 +113,12 @@ def check(
             for position, options in enumerate(values)
             for value in options[1:]
         ]
+        built = []
         for variant in variants:
             cfg = compose_here(job, variant, settings)
             if settings is not None and build:
-                settings_from(settings, cfg, saved(cfg), variant)
+                built.append(settings_from(settings, cfg, saved(cfg), variant))
+        return built
 
 
 def settings_from[S](

@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pixio_robot.cli.command_line import CommandLine, parse
-from pixio_robot.cli.composition import check, compose, settings_from, store_defaults
+from pixio_robot.cli.composition import check, settings_from, store_defaults
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
 from pixio_robot.common.errors import UserError, exits_on_user_error
 from pixio_robot.common.settings import fields_of, plain
@@ -107,9 +107,7 @@ class Job[S]:
             UserError: See `check`.
         """
         line = parse(arguments, self.settings, self.positional)
-        check(self.name, self.settings, line.overrides, line.config_dir, saved=self._saved)
-        cfg = compose(self.name, self.settings, line.overrides, line.config_dir)
-        return settings_from(self.settings, cfg, self._saved(cfg), line.overrides)
+        return check(self.name, self.settings, line.overrides, line.config_dir, saved=self._saved)[0]
 
 
 def entry_point[S](

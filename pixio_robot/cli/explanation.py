@@ -65,10 +65,10 @@ def _keys(settings: type, cfg: DictConfig, chosen: Mapping[str, str], prefix: st
     for name, field in fields_of(settings).items():
         dotted, explanation = f"{prefix}{name}", _one_line(explanation_of(settings, name))
         groups, value = settings_in(field.annotation), _value(cfg, name)
-        options = tuple(GlobalHydra.instance().config_loader().get_group_options(dotted)) if not prefix else ()
         inner = cfg[name] if isinstance(cfg, DictConfig) and OmegaConf.is_dict(OmegaConf.select(cfg, name)) else None
         if dotted in chosen or (groups and inner is not None):
-            yield Key(dotted, chosen.get(dotted, ""), explanation, "", options)
+            options = [] if prefix else GlobalHydra.instance().config_loader().get_group_options(dotted)
+            yield Key(dotted, chosen.get(dotted, ""), explanation, "", tuple(options))
             if groups and inner is not None:
                 kind = [group for group in groups if "kind" in inner and fields_of(group)["kind"].default == inner.kind]
                 yield from _keys((kind or groups)[0], inner, chosen, f"{dotted}.")

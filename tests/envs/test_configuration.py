@@ -8,21 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked_scripts import run_python
 from lerobot.envs.factory import make_env
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION, close_envs, env_to_policy_features, preprocess_observation
 from lerobot.scripts.lerobot_eval import eval_policy
 from lerobot_env_pixio import RobosuiteEnvConfig
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a fresh interpreter as a headless user would, without MUJOCO_GL and DISPLAY unless given."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_lerobot_discovers_the_plugin_and_a_headless_terminal_stays_clean() -> None:
+    """In a fresh interpreter, as a headless user would start it."""
     code = """
 import sys
 from lerobot.envs.configs import EnvConfig
@@ -34,7 +28,8 @@ env = config.make_env()
 print(config.type, [name for name in ("mujoco", "robosuite", "OpenGL", "numba") if name in sys.modules])
 env.reset(seed=0)
 """
-    result = run_python(code)
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert (result.stdout, result.stderr) == ("pixio_robosuite []\n", "")
 
 
@@ -47,7 +42,8 @@ except ValueError as error:
     print(error)
 """
     # libglvnd finds the EGL drivers through this folder: an empty one is a machine without any.
-    result = run_python(code, MUJOCO_GL="egl", __EGL_VENDOR_LIBRARY_DIRS=str(tmp_path))
+    environment = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}
+    result = run_python("-c", code, cwd=tmp_path, environment=environment)
     assert result.stderr == ""
     assert result.stdout.startswith("no usable OpenGL")
     assert "libegl1 libgl1 libgl1-mesa-dri" in result.stdout

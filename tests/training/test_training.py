@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
-import multiprocessing
 import signal
 import threading
 from pathlib import Path
 
 import numpy as np
 import torch
+from forked_scripts import PRELOADED
 from pytest import MonkeyPatch, approx, fixture, mark, raises
 from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.signals import StoppedError
+from pixio_robot.common.workers import start_server
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.average import WeightAverage
@@ -35,7 +36,7 @@ def store(tmp_path: Path) -> DemoStore:
 def test_a_killed_run_resumes_exactly(store: DemoStore, tmp_path: Path, kill_at: int) -> None:
     """Killed before and after the first checkpoint (step 5), the losses equal the uninterrupted run's bit for bit."""
     whole = run_training(store.path, tmp_path / "whole")
-    process = multiprocessing.get_context("spawn").Process(
+    process = start_server(PRELOADED).Process(
         target=run_training, args=(store.path, tmp_path / "killed"), kwargs={"kill_at": kill_at}
     )
     process.start()

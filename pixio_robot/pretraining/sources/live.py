@@ -6,25 +6,23 @@ index alone.
 """
 
 import hashlib
-import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any
 
 import numpy as np
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.workers import WorkerPool
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item
 from pixio_robot.pretraining.sources.stream import Lane
 
 ENTRY_POINTS = "pixio_robot.frames"
 # Consecutive frames may share what is slow to change: here one process renders them.
 FRAMES_PER_UNIT = 64
-_frames: Any = None  # in a child process: the generator of frames
 
 
 class LiveStream(GroupedStream):
@@ -58,9 +56,13 @@ class LiveStream(GroupedStream):
         recipe = f"live {generator} {side} {seed} {units_in_memory} {list(families) if families else None}"
         fingerprint = hashlib.sha256(recipe.encode()).hexdigest()[:16]
         super().__init__(f"the frames of {generator}", fingerprint, side, units_in_memory)
-        context = multiprocessing.get_context("spawn")  # a forked child would inherit torch's threads and devices
-        arguments = (generator, side, seed, tuple(families) if families else None)
-        self._pool = ProcessPoolExecutor(workers or os.cpu_count(), context, _open_frames, arguments)
+        self._generator = (self.label, generator, side, seed, tuple(families) if families else None)
+        self._workers = workers or os.cpu_count() or 1
+        self._turn = threading.Lock()  # lanes are read by threads of their own
+
+    @cached_property
+    def _pool(self) -> WorkerPool[int, list[Item]]:
+        return WorkerPool(_open_frames, self._generator, self._workers, preload=[__name__])
 
     def check(self, lanes: int) -> None:
         """Accept any number of lanes."""
@@ -72,34 +74,29 @@ class LiveStream(GroupedStream):
 
     def read(self, units: Iterable[int], rng: np.random.Generator) -> Group:
         """Have the frames of some blocks rendered."""
-        try:
-            blocks = list(self._pool.map(_render, [unit * FRAMES_PER_UNIT for unit in units]))
-        except BrokenProcessPool as error:
-            raise UserError(f"The processes that render {self.label} ended: see their output above.") from error
-        except ValueError as error:
-            raise UserError(f"Cannot render {self.label}: {error}") from error
-        items = [item for block in blocks for item in block]
+        firsts = [unit * FRAMES_PER_UNIT for unit in units]
+        waiting, blocks = deque(firsts), dict[int, list[Item]]()
+        with self._turn:
+            while len(blocks) < len(firsts):
+                while waiting and self._pool.has_idle_worker:
+                    self._pool.submit(waiting.popleft())
+                for outcome in self._pool.wait():
+                    if outcome.result is None:
+                        raise UserError(f"Cannot render {self.label}: {outcome.crash}.\n{outcome.details}")
+                    blocks[outcome.task] = outcome.result
+        items = [item for first in firsts for item in blocks[first]]
         return Group(items, len(items))
 
 
-def _open_frames(generator: str, side: int, seed: int, families: tuple[str, ...] | None) -> None:
-    global _frames
-    threading.Thread(target=_end_with_trainer, daemon=True).start()
-    _frames = (generator, side, seed, families)
-
-
-def _end_with_trainer() -> None:
-    """End this process, which waits for work without end, when the trainer was killed."""
-    trainer = multiprocessing.parent_process()
-    assert trainer is not None
-    trainer.join()
-    os._exit(1)
-
-
-def _render(first: int) -> list[Item]:
-    global _frames
-    if isinstance(_frames, tuple):  # opened here and not at the start, since errors there lose their message
-        generator, side, seed, families = _frames
-        (entry,) = entry_points(group=ENTRY_POINTS, name=generator)
-        _frames = entry.load()(side, seed, families)
-    return [Item(f"frame {index}", _frames.frame(index)) for index in range(first, first + FRAMES_PER_UNIT)]
+def _open_frames(
+    label: str, generator: str, side: int, seed: int, families: tuple[str, ...] | None
+) -> Callable[[int], list[Item]]:
+    """In a worker: open the generator; return what renders the block that begins with a frame."""
+    (entry,) = entry_points(group=ENTRY_POINTS, name=generator)
+    try:
+        frames = entry.load()(side, seed, families)
+    except ValueError as error:
+        raise UserError(f"Cannot render {label}: {error}") from error
+    return lambda first: [
+        Item(f"frame {index}", frames.frame(index)) for index in range(first, first + FRAMES_PER_UNIT)
+    ]

@@ -1,15 +1,14 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_scripts import Program, run_python
 from lerobot.envs.configs import PushtEnv
 from rich.console import Console
 from toy_expert_env import ToyExpertEnvConfig
@@ -178,9 +177,7 @@ def test_training_finds_what_was_collected(tmp_path, screen):
 
 def test_full_disk_keeps_finished_demonstrations(tmp_path):
     script = Path(__file__).parents[2] / "helpers" / "collect_on_full_disk.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "disk"), str(tmp_path)], capture_output=True, text=True
-    )
+    done = run_python(str(script), str(tmp_path / "disk"), str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     message, kept = done.stdout.splitlines()
     assert "disk is full" in message
@@ -188,9 +185,14 @@ def test_full_disk_keeps_finished_demonstrations(tmp_path):
     assert_no_process_left(tmp_path)
 
 
+def workers_of(memory: Path) -> list[int]:
+    """Return the processes that made environments."""
+    return [int(file.name.removeprefix("process_")) for file in memory.glob("process_*")]
+
+
 def assert_no_process_left(memory: Path) -> None:
     """Check that the processes that made environments end."""
-    pids = [int(file.name.removeprefix("process_")) for file in memory.glob("process_*")]
+    pids = workers_of(memory)
     assert pids
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -200,41 +202,24 @@ def assert_no_process_left(memory: Path) -> None:
     raise AssertionError("a worker outlived its parent")
 
 
-@pytest.fixture
-def start_slow_collection() -> Iterator[Callable[[Path, Path], subprocess.Popen[str]]]:
-    """Return a function that starts a collection of minutes in a process group of its own, as from a terminal."""
-    script = (
-        "import signal, sys\n"
-        # A test run in a shell's background inherits an ignored SIGINT; a terminal's programs do not.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from pixio_robot.common.errors import exits_on_user_error\n"
-        "from pixio_robot.common.workers import start_server\n"
-        "if __name__ == '__main__':\n"
-        "    start_server(['pixio_robot.demos.collection.collection'])\n"
-        "    from pixio_robot.demos.collection.collection import collect\n"
-        "    from toy_expert_env import ToyExpertEnvConfig\n"
-        "    config = ToyExpertEnvConfig(step_seconds=0.02, memory=sys.argv[2])\n"
-        "    exits_on_user_error(collect)(config, sys.argv[1], 1000, workers=2)\n"
-    )
-    processes = []
+SLOW_COLLECTION = """
+import sys
+from pixio_robot.common.errors import exits_on_user_error
+from pixio_robot.demos.collection.collection import collect
+from toy_expert_env import ToyExpertEnvConfig
 
-    def start(path: Path, memory: Path) -> subprocess.Popen[str]:
-        memory.mkdir()
-        (memory / "main.py").write_text(script)
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", memory / "main.py", path, memory],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "helpers")},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
+if __name__ == "__main__":
+    config = ToyExpertEnvConfig(step_seconds=0.02, memory=sys.argv[2])
+    exits_on_user_error(collect)(config, sys.argv[1], 1000, workers=2)
+"""
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
+
+@contextlib.contextmanager
+def slow_collection(path: Path, memory: Path) -> Iterator[Program]:
+    """Start a collection of minutes."""
+    memory.mkdir()
+    with Program(("-c", SLOW_COLLECTION, str(path), str(memory)), memory) as program:
+        yield program
 
 
 def wait_for_episodes(path: Path, n_episodes: int) -> None:
@@ -247,21 +232,23 @@ def wait_for_episodes(path: Path, n_episodes: int) -> None:
     raise AssertionError("no demonstrations appear")
 
 
-def test_stopped_collection_leaves_a_store_and_no_processes(start_slow_collection, tmp_path, screen):
-    paths = {"interrupted": tmp_path / "interrupted.zarr", "killed": tmp_path / "killed.zarr"}
-    processes = {name: start_slow_collection(path, tmp_path / name) for name, path in paths.items()}
+def test_stopped_collection_leaves_a_store_and_no_processes(tmp_path, screen):
+    paths = {name: tmp_path / f"{name}.zarr" for name in ("interrupted", "killed")}
+    with (
+        slow_collection(paths["interrupted"], tmp_path / "interrupted") as interrupted,
+        slow_collection(paths["killed"], tmp_path / "killed") as killed,
+    ):
+        wait_for_episodes(paths["killed"], 3)
+        os.kill(killed.pid, signal.SIGKILL)
+        assert_no_process_left(tmp_path / "killed")
 
-    wait_for_episodes(paths["killed"], 3)
-    processes["killed"].kill()
-    processes["killed"].communicate()
-    assert_no_process_left(tmp_path / "killed")
-
-    wait_for_episodes(paths["interrupted"], 2)
-    os.killpg(processes["interrupted"].pid, signal.SIGINT)  # as Ctrl-C does: the workers get it, too
-    _, errors = processes["interrupted"].communicate(timeout=60)
-    assert processes["interrupted"].returncode == 130
-    assert "Traceback" not in errors
-    assert "run again to go on" in errors
+        wait_for_episodes(paths["interrupted"], 2)
+        for pid in (interrupted.pid, *workers_of(tmp_path / "interrupted")):  # as Ctrl-C does: the workers get it, too
+            os.kill(pid, signal.SIGINT)
+        ended = interrupted.ended(timeout=60)
+    assert ended.returncode == 130
+    assert "Traceback" not in ended.stderr
+    assert "run again to go on" in ended.stderr
     assert_no_process_left(tmp_path / "interrupted")
     assert DemoStore.open(paths["interrupted"]).num_episodes >= 2
 

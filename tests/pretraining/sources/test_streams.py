@@ -3,11 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from forked_scripts import run_python
 from PIL import Image
 from rich.console import Console
 from tar_shards import jpeg, write_shard, write_shards
@@ -280,10 +278,7 @@ if __name__ == "__main__":
 def test_processes_that_render_end_with_a_killed_trainer(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run(
-        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env=environment, timeout=60
-    )
+    done = run_python(str(script), str(tmp_path), cwd=tmp_path, environment={"PYTHONPATH": str(tmp_path / "site")})
     assert done.returncode == -signal.SIGKILL
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(done.stdout)).wait(timeout=20)  # it would wait for work for ever
