@@ -183,6 +183,7 @@ class _Recorder:
         try:
             self._env = env_config.make_env()
             self._env.reset(seed=0)  # so that a missing renderer shows here and not as a failed seed
+            env_config.make_expert(0)  # and so does an expert whose file is missing
         except ValueError as error:
             # Plugins know nothing of our UserError: theirs is a ValueError with the same kind of sentence.
             raise UserError(str(error)) from error

@@ -51,6 +51,10 @@ def try_expert(
     if not hasattr(env_config, "make_expert"):
         raise UserError(f"The environment {env_config.type!r} has no scripted expert: choose one that has.")
     unseen = env_config_from({**describe_env(env_config), "image_size": _IMAGE_SIZE})
+    try:
+        env_config.make_expert(0)
+    except ValueError as error:  # a plugin's sentence
+        raise UserError(str(error)) from error
     n_workers = min(workers or len(os.sched_getaffinity(0)), len(seeds))
     waiting, trials = list(seeds)[::-1], []
     with WorkerPool(_Trier, (unseen,), n_workers, preload=[__name__]) as pool:

@@ -4,9 +4,10 @@ from typing import Literal
 
 from pixio_robot.common.settings import Count, Positive, Whole, settings
 
-SuiteName = Literal["metaworld", "adroit", "dmc"]
+SuiteName = Literal["metaworld", "adroit", "dmc", "trifinger"]
 MetaworldTask = Literal["assembly", "bin-picking", "button-press-topdown", "drawer-open", "hammer"]
 AdroitTask = Literal["pen", "relocate"]
+TrifingerTask = Literal["reach", "move"]
 DmcTask = Literal["walker_stand", "walker_walk", "reacher_easy", "cheetah_run", "finger_spin"]
 
 
@@ -49,6 +50,30 @@ class DmcProtocol:
 
 
 @settings(kw_only=True)
+class TrifingerProtocol:
+    """TriFinger, from the public demonstrations; without a simulator, by the actions of others of them."""
+
+    tasks: tuple[TrifingerTask, ...] = ("reach",)
+    """Which tasks."""
+    demonstrations: Count = 10
+    """Of each task, the first by name."""
+    rollouts: Count = 5
+    """Demonstrations held out: the next ones."""
+    reach_epochs: Count = 100
+    """Passes over the demonstrations of reaching the cube."""
+    move_epochs: Count = 100
+    """Passes over the demonstrations of moving the cube, of which there are 1,000 in the paper."""
+    batch_size: Count = 32
+    """Windows per step."""
+    learning_rate: Positive = 1e-4
+    """Adam's, constant."""
+    hidden_width: Count = 2000
+    """Width of the two hidden layers."""
+    image_size: Count = 224
+    """Side in pixels to which the frames of 270 are resized, where the encoder names none."""
+
+
+@settings(kw_only=True)
 class RobotLearningProtocol:
     """CortexBench: behaviour cloning on frozen embeddings (arXiv 2303.18240; arXiv 2512.15715, table 5)."""
 
@@ -60,6 +85,8 @@ class RobotLearningProtocol:
     """Two tasks in the paper."""
     dmc: DmcProtocol = DmcProtocol()
     """Five tasks in the paper."""
+    trifinger: TrifingerProtocol = TrifingerProtocol()
+    """Two tasks in the paper."""
     image_size: Count = 96
     """Side of a camera frame in pixels; public expert files have theirs (256) and keep it."""
     render_profile: Literal["lite", "fast", "standard"] = "lite"

@@ -23,6 +23,8 @@ from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.downstream.robot_learning.plain_pickle import read_plain_pickle
 
+PUBLIC_FILE = "public file"
+"""Attribute `expert` of the stores that are made of them."""
 _HASHED = 1 << 20  # bytes of a file's beginning that tell it from another of its size
 
 
@@ -90,7 +92,7 @@ class ExpertFile:
         features = {key: Feature(values.shape[1:], values.dtype.name) for key, values in first.items()}
         attributes = {
             "fps": rate(len(first["action"])),
-            "expert": "public file",
+            "expert": PUBLIC_FILE,
             "source": self.path.name,
             "source_fingerprint": self.identity(),
         }

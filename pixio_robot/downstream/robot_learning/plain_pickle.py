@@ -5,9 +5,11 @@ reached, since those can be talked into reading memory that is not theirs. Array
 """
 
 import functools
+import io
 import math
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,13 +24,15 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 def read_plain_pickle(path: Path) -> Any:  # noqa: ANN401 (whatever containers there are)
     """Return what a pickle holds: dicts, lists, tuples, numbers, text and numpy arrays of numbers or text.
 
+    The pickle may be one that `torch.save` wrapped; tensors are no arrays, and are refused.
+
     Raises:
         UserError: It holds anything else, which is not made, or is damaged or no pickle.
     """
     if not path.is_file():
         raise UserError(f"There is no expert file {path}.")
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return _made(_Reader(file).load(), {})
     except _ForbiddenError as error:
         raise UserError(
@@ -39,6 +43,17 @@ def read_plain_pickle(path: Path) -> Any:  # noqa: ANN401 (whatever containers t
         raise UserError(f"{path} does not fit this machine's memory.") from None
     except Exception as error:  # a damaged pickle fails in as many ways as there are instructions
         raise UserError(f"{path} is damaged or no pickle ({str(error) or type(error).__name__}).") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a pickle, or the one in a zip file that `torch.save` wrote."""
+    if not zipfile.is_zipfile(path):
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.rpartition("/")[2] == "data.pkl"]
+        if len(members) != 1 or members[0].compress_type != zipfile.ZIP_STORED:
+            raise ValueError("a zip file without the one data.pkl that torch.save writes")
+        return io.BytesIO(archive.read(members[0]))
 
 
 class _ForbiddenError(Exception):

@@ -1,94 +1,31 @@
-"""CortexBench's suites: where an episode takes place, who demonstrates it, how it is scored, and what was published."""
+"""CortexBench's suites, and what was published of them."""
 
 import importlib.util
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.demos.collection.collection import store_path_for
 from pixio_robot.downstream.config import Data
 from pixio_robot.downstream.robot_learning.config import RobotLearningProtocol
 from pixio_robot.downstream.robot_learning.expert_files import ExpertFile
-from pixio_robot.environments import env_config_from
-from pixio_robot.training.config import DemosConfig
-from pixio_robot.training.data.opening import open_demonstrations
+from pixio_robot.downstream.robot_learning.suite import FromFiles, Suite
+from pixio_robot.downstream.robot_learning.trifinger import DEMOS_FOLDER, Trifinger
 
 PUBLISHED = {
-    "VC-1 ViT-L": {"adroit": 52.0, "dmc": 81.3, "metaworld": 88.3},
-    "R3M ResNet-50": {"adroit": 74.7, "dmc": 72.4, "metaworld": 94.1},
-    "Theia ViT-B": {"adroit": 60.0, "dmc": 79.9, "metaworld": 87.7},
-    "DINOv2 ViT-L": {"adroit": 64.0, "dmc": 70.4, "metaworld": 90.9},
-    "DINOv3 ViT-H+": {"adroit": 63.3, "dmc": 78.5, "metaworld": 89.3},
-    "Pixio ViT-H": {"adroit": 70.7, "dmc": 77.5, "metaworld": 92.8},
+    "VC-1 ViT-L": {"adroit": 52.0, "dmc": 81.3, "metaworld": 88.3, "trifinger": 67.5},
+    "R3M ResNet-50": {"adroit": 74.7, "dmc": 72.4, "metaworld": 94.1, "trifinger": 67.4},
+    "Theia ViT-B": {"adroit": 60.0, "dmc": 79.9, "metaworld": 87.7, "trifinger": 65.8},
+    "DINOv2 ViT-L": {"adroit": 64.0, "dmc": 70.4, "metaworld": 90.9, "trifinger": 66.9},
+    "DINOv3 ViT-H+": {"adroit": 63.3, "dmc": 78.5, "metaworld": 89.3, "trifinger": 70.0},
+    "Pixio ViT-H": {"adroit": 70.7, "dmc": 77.5, "metaworld": 92.8, "trifinger": 72.8},
 }
-"""Table 5 of arXiv 2512.15715 by suite, %: the highest evaluation of each run, means over the seeds 100, 200 and 300."""
+"""Table 5 of arXiv 2512.15715 by suite, %: the highest evaluation of each run, means over the seeds 100, 200 and 300.
 
-
-@dataclass(frozen=True)
-class Suite(ABC):
-    """Tasks that are demonstrated, imitated and scored in one way.
-
-    Attributes:
-        protocol: Of robot learning.
-        data: What the user has.
-    """
-
-    protocol: RobotLearningProtocol
-    data: Data
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    by_return: ClassVar[bool] = False
-    """Whether the return counts, of at most 1000, and not success."""
-
-    @property
-    @abstractmethod
-    def settings(self) -> Any:  # noqa: ANN401 (each has its own)
-        """The part of the protocol that is about this suite."""
-
-    @property
-    def tasks(self) -> Sequence[str]:
-        """Names of the tasks."""
-        return self.settings.tasks
-
-    @abstractmethod
-    def env(self, task: str) -> dict[str, Any]:
-        """Describe the environment of a task; its frames have the size that the protocol wants."""
-
-    def check(self) -> None:
-        """Look that what a task needs is there, before anything slow.
-
-        Raises:
-            UserError: It is not.
-        """
-        for task in self.tasks:
-            config: Any = env_config_from(self.env(task))
-            try:
-                config.make_expert(0)
-            except ValueError as error:
-                raise UserError(str(error)) from error
-
-    def opened(self, task: str, folder: Path, console: Console) -> tuple[DemoStore, dict[str, Any]]:
-        """Return the demonstrations of a task, collected or read now or earlier, and the environment that they are of."""
-        description = self.env(task)
-        config = env_config_from(description)
-        demos = DemosConfig(
-            source="scripted",
-            path=str(store_path_for(config, folder)),
-            episodes=self.settings.demonstrations,
-            workers=self.protocol.workers,
-        )
-        return open_demonstrations(demos, config, folder, console), description
-
-    def sources(self) -> dict[str, str]:
-        """Return what stands for the data that the user brings."""
-        return {}
+TriFinger's are 1 − the scaled error in a simulator that this package does not have."""
 
 
 class Metaworld(Suite):
@@ -113,35 +50,6 @@ class Metaworld(Suite):
             "ends_at_success": False,
             "expert_noise": 0.0,
         }
-
-
-class FromFiles(Suite):
-    """A suite whose demonstrations are one of the public expert files."""
-
-    @abstractmethod
-    def file(self, task: str) -> ExpertFile:
-        """Return the expert file of a task."""
-
-    def check(self) -> None:
-        """Look that the files are there, and what runs their tasks.
-
-        Raises:
-            UserError: They are not.
-        """
-        for task in self.tasks:
-            env_config_from(self.env(task))
-            self.file(task).check()
-
-    def opened(self, task: str, folder: Path, console: Console) -> tuple[DemoStore, dict[str, Any]]:
-        """Return the demonstrations of a task's file, and the environment with frames of their size."""
-        description = self.env(task)
-        fps, words = env_config_from(description).fps, f"{self.name} {task}"
-        store = self.file(task).converted(folder, self.settings.demonstrations, lambda steps: fps, words, console)
-        return store, description | {"image_size": store.features[store.image_keys[0]].shape[0]}
-
-    def sources(self) -> dict[str, str]:
-        """Return what stands for the files."""
-        return {task: self.file(task).identity() for task in self.tasks}
 
 
 _ADROIT_STEPS = {"pen": 100, "relocate": 200}
@@ -212,7 +120,7 @@ _DMC_STEPS = 1000  # of every episode, before actions are repeated
 class Dmc(FromFiles):
     """Five tasks of the DeepMind Control Suite, from the public expert files; the score is the return over 10."""
 
-    name, title, by_return = "dmc", "DeepMind Control Suite", True
+    name, title, score = "dmc", "DeepMind Control Suite", "return"
 
     @property
     def settings(self) -> Any:  # noqa: ANN401 (as above)
@@ -255,6 +163,9 @@ class Dmc(FromFiles):
         return store, self.env(task, repeat(len(store.episode_range(0)))) | {"image_size": side}
 
 
+_FOLDERS = {"adroit": "adroit-expert-v1.0", "dmc": "dmc-expert-v1.0", "trifinger": DEMOS_FOLDER}
+
+
 def suites(protocol: RobotLearningProtocol, data: Data) -> list[Suite]:
     """Return the suites that the protocol names; by default Meta-World, and those whose data the user has.
 
@@ -263,18 +174,25 @@ def suites(protocol: RobotLearningProtocol, data: Data) -> list[Suite]:
     """
     names: Sequence[str] | None = protocol.suites
     if names is None:
-        folders = {name: (data.cortexbench or Path()) / f"{name}-expert-v1.0" for name in ("adroit", "dmc")}
-        there = {name for name, folder in folders.items() if data.cortexbench and folder.is_dir()}
-        names = ["metaworld", *(name for name in folders if name in there or (name == "adroit" and data.adroit))]
-    kinds = {"metaworld": Metaworld, "adroit": AdroitFiles if data.adroit is None else Adroit, "dmc": Dmc}
+        names = ["metaworld"] + [name for name, folder in _FOLDERS.items() if _has(data, name, folder)]
+    kinds = {
+        "metaworld": Metaworld,
+        "adroit": AdroitFiles if data.adroit is None else Adroit,
+        "dmc": Dmc,
+        "trifinger": Trifinger,
+    }
     for name in names:
         if name != "metaworld" and data.cortexbench is None and not (name == "adroit" and data.adroit):
             own = " or data.adroit (a folder of pen.npz and relocate.npz)" if name == "adroit" else ""
             raise UserError(
-                f"The suite {name} needs demonstrations: set data.cortexbench to the folder that has "
-                f"{name}-expert-v1.0{own}."
+                f"The suite {name} needs demonstrations: set data.cortexbench to the folder that has {_FOLDERS[name]}{own}."
             )
     return [kinds[name](protocol, data) for name in dict.fromkeys(names)]
+
+
+def _has(data: Data, suite: str, folder: str) -> bool:
+    there = data.cortexbench is not None and (data.cortexbench / folder).is_dir()
+    return there or (suite == "adroit" and data.adroit is not None)
 
 
 def check_adroit_is_installed() -> None:
@@ -291,4 +209,4 @@ def check_adroit_is_installed() -> None:
 
 def _expert_folder(data: Data, suite: str) -> Path:
     assert data.cortexbench is not None
-    return data.cortexbench / f"{suite}-expert-v1.0"
+    return data.cortexbench / _FOLDERS[suite]

@@ -6,6 +6,7 @@ Every policy is a run of the package's own job in the cell's folder, so that an 
 """
 
 import dataclasses
+import json
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,22 +17,27 @@ import av
 import numpy as np
 from rich.console import Console
 
+from pixio_robot.common.files import write_json
 from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
 from pixio_robot.common.statistics import bootstrap_interval
 from pixio_robot.demos import DemoStore
 from pixio_robot.downstream.config import Data
 from pixio_robot.downstream.robot_learning.config import RobotLearningProtocol
-from pixio_robot.downstream.robot_learning.suites import PUBLISHED, Suite, suites
+from pixio_robot.downstream.robot_learning.open_loop import explained_actions
+from pixio_robot.downstream.robot_learning.suite import Suite
+from pixio_robot.downstream.robot_learning.suites import PUBLISHED, suites
 from pixio_robot.downstream.task import CellResult, Metric, build_encoder
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.reports.charts import save_picture
-from pixio_robot.training.config import DemosConfig, EvaluationConfig, PolicyJob, TrainerConfig
+from pixio_robot.training.config import EvaluationConfig, PolicyJob, TrainerConfig
 from pixio_robot.training.job import RUNS, run_policy_job
+from pixio_robot.training.policy.objective import MODEL_FOLDER
 
 _MOST_RETURN = 1000.0  # of an episode of the control suite
 _NO_CLIPPING = 1e9
+_OPEN_LOOP = "open_loop.json"
 _FRAMES = 6  # of a rollout's strip
 
 
@@ -60,7 +66,7 @@ class RobotLearningTask:
         self._suite, self._protocol, self._folder = suite, suite.protocol, folder
         self.name = f"robot_learning-{suite.name}"
         self.title = f"Robot learning, {suite.title}"
-        what = "return, of 1000" if suite.by_return else "success"
+        what = {"success": "success", "return": "return, of 1000", "held out": "actions explained"}[suite.score]
         self.metrics: Sequence[Metric] = (
             Metric("final", f"{what}, final", "%", 100.0, higher_is_better=True),
             Metric("highest", f"{what}, highest", "%", 100.0, higher_is_better=True),
@@ -68,7 +74,7 @@ class RobotLearningTask:
 
     def identity(self) -> dict[str, Any]:
         """Return the suite and how its policies are trained and measured."""
-        others = ("suites", "metaworld", "adroit", "dmc", "workers")
+        others = ("suites", "metaworld", "adroit", "dmc", "trifinger", "workers")
         protocol = {name: value for name, value in plain(self._protocol).items() if name not in others}
         return protocol | {
             "suite": self._suite.name,
@@ -83,7 +89,7 @@ class RobotLearningTask:
             UserError: They are not; or it does not.
         """
         self._suite.check()
-        build_encoder(encoder).grid(self._protocol.image_size, self._protocol.image_size)
+        build_encoder(self._resized(encoder)).grid(self._protocol.image_size, self._protocol.image_size)
 
     def measure(self, encoder: EncoderConfig | str, folder: Path, console: Console) -> CellResult:
         """Train and roll out a policy for each task and seed.
@@ -99,11 +105,18 @@ class RobotLearningTask:
             store, env = self._suite.opened(task, self._folder / "demonstrations", console)
             runs[task] = []
             for seed in self._protocol.seeds:
-                measured = self._policy(dataclasses.replace(encoder, mode="frozen"), task, store, env, seed, folder)
+                measured = self._policy(self._resized(encoder), task, store, env, seed, folder)
                 runs[task].append(measured)
                 console.print(f"{task}, seed {seed}: {measured.summary()}", highlight=False)
         shutil.rmtree(folder / "features", ignore_errors=True)  # tokens, of no use to other cells
         return self._result(runs, folder)
+
+    def _resized(self, encoder: EncoderConfig) -> EncoderConfig:
+        """Return the encoder, frozen, with the size to which it resizes frames that no encoder takes as they are."""
+        side = encoder.image_size
+        if self._suite.score == "held out" and side is None:
+            side = self._suite.settings.image_size
+        return dataclasses.replace(encoder, mode="frozen", image_size=side)
 
     def _policy(
         self, encoder: EncoderConfig, task: str, store: DemoStore, env: dict[str, Any], seed: int, folder: Path
@@ -111,46 +124,47 @@ class RobotLearningTask:
         """Train and measure one policy, or read what an earlier call measured."""
         run = f"{task}-{seed}"
         run_dir = folder / RUNS / run
-        found = _Measured.read(run_dir, self._suite.by_return)
+        found = _Measured.read(run_dir, self._suite.score)
         if found is None:
-            run_policy_job(
-                self._job(encoder, store, env, seed, folder), run=run, resume="auto", console=Console(quiet=True)
-            )
-            found = _Measured.read(run_dir, self._suite.by_return)
+            quiet = Console(quiet=True)
+            run_policy_job(self._job(encoder, task, store, env, seed, folder), run=run, resume="auto", console=quiet)
+            if self._suite.score == "held out":
+                held_out = self._suite.held_out(task, self._folder / "demonstrations", quiet)
+                mean_action = np.asarray(store.statistics()["action"]["mean"])
+                scores = explained_actions(_last_checkpoint(run_dir), held_out, mean_action)
+                write_json(run_dir / _OPEN_LOOP, {"scores": scores})
+            found = _Measured.read(run_dir, self._suite.score)
         assert found is not None
         return found
 
-    def _job(self, encoder: EncoderConfig, store: DemoStore, env: dict[str, Any], seed: int, folder: Path) -> PolicyJob:
+    def _job(
+        self, encoder: EncoderConfig, task: str, store: DemoStore, env: dict[str, Any], seed: int, folder: Path
+    ) -> PolicyJob:
         """Return the run of a policy: CortexBench's head, loss, optimiser and number of epochs."""
-        protocol, settings = self._protocol, self._suite.settings
+        protocol, settings, recipe = self._protocol, self._suite.settings, self._suite.recipe(task)
+        rollouts = 0 if self._suite.score == "held out" else settings.rollouts
         windows = int(store.episode_ends[: settings.demonstrations][-1])
-        per_epoch = max(windows // protocol.batch_size, 1)
-        steps, every = protocol.epochs * per_epoch, protocol.evaluate_every * per_epoch
+        per_epoch = max(windows // recipe.batch_size, 1)
+        steps, every = recipe.epochs * per_epoch, protocol.evaluate_every * per_epoch if rollouts else 0
         return PolicyJob(
             encoder=encoder,
             policy={
                 "type": "pixio_bc",
-                "n_obs_steps": 3,
+                "n_obs_steps": recipe.history,
                 "chunk_size": 1,
                 "n_action_steps": 1,
                 "neck": "cls_mean",
                 "input_norm": "batch",
-                "hidden_width": protocol.hidden_width,
-                "hidden_layers": 3,
+                "hidden_width": recipe.hidden_width,
+                "hidden_layers": recipe.hidden_layers,
                 "normalization_mapping": {"VISUAL": "IDENTITY", "STATE": "IDENTITY", "ACTION": "IDENTITY"},
             },
             env=env,
-            demos=DemosConfig(
-                # Both open the store; a collected one may have more episodes than are wanted.
-                source="store" if store.attributes.get("expert") == "public file" else "scripted",
-                path=str(store.path),
-                episodes=settings.demonstrations,
-                workers=protocol.workers,
-            ),
+            demos=self._suite.demos(store),
             trainer=TrainerConfig(
                 steps=steps,
-                batch_size=protocol.batch_size,
-                learning_rate=protocol.learning_rate,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
                 schedule="constant",
                 warmup_steps=0,
                 weight_decay=0.0,
@@ -161,8 +175,8 @@ class RobotLearningTask:
                 evaluate_every=every,
             ),
             evaluation=EvaluationConfig(
-                episodes=settings.rollouts,
-                episodes_during_training=settings.rollouts,
+                episodes=rollouts,
+                episodes_during_training=rollouts,
                 workers=protocol.workers,
                 videos=1,
                 checkpoint="last",
@@ -201,7 +215,7 @@ class RobotLearningTask:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """What a run scored: success rates, or returns as shares of the most that can be had.
+    """What a run scored: successes, returns as shares of the most that can be had, or shares of actions explained.
 
     Attributes:
         episodes: Score of each episode of the final evaluation.
@@ -212,8 +226,11 @@ class _Measured:
     evaluations: dict[str, float]
 
     @classmethod
-    def read(cls, run_dir: Path, by_return: bool) -> "_Measured | None":
+    def read(cls, run_dir: Path, score: str) -> "_Measured | None":
         """Read a run's results; None where it has not come to its end."""
+        by_return, open_loop = score == "return", run_dir / _OPEN_LOOP
+        if score == "held out":
+            return cls(json.loads(open_loop.read_text())["scores"], {}) if open_loop.exists() else None
         record_file = run_dir / "evaluation" / "evaluation.json"
         if not (run_dir / "report.html").exists() or not record_file.exists():
             return None
@@ -254,7 +271,13 @@ def _interval(runs: Mapping[str, Sequence[_Measured]]) -> tuple[float, float]:
         for scores, run in zip(by_seed, of_task, strict=True):
             scores.extend(mean + score - task_mean for score in run.episodes)
     low, high = bootstrap_interval(by_seed)
-    return max(low, 0.0), min(high, 1.0)
+    worst = min(score for of_task in runs.values() for run in of_task for score in run.episodes)
+    return max(low, min(worst, 0.0)), min(high, 1.0)
+
+
+def _last_checkpoint(run_dir: Path) -> Path:
+    """Return the policy of a finished run."""
+    return max((run_dir / "checkpoints").glob(f"[0-9]*/{MODEL_FOLDER}"))
 
 
 def _strip(folder: Path, run: str) -> str | None:

@@ -7,11 +7,13 @@ import os
 import pickle
 import pickletools
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.downstream.robot_learning.plain_pickle import read_plain_pickle
@@ -61,6 +63,18 @@ def test_files_of_older_numpys_are_read(tmp_path: Path) -> None:
     content = pickle.dumps(EPISODE["actions"], protocol=2).replace(b"numpy._core", b"numpy.core")
     (tmp_path / "a.pickle").write_bytes(content)
     np.testing.assert_array_equal(read_plain_pickle(tmp_path / "a.pickle"), EPISODE["actions"])
+
+
+def test_what_torch_saved_is_read_unless_it_has_tensors(tmp_path: Path) -> None:
+    torch.save(EPISODE, tmp_path / "a.pth")
+    assert_same(read_plain_pickle(tmp_path / "a.pth"), EPISODE)
+    torch.save({"images": torch.zeros(2)}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match="b.pth was not loaded: it asks for .*(tensor|outside)"):
+        read_plain_pickle(tmp_path / "b.pth")
+    with zipfile.ZipFile(tmp_path / "c.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("c/data.pkl", pickle.dumps(bytes(1000)))
+    with pytest.raises(UserError, match="c.pth is damaged"):  # it could be of any size
+        read_plain_pickle(tmp_path / "c.pth")
 
 
 class Calls:

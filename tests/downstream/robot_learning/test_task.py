@@ -1,10 +1,13 @@
 """CortexBench's suites as tasks: what is trained, what is measured, what is asked of the user."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from lerobot_env_pixio import DmcEnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
@@ -86,7 +89,7 @@ def test_the_policy_is_cortexbenchs(tmp_path: Path) -> None:
     )
     store = demonstrations(tmp_path / "demos.zarr", steps=384)
     env = task._suite.env("hammer")
-    job = task._job(EncoderConfig("pixels"), store, env, seed=100, folder=tmp_path)
+    job = task._job(EncoderConfig("pixels"), "hammer", store, env, seed=100, folder=tmp_path)
     assert (job.trainer.steps, job.trainer.evaluate_every) == (300, 15)  # 768 windows are three batches of 256
     trainer = job.trainer
     assert (trainer.learning_rate, trainer.weight_decay, trainer.average_decay, trainer.warmup_steps) == (1e-3, 0, 0, 0)
@@ -110,14 +113,14 @@ def record(folder: Path, successes: list[bool], returns: list[float], log: list[
 
 
 def test_scores_are_successes_or_returns_and_the_highest_is_of_the_evaluations(tmp_path: Path) -> None:
-    assert _Measured.read(tmp_path, by_return=False) is None
+    assert _Measured.read(tmp_path, "success") is None
     log = [{"phase": "training", "step": step, "loss": 1.0} for step in (5, 10)]
     log += [
         {"phase": "training", "step": step, "success_rate": rate, "mean_return": 1000 * rate, "episodes": 4}
         for step, rate in ((5, 0.75), (10, 0.25))
     ]
     record(tmp_path, [True, False, True, False], [500, 100, 0, 200], log)
-    by_success, by_return = (_Measured.read(tmp_path, by_return) for by_return in (False, True))
+    by_success, by_return = (_Measured.read(tmp_path, score) for score in ("success", "return"))
     assert by_success is not None
     assert by_return is not None
     assert (by_success.final, by_success.highest) == (0.5, 0.75)
@@ -160,3 +163,65 @@ def test_metaworld_from_demonstrations_to_a_cell(tmp_path: Path, encoder: Encode
     again = task.measure(encoder, folder, Console(quiet=True))
     assert again == first
     assert written == {file: file.stat().st_mtime_ns for file in folder.rglob("evaluation.json")}
+
+
+@pytest.mark.slow
+def test_the_control_suite_from_an_expert_file_to_a_cell(tmp_path: Path) -> None:
+    """A file as CortexBench's are, with frames of an environment that a random policy moves."""
+    config = DmcEnvConfig(task="reacher_easy", fps=5, action_repeat=10, episode_length=100, image_size=32)
+    env, rng = config.make_env(), np.random.default_rng(0)
+    episodes = []
+    for seed in range(2):
+        frames = [env.reset(seed=seed)[0]["pixels"]["camera_0"]]
+        actions = rng.uniform(-1, 1, (100, 2))
+        rewards = []
+        for action in actions:
+            observation, reward, *_ = env.step(action.astype(np.float32))
+            frames.append(observation["pixels"]["camera_0"])
+            rewards.append(reward)
+        infos = {"internal_state": np.zeros((100, 4))}
+        episodes.append(
+            {"images": np.stack(frames[:-1]), "actions": actions, "rewards": np.array(rewards), "env_infos": infos}
+        )
+    env.close()
+    (tmp_path / "dmc-expert-v1.0").mkdir()
+    (tmp_path / "dmc-expert-v1.0" / "dmc_reacher_easy-v1.pickle").write_bytes(pickle.dumps(episodes))
+    (task,) = tasks(
+        tmp_path / "data",
+        Data(cortexbench=tmp_path),
+        suites=("dmc",),
+        epochs=1,
+        dmc={"tasks": ["reacher_easy"], "demonstrations": 2, "rollouts": 1},
+        image_size=64,
+    )
+    task.check(EncoderConfig("pixels"))
+    (tmp_path / "cell").mkdir()
+    result = task.measure(EncoderConfig("pixels"), tmp_path / "cell", Console(quiet=True))
+    assert 0 <= result.metrics["final"][0] <= 1
+    job = yaml.safe_load((tmp_path / "cell" / "train_policy" / "reacher_easy-100" / "config.yaml").read_text())
+    assert (job["env"]["action_repeat"], job["env"]["fps"], job["env"]["image_size"]) == (10, 5, 32)
+
+
+@pytest.mark.slow
+def test_adroit_from_experts_to_a_cell(tmp_path: Path) -> None:
+    """An expert that keeps still solves the pens that begin as they shall lie."""
+    pytest.importorskip("gymnasium_robotics")
+    sizes = [45, 4, 4, 24]
+    arrays = {f"weight{layer}": np.zeros((sizes[layer + 1], sizes[layer])) for layer in range(3)}
+    arrays |= {f"bias{layer}": np.zeros(sizes[layer + 1]) for layer in range(3)}
+    arrays |= {"in_shift": np.zeros(45), "in_scale": np.ones(45), "out_shift": np.zeros(24), "out_scale": np.ones(24)}
+    np.savez(tmp_path / "pen.npz", **arrays)
+    (task,) = tasks(
+        tmp_path / "data",
+        Data(adroit=tmp_path),
+        suites=("adroit",),
+        image_size=32,
+        epochs=1,
+        adroit={"tasks": ["pen"], "demonstrations": 1, "rollouts": 1},
+    )
+    task.check(EncoderConfig("pixels"))
+    (tmp_path / "cell").mkdir()
+    result = task.measure(EncoderConfig("pixels"), tmp_path / "cell", Console(quiet=True))
+    assert result.metrics["final"][0] in (0.0, 1.0)
+    job = yaml.safe_load((tmp_path / "cell" / "train_policy" / "pen-100" / "config.yaml").read_text())
+    assert (job["env"]["episode_length"], job["env"]["camera_names"]) == (100, ["vil_camera"])
