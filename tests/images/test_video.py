@@ -1,42 +1,13 @@
 """Known colours through video of every range, colour space and orientation, to the error of the codec."""
 
-from pathlib import Path
-
-import av
 import numpy as np
 import pytest
+from tagged_video import BT601, BT709, BT2020, FULL, LIMITED, SMPTE170M, write_video
 
 from pixio_robot.images.video import VideoError, video_frames
 
 COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 50, 100)])
 CARD = np.repeat(np.repeat(COLOURS[None].astype(np.uint8), 64, 0), 64, 1)
-FPS = 10
-# FFmpeg's numbers of colour spaces and ranges
-BT709, BT601, SMPTE170M, BT2020, LIMITED, FULL = 1, 5, 6, 9, 1, 2
-
-
-def write(file: Path, codec: str, pixels: str, space: int | None, reach: int | None, frames: list[np.ndarray]) -> None:
-    table = BT601 if space == SMPTE170M else space
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream(codec, rate=FPS)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pixels
-        if space is not None:
-            stream.codec_context.colorspace = space
-        if reach is not None:
-            stream.codec_context.color_range = reach
-        for number, image in enumerate(frames):
-            # The destination alone would not do: PyAV looks at the tables where source and destination differ.
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format=pixels, dst_colorspace=table, dst_color_range=reach
-            )
-            if space is not None:
-                frame.colorspace = space
-            if reach is not None:
-                frame.color_range = reach
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def stripes(pixels: np.ndarray) -> np.ndarray:
@@ -66,7 +37,7 @@ def stripes(pixels: np.ndarray) -> np.ndarray:
     ],
 )
 def test_colours_come_back(tmp_path, codec, pixels, space, reach):
-    write(tmp_path / "card.mkv", codec, pixels, space, reach, [CARD] * 3)
+    write_video(tmp_path / "card.mkv", codec, pixels, space, reach, [CARD] * 3)
     (frame,) = video_frames(tmp_path / "card.mkv", [0.1], 0.05)
     assert frame.shape == CARD.shape and frame.dtype == np.uint8
     assert np.abs(stripes(frame) - COLOURS).max() <= 4
@@ -83,7 +54,7 @@ MATRICES = {
 
 @pytest.mark.parametrize("quarters", MATRICES)
 def test_upright_by_what_the_file_says(tmp_path, quarters):
-    write(tmp_path / "card.mp4", "libx264", "yuv420p", None, None, [CARD] * 2)
+    write_video(tmp_path / "card.mp4", "libx264", "yuv420p", None, None, [CARD] * 2)
     content = bytearray((tmp_path / "card.mp4").read_bytes())
     place = content.index(b"tkhd") + 4 + 40  # version 0: the matrix stands 40 bytes behind
     a, b, c, d = MATRICES[quarters]
@@ -101,7 +72,7 @@ def numbered(count: int) -> list[np.ndarray]:
 
 
 def test_frames_are_those_nearest_to_their_times(tmp_path):
-    write(tmp_path / "grey.mp4", "libx264", "yuv420p", None, None, numbered(10))
+    write_video(tmp_path / "grey.mp4", "libx264", "yuv420p", None, None, numbered(10))
     times = [0.0, 0.1, 0.14, 0.26, 0.3, 0.3, 0.9]
     seen = [round(frame.mean() / 20) for frame in video_frames(tmp_path / "grey.mp4", times, 0.05)]
     assert seen == [0, 1, 1, 3, 3, 3, 9]
@@ -111,6 +82,6 @@ def test_frames_are_those_nearest_to_their_times(tmp_path):
 
 @pytest.mark.parametrize("times", [[0.8, 0.9, 1.0], [5.0], [0.33]])
 def test_a_frame_that_is_not_there_is_missed(tmp_path, times):
-    write(tmp_path / "grey.mp4", "libx264", "yuv420p", None, None, numbered(10))
+    write_video(tmp_path / "grey.mp4", "libx264", "yuv420p", None, None, numbered(10))
     with pytest.raises(VideoError, match="but the nearest is at|but there is none"):
         list(video_frames(tmp_path / "grey.mp4", times, 0.02))

@@ -223,6 +223,7 @@ def _flat_names(key: str, feature: Mapping[str, Any]) -> list[str] | None:
         names = (
             [name for part in of_parts for name in part] if all(isinstance(p, list) for p in of_parts) else list(names)
         )
-    fits = isinstance(names, list) and len(names) == math.prod(feature["shape"])
-    fits = fits and names != _numbered_names(key, feature["shape"])
-    return [str(name) for name in names] if fits else None
+    shape = feature["shape"]
+    if not isinstance(names, list) or len(names) != math.prod(shape) or names == _numbered_names(key, shape):
+        return None
+    return [str(name) for name in names]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet
 import torch
 from av.error import FFmpegError
@@ -187,7 +186,7 @@ def _flat(column: pyarrow.ChunkedArray, width: int) -> np.ndarray | None:
         if pyarrow.types.is_struct(array.type) or pyarrow.types.is_map(array.type):
             return None
         if not pyarrow.types.is_fixed_size_list(array.type):
-            lengths = np.asarray(pyarrow.compute.list_value_length(array))
+            lengths = np.asarray(array.value_lengths())
             if len(lengths) and (lengths != lengths[0]).any():
                 return None
         array = array.flatten()

@@ -72,8 +72,8 @@ def import_replay_buffer(
 ) -> DemoStore:
     """Make a store of a replay buffer; `pixio_robot.demos.formats.named_arrays` says which arrays become what.
 
-    UMI's action, which its
-    files do not have, is the pose of each step, as UMI's own sampler makes it. The task is the file's name.
+    UMI's action, which its files do not have, is the pose of each step, as UMI's own sampler makes it. The task is the
+    file's name.
 
     Args:
         path: The zarr folder, or a zip file of one.

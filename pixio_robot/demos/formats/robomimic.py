@@ -88,7 +88,7 @@ def import_robomimic(
         success = record.success
         if all(value is None for value in success):
             success, why = _success_by_reward(path, demos)
-            given_up += why
+            given_up += [] if extra else why
         record = replace(record, success=success)
         attributes = attributes | {"fps": _rate(path, env_args, fps), "source": f"robomimic {path.name}"}
         sources = {key: source.resized(image_size) for key, source in sources.items()}

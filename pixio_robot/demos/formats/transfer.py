@@ -71,7 +71,7 @@ class Record:
             per_episode[name] = list(values or ()) if fits else [None] * n_episodes
         attributes, fps = saved.get("attributes"), saved.get("fps")
         attributes = dict(attributes) if isinstance(attributes, Mapping) else {}
-        return cls(attributes, **per_episode, fps=fps if isinstance(fps, int | float) and fps > 0 else None)
+        return cls(attributes, **per_episode, fps=fps if isinstance(fps, int) and fps > 0 else None)
 
     @classmethod
     def read(cls, file: Path, n_episodes: int) -> "Record":

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from plain_lerobot import FPS, FRONT, LENGTHS, STATE, PlainDataset, encoded, frame
 from rich.console import Console
+from tagged_video import BT601, BT709, FULL, LIMITED, write_video
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.formats.lerobot import import_lerobot
 from pixio_robot.demos.formats.lerobot_layout import open_layout
 from pixio_robot.pretraining.sources.lerobot_frames import LeRobotStream
+from pixio_robot.pretraining.sources.stream import Lane
 
 
 def imported(dataset: PlainDataset, folder: Path) -> tuple[DemoStore, str]:
@@ -259,3 +261,60 @@ def test_a_layout_says_where_episodes_are(tmp_path):
     layout = open_layout(PlainDataset().write(tmp_path / "dataset"))
     assert [episode.rows_T.tolist() for episode in layout.episodes] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10, 11]]
     assert layout.fps == FPS and layout.cameras == [FRONT] and layout.values == [STATE, "action"]
+
+
+def with_video(dataset: PlainDataset, root: Path, frames: list[np.ndarray], *tags: int) -> Path:
+    """Keep the camera in one video."""
+    dataset.features[FRONT] = {"dtype": "video", "shape": list(frames[0].shape), "names": None}
+    dataset.info["video_path"] = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    del dataset.columns[FRONT]
+    start = 0
+    for episode in dataset.episodes:
+        place = {"chunk_index": 0, "file_index": 0, "from_timestamp": start / FPS}
+        episode |= {f"videos/{FRONT}/{name}": value for name, value in place.items()}
+        start += episode["length"]
+    dataset.write(root)
+    file = root / f"videos/{FRONT}/chunk-000/file-000.mp4"
+    file.parent.mkdir(parents=True)
+    write_video(file, "libx264", "yuv420p", *(tags or (None, None)), frames)
+    return root
+
+
+def greys(count: int) -> list[np.ndarray]:
+    return [np.full((64, 64, 3), 20 * number, np.uint8) for number in range(count)]
+
+
+@pytest.mark.parametrize("tags", [(), (BT709, LIMITED), (BT709, FULL), (BT601, FULL)])
+def test_video_has_the_colours_that_were_recorded(tmp_path, tags):
+    colour = np.array([200, 50, 100])
+    frames = [np.full((64, 64, 3), colour, np.uint8)] * 6 + greys(6)
+    root = with_video(PlainDataset(), tmp_path / "dataset", frames, *tags)
+    store = import_lerobot(root, tmp_path / "store.zarr", console=Console(file=io.StringIO()))
+    seen = store.read(FRONT, 0, 12).astype(int)
+    assert np.abs(seen[0] - colour).max() <= 4
+    assert np.abs(seen[6:] - np.stack(greys(6))).max() <= 4  # each frame in its place
+    stream = LeRobotStream(str(root), every=1)
+    np.testing.assert_array_equal(stream.preview(1)[0], store.read(FRONT, 0, 1)[0])
+
+
+def test_a_video_shorter_than_its_table_is_named(tmp_path):
+    root = with_video(PlainDataset(), tmp_path / "dataset", greys(10))
+    with pytest.raises(
+        UserError, match=r"file-000\.mp4: observation\.images\.front of episode 2, step 3, cannot be read"
+    ):
+        import_lerobot(root, tmp_path / "store.zarr", console=Console(file=io.StringIO()))
+    stream = LeRobotStream(str(root), every=1)
+    contents = [
+        item.content for item in stream.read(stream.lane_units(0, Lane(0, 0, 1)), np.random.default_rng(0)).items
+    ]
+    assert [isinstance(content, Exception) for content in contents].count(True) == 2
+
+
+@pytest.mark.parametrize(("alter", "says"), [case for case in REFUSED if "timestamp of episode" in case[1]])
+def test_clocks_are_judged_alike_with_video(tmp_path, alter, says):
+    dataset = PlainDataset()
+    alter(dataset)
+    root = with_video(dataset, tmp_path / "dataset", greys(12))
+    for read in (lambda: import_lerobot(root, tmp_path / "store.zarr"), lambda: LeRobotStream(str(root))):
+        with pytest.raises(UserError, match=says):
+            read()
