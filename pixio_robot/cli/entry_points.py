@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pixio_robot.cli.command_line import CommandLine, parse
 from pixio_robot.cli.composition import check, settings_from, store_defaults
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
+from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError, exits_on_user_error
 from pixio_robot.common.settings import fields_of, plain
 from pixio_robot.engine.run_folder import CONFIG_FILE, run_to_resume
@@ -90,12 +90,7 @@ class Job[S]:
         folder = run_to_resume(Path(cfg.output_root) / self.name, cfg.run, cfg.resume, self.finished_by)
         if folder is None:
             return None
-        try:
-            saved = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"{folder / CONFIG_FILE} is damaged ({str(error).splitlines()[0]}): start a new run."
-            ) from error
+        saved = read_yaml(folder / CONFIG_FILE)
         if not isinstance(saved, dict):
             raise UserError(f"{folder / CONFIG_FILE} holds no settings: start a new run.")
         return {name: value for name, value in saved.items() if name not in _OF_THE_COMMAND}

@@ -58,6 +58,11 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def is_file_inside(path: Path, folder: Path) -> bool:
+    """Tell whether there is a file at a path that somebody else named, and neither it nor a link leads out of the folder."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
 def check_links(folder: Path) -> None:
     """Check that no link in a folder leads out of it: what a stranger packed is only what is inside it.
 

@@ -1,12 +1,16 @@
 """Files of one JSON object a line, in which a killed process may have left half a line."""
 
-import contextlib
+import functools
 import json
+import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pixio_robot.common.files import write_text
+
+logger = logging.getLogger(__name__)
 
 
 def append_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
@@ -19,14 +23,42 @@ def append_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the objects of all whole lines; none if there is no file."""
+    """Return the objects of all whole lines; none if there is no file. What is damaged is named once, and left out."""
     if not file.exists():
         return []
     records = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict)]
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        try:
+            record = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            record = {"step": line}
+        if isinstance(record, dict) and _fits(record):
+            records.append(record)
+        elif line:
+            _warn_once(str(file), number)
+    return records
+
+
+def _fits(record: dict[str, Any]) -> bool:
+    """Tell whether those values of a log's line that somebody reads are what they should be."""
+    numbers = [record[name] for name in _NUMBERS if record.get(name) is not None]
+    return (
+        all(isinstance(record[name], str) for name in _TEXTS if name in record)
+        and all(type(record[name]) is int and 0 <= record[name] < _LARGEST for name in _COUNTS if name in record)
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+        and all(math.isnan(value) or abs(value) < _LARGEST or math.isinf(value) for value in numbers)
+        and 0 <= record.get("seconds", 0) < _LARGEST
+    )
+
+
+_TEXTS, _COUNTS = ("phase", "event"), ("step", "at_step", "trainable_parameters")
+_NUMBERS = ("seconds", "loss", "success_rate", "lr", "images_per_second")
+_LARGEST = 1 << 53
+
+
+@functools.cache
+def _warn_once(file: str, number: int) -> None:
+    logger.warning("%s, line %d is damaged, and left out", file, number)
 
 
 def seconds_of_phases(log: Iterable[dict[str, Any]]) -> dict[str, float]:

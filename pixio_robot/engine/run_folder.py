@@ -122,5 +122,5 @@ def discard_refused(run_dir: Path) -> None:
 
     Left behind, it would be what `last` finds in place of the run that the user means.
     """
-    if not any(line["phase"] == "policy" for line in read_lines(run_dir / "log.jsonl")):
+    if not any(line.get("phase") == "policy" for line in read_lines(run_dir / "log.jsonl")):
         shutil.rmtree(run_dir)

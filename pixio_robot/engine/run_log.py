@@ -76,7 +76,7 @@ class RunLog:
 
     def entries(self, phase: str) -> list[dict[str, Any]]:
         """Return the lines of a phase so far."""
-        return [line for line in read_lines(self.path) if line["phase"] == phase]
+        return [line for line in read_lines(self.path) if line.get("phase") == phase]
 
     def begin_curves(self, phase: str, step: int) -> None:
         """Open the curves of a phase after a step, which a resumed run has behind it, and drop what lies later."""
@@ -84,7 +84,7 @@ class RunLog:
             return
         if self.path.exists():
             keep_lines(
-                self.path, lambda line: line["phase"] != phase or line.get("step", line.get("at_step", 0)) <= step
+                self.path, lambda line: line.get("phase") != phase or line.get("step", line.get("at_step", 0)) <= step
             )
         self._curves.append(Board(self.path.parent / "tensorboard", step))
         if self._wandb_project is not None:

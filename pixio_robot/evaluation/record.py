@@ -1,15 +1,57 @@
 """What an evaluation found: `evaluation.json`."""
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, NotRequired, Self, TypedDict
 
-from pixio_robot.common.errors import UserError
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator, AllowInfNan, Field, TypeAdapter, ValidationError
+
+from pixio_robot.common.documents import read_json
+from pixio_robot.common.errors import UserError, printable
 from pixio_robot.common.files import write_json
 from pixio_robot.common.statistics import wilson_interval
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("a path outside the folder of the record")
+    return path
+
+
+# Anybody may have written a file: what it must hold, by types and ranges.
+_Whole = Annotated[int, Ge(0), Le((1 << 63) - 1)]
+_Seconds = Annotated[float, Ge(0), AllowInfNan(False)]
+
+
+class _KnownEpisode(TypedDict):
+    seed: _Whole
+    success: bool
+    steps: _Whole
+    total_reward: Annotated[float, Field(validation_alias="return")]
+    seconds: _Seconds
+    video: NotRequired[Annotated[str, AfterValidator(_inside)]]
+    error: NotRequired[str]
+
+
+class _KnownCrash(TypedDict):
+    seed: _Whole
+    attempt: _Whole
+    reason: str
+
+
+class _Known(TypedDict):
+    episodes: Annotated[list[_KnownEpisode], MinLen(1)]
+    env: dict[str, Any]
+    render_profile: str | None
+    versions: dict[str, str]
+    checkpoint: str
+    seconds: _Seconds
+    workers: _Whole
+    batch_size: NotRequired[_Whole]
+    crashes: list[_KnownCrash]
 
 
 @dataclass(frozen=True)
@@ -138,9 +180,9 @@ class EvaluationRecord:
             UserError: The file is missing or is not an evaluation record.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = TypeAdapter(_Known).validate_python(read_json(path), strict=True)
             return cls(
-                episodes=tuple(_episode_from_json(episode) for episode in content["episodes"]),
+                episodes=tuple(Episode(**episode) for episode in content["episodes"]),
                 env=content["env"],
                 render_profile=content["render_profile"],
                 versions=content["versions"],
@@ -150,9 +192,13 @@ class EvaluationRecord:
                 batch_size=content.get("batch_size", 1),  # records of before there were batches have none
                 crashes=tuple(Crash(**crash) for crash in content["crashes"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValidationError, TypeError) as error:
+            what = (
+                error.errors(include_url=False)[0] if isinstance(error, ValidationError) else {"loc": (), "msg": error}
+            )
+            place = printable(" ".join(map(str, (*what["loc"], what["msg"]))))[:200]
             raise UserError(
-                f"{path} is not an evaluation record ({error!r}): expected the evaluation.json of a run folder."
+                f"{path} is not an evaluation record ({place}): expected the evaluation.json of a run folder."
             ) from error
 
 
@@ -160,8 +206,3 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
     content = dataclasses.asdict(episode)
     content["return"] = content.pop("total_reward")
     return {name: value for name, value in content.items() if value is not None}
-
-
-def _episode_from_json(content: dict[str, Any]) -> Episode:
-    fields = dict(content)
-    return Episode(total_reward=fields.pop("return"), **fields)

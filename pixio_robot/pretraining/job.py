@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 from rich.console import Console
 
+from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
@@ -58,7 +59,7 @@ class PretrainingJob[C: TrainingConfig]:
         Raises:
             UserError: The folder holds no such run, or a setting cannot change in the middle of a run.
         """
-        values = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+        values = read_yaml(run_dir / CONFIG_FILE)
         if not isinstance(values, dict) or not {self.group, "images", "cache_dir"} <= values.keys():
             raise UserError(
                 f"{run_dir / CONFIG_FILE} is not the config of a run of {self.group} by this version: start a new run."

@@ -1,7 +1,7 @@
 """One self-contained page about a run, for people: `report.html`."""
 
 import base64
-import json
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,9 +12,13 @@ from urllib.parse import quote
 
 import jinja2
 
-from pixio_robot.common.files import write_text
+from pixio_robot.common.documents import read_json
+from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import is_file_inside, write_text
 from pixio_robot.common.json_lines import read_lines, seconds_of_phases
 from pixio_robot.reports.charts import line_chart
+
+logger = logging.getLogger(__name__)
 
 _MAX_VIDEOS = 6
 # Larger videos are linked by their relative path, so that the page stays quick to open and to send.
@@ -78,7 +82,7 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
     pictures = sorted((run_dir / "pictures").glob("*.png"))
     demonstrations = [path for path in pictures if path.name.startswith("demonstration")]
     series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
-    versions = json.loads(_read_text(run_dir / "environment.json") or "{}")
+    versions = _versions(run_dir / "environment.json")
 
     path = run_dir / "report.html"
     render(
@@ -128,7 +132,9 @@ def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:
 
 
 def _videos(episodes: Iterable[Mapping[str, Any]], folder: Path) -> list[_Video]:
-    shown = [episode for episode in episodes if "video" in episode and (folder / episode["video"]).is_file()]
+    shown = [
+        episode for episode in episodes if "video" in episode and is_file_inside(folder / episode["video"], folder)
+    ]
     # Failures first: they are what one wants to understand.
     shown = sorted(shown, key=lambda episode: episode["success"])[:_MAX_VIDEOS]
     return [_Video(episode, _video_source(folder, episode["video"])) for episode in shown]
@@ -190,5 +196,15 @@ def _curves(log: list[dict[str, Any]]) -> list[_Curve]:
     return curves
 
 
+def _versions(path: Path) -> Mapping[str, Any]:
+    """Return the versions that a run noted; a damaged file is named, and left out."""
+    try:
+        versions = read_json(path) if path.is_file() else {}
+    except UserError as error:
+        logger.warning("left out: %s", error)
+        return {}
+    return versions if isinstance(versions, Mapping) else {}
+
+
 def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

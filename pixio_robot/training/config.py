@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
 
+from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, plain, settings
 from pixio_robot.encoders.config import EncoderConfig
@@ -268,7 +269,10 @@ class PolicyJob:
         """
         if not path.is_file():
             raise UserError(f"{path.parent} is no run folder of train_policy.py: it has no {path.name}.")
-        return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        values = read_yaml(path)
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+            raise UserError(f"{path} holds no settings: start a new run.")
+        return cls(**values)
 
 
 @settings(kw_only=True)

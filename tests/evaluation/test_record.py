@@ -57,8 +57,34 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
         path = tmp_path / "evaluation.json"
         if content is not None:
             path.write_text(content)
-        with pytest.raises(UserError, match="not an evaluation record"):
+        with pytest.raises(
+            UserError, match=r"evaluation\.json (is not an evaluation record|is damaged|cannot be read)"
+        ):
             EvaluationRecord.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"seconds": float("nan")}, "seconds"),
+        ({"workers": True}, "workers"),
+        ({"env": [1]}, "env"),
+        ({"versions": {"torch": 2}}, "versions torch"),
+        (
+            {"episodes": [{"seed": 1, "success": "yes", "steps": 1, "return": 1.0, "seconds": 1.0}]},
+            "episodes 0 success",
+        ),
+        (
+            {"episodes": [{"seed": 1, "success": True, "steps": 1, "return": 0, "seconds": 1, "video": "../../key"}]},
+            "episodes 0 video .*outside",
+        ),
+    ],
+)
+def test_what_a_record_cannot_say_is_named(record: EvaluationRecord, change, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({**record.as_json(), **change}))
+    with pytest.raises(UserError, match=rf"evaluation\.json is not an evaluation record \({where}"):
+        EvaluationRecord.load(path)
 
 
 def test_versions_are_those_of_this_process_and_clone() -> None:

@@ -1,22 +1,26 @@
 """Finished runs of train_policy side by side: success with intervals, a paired test, and the cost."""
 
 import json
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.documents import read_yaml
+from pixio_robot.common.errors import UserError, printable
 from pixio_robot.common.json_lines import read_lines, seconds_of_phases
 from pixio_robot.common.statistics import paired_p_value, wilson_interval
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.reports.charts import save_figure, whiskers
+
+logger = logging.getLogger(__name__)
 
 _EVALUATION = Path("evaluation", "evaluation.json")
 # The label says these in words, or they change nothing about what is compared.
@@ -64,6 +68,8 @@ class Row:
 def find_runs(places: Sequence[Path]) -> list[Run]:
     """Read the finished runs among run folders and folders of run folders, in order of their names.
 
+    One whose files are damaged is named, and left out.
+
     Raises:
         UserError: A place is missing or holds no finished run, or a run's files cannot be read.
     """
@@ -77,12 +83,24 @@ def find_runs(places: Sequence[Path]) -> list[Run]:
                 f"folder of them such as outputs/train_policy."
             )
         folders.update(dict.fromkeys(finished))
-    return [_read_run(folder) for folder in folders]
+    runs: list[Run] = []
+    damaged: list[UserError] = []
+    for folder in folders:
+        try:
+            runs.append(_read_run(folder))
+        except UserError as error:
+            damaged.append(error)
+    if not runs:
+        raise damaged[0]
+    for error in damaged:
+        logger.warning("left out: %s", printable(str(error)))
+    return runs
 
 
 def _read_run(folder: Path) -> Run:
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or not {"encoder", "policy", "seed"} <= config.keys():
+    config = read_yaml(folder / "config.yaml")
+    known = isinstance(config, dict) and all(isinstance(config.get(group), dict) for group in ("encoder", "policy"))
+    if not known or type(config.get("seed")) is not int or not _has_texts_for_keys(config):
         raise UserError(f"{folder / 'config.yaml'} is not the config of a run of train_policy.py: leave {folder} out.")
     log = read_lines(folder / "log.jsonl")
     trainable = [entry["trainable_parameters"] for entry in log if "trainable_parameters" in entry]
@@ -160,7 +178,7 @@ def _differs(key: str, run: Run, runs: Sequence[Run]) -> bool:
     """Whether a key differs between runs; fields of the policy are compared among policies of its type."""
     same_type = [other for other in runs if other.config.get("policy.type") == run.config.get("policy.type")]
     others = same_type if key.startswith("policy.") else runs
-    return len({json.dumps(other.config.get(key)) for other in others}) > 1
+    return len({json.dumps(other.config.get(key), default=str) for other in others}) > 1
 
 
 def as_table(rows: Sequence[Row]) -> Table:
@@ -170,7 +188,7 @@ def as_table(rows: Sequence[Row]) -> Table:
     for heading in headings:  # the label wraps, numbers do not: 80 columns are enough
         table.add_column(heading, no_wrap=heading != headings[0], overflow="fold")
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*(Text(printable(cell)) for cell in line))
     return table
 
 
@@ -211,6 +229,12 @@ def save_comparison_picture(rows: Sequence[Row], file: Path) -> None:
     axes.set_xlabel("success rate")
     axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, file)
+
+
+def _has_texts_for_keys(config: object) -> bool:
+    if isinstance(config, Mapping):
+        return all(isinstance(key, str) and _has_texts_for_keys(value) for key, value in config.items())
+    return True
 
 
 def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

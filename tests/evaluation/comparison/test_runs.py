@@ -1,10 +1,12 @@
 """Runs side by side: what makes a row, which episodes are paired, and the cost."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import yaml
-from pytest import approx, raises
+from pytest import LogCaptureFixture, approx, raises
+from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.evaluation.comparison.runs import (
@@ -103,4 +105,34 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
         compare_runs(find_runs([tmp_path]))
     (tmp_path / "b" / "config.yaml").write_text("sources: []\n")
     with raises(UserError, match="not the config of a run"):
-        find_runs([tmp_path])
+        find_runs([tmp_path / "b"])
+
+
+def test_damaged_runs_and_lines_are_named_and_left_out(tmp_path: Path, caplog: LogCaptureFixture) -> None:
+    for name in ("whole", "config", "record", "seed", "deep"):
+        write_run(tmp_path / name, [True])
+    (tmp_path / "config" / "config.yaml").write_text("encoder: {name: [\n")
+    (tmp_path / "seed" / "config.yaml").write_text("{encoder: {}, policy: {}, seed: [1]}\n")
+    (tmp_path / "deep" / "config.yaml").write_text("a: " + "[" * 5000)
+    record = tmp_path / "record" / "evaluation" / "evaluation.json"
+    record.write_text(record.read_text()[:40])
+    with (tmp_path / "whole" / "log.jsonl").open("a") as log:
+        log.write('{"phase": "training", "event": "finished", "seconds": "many"}\n[1]\n{"phase": "training", "lo\n')
+    (run,) = find_runs([tmp_path])
+    assert run.folder.name == "whole"
+    for named in (
+        "config.yaml is damaged",
+        "seed",
+        "evaluation.json is damaged",
+        "nested too deeply",
+        "log.jsonl, line",
+    ):
+        assert named in caplog.text
+
+
+def test_labels_do_not_drive_the_terminal(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [True], policy={"type": "\x1b]0;mine\x07[bold]act[/nothing]"})
+    console = Console(record=True, width=120, force_terminal=True, file=StringIO())
+    console.print(as_table(compare_runs(find_runs([tmp_path]))))
+    text = console.export_text(styles=True)
+    assert "\x1b]0" not in text and "\x07" not in text and "[bold]act[/nothing]" in text
