@@ -24,13 +24,16 @@ import h5py
 import numpy as np
 from rich.console import Console
 
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, printable
 from pixio_robot.demos.formats.named_arrays import Sources, choose_sources, join
 from pixio_robot.demos.formats.robomimic_export import ACTIONS, EXTRA, place_of
 from pixio_robot.demos.formats.transfer import Episode, Record, explains_unreadable, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.demos.store.store import DemoStore
+
+# gzip, the strongest of HDF5's own filters, packs zeros a thousand times.
+_MOST_PACKED, _SMALL_BYTES = 1100, 1 << 28
 
 
 def import_robomimic(
@@ -65,6 +68,7 @@ def import_robomimic(
         file = h5py.File(path, "r")
     with file:
         with explains_unreadable(path, "its structure"):
+            _check_self_contained(file, path)
             demos = _demonstrations(path, file)
             about = _group(file, "data")
             extra, env_args = _json_attribute(about, EXTRA), _json_attribute(about, "env_args")
@@ -95,6 +99,39 @@ def import_robomimic(
         features = {key: source.feature for key, source in sources.items()}
         episodes = _read_episodes(path, demos, sources, record, _task(about, env_args, path))
         return write_store(store_path, features, attributes, episodes, len(demos), codec, console, given_up)
+
+
+def _check_self_contained(file: h5py.File, path: Path) -> None:
+    """Check that a file names no other one, by external links, storage or virtual datasets, and is no bomb."""
+    waiting: list[h5py.Group] = [file]
+    seen: set[object] = set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            place = printable(f"{group.name.rstrip('/')}/{name}")  # pyright: ignore[reportOptionalMemberAccess]
+            if isinstance(link, h5py.ExternalLink):
+                raise UserError(
+                    f"{path} was not read: {place} is a link to {printable(link.filename)}, and only what is inside a file "
+                    f"is followed. Copy it in."
+                )
+            if not isinstance(link, h5py.HardLink):
+                continue  # to another place in the file, which is looked at there
+            item = group[name]
+            if isinstance(item, h5py.Group) and item.id.__hash__() not in seen:
+                seen.add(item.id.__hash__())
+                waiting.append(item)
+            elif isinstance(item, h5py.Dataset):
+                _check_dataset(item, place, path)
+
+
+def _check_dataset(dataset: h5py.Dataset, place: str, path: Path) -> None:
+    if dataset.is_virtual or dataset.external:
+        raise UserError(f"{path} was not read: the numbers of {place} lie in another file. Copy them in.")
+    if dataset.shape is not None and dataset.nbytes > max(_SMALL_BYTES, _MOST_PACKED * dataset.id.get_storage_size()):
+        raise UserError(
+            f"{path} was not read: {place} claims {dataset.nbytes >> 20} MiB and holds {dataset.id.get_storage_size()} bytes."
+        )
 
 
 def _demonstrations(path: Path, file: h5py.File) -> list[h5py.Group]:

@@ -35,6 +35,8 @@ _CONFIG: ArrayConfigParams = {"write_empty_chunks": True, "read_missing_chunks":
 _MAX_SHARD_BYTES = 16 * 2**20
 _MAX_SHARD_FRAMES = 512
 _ROWS_PER_CHUNK = 4096
+# Of what others wrote, so that no small file costs much memory.
+_MOST_CHUNK_BYTES, _MOST_ROWS_PER_FILE, _MOST_EPISODES = 1 << 28, 1 << 20, 1 << 24
 
 
 def create_array(group: zarr.Group, name: str, row_shape: tuple[int, ...], dtype: str) -> None:
@@ -68,7 +70,13 @@ def open_array(source: Store, location: Location, name: str, mode: Literal["r", 
         UserError: It is missing or its metadata is damaged.
     """
     with explains_damage(location, name):
-        return zarr.open_array(source, path=place_in(location, name), mode=mode, config=_CONFIG)
+        array = zarr.open_array(source, path=place_in(location, name), mode=mode, config=_CONFIG)
+        chunk_bytes, rows = math.prod(array.chunks) * array.dtype.itemsize, (array.shards or array.chunks)[0]
+        if chunk_bytes > _MOST_CHUNK_BYTES or rows > _MOST_ROWS_PER_FILE:
+            raise ValueError(f"it claims chunks of {chunk_bytes >> 20} MiB, {rows} rows a file")
+        if len(array.shape) == 1 and array.shape[0] > _MOST_EPISODES:
+            raise ValueError(f"it claims {array.shape[0]} episodes")
+        return array
 
 
 def append_rows(array: zarr.Array, start: int, rows: np.ndarray) -> None:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import zarr
+from annotated_types import Ge, Gt, Le, MaxLen
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.errors import UserError, printable
+from pixio_robot.common.files import atomic_path, check_links
 from pixio_robot.demos.store.arrays import create_array, create_frame_array, open_array, read_growing
 from pixio_robot.demos.store.codecs import CODECS
 from pixio_robot.demos.store.locations import Location, open_zarr, read_member
@@ -27,6 +29,8 @@ TASKS = "meta/episode_tasks"
 CHECKSUMS = "meta/episode_checksums"
 META_DTYPES = {SEEDS: "int64", SUCCESS: "int8", TASKS: "int64", CHECKSUMS: "uint64", ENDS: "int64"}
 UNKNOWN = -1
+_MOST_BYTES = 1 << 26
+"""Of attributes."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,15 @@ def read_attributes(location: Location) -> dict[str, Any]:
     Raises:
         UserError: There is no demonstration store at the location.
     """
+    if isinstance(location, Path) and location.is_dir():
+        check_links(location)
     try:
-        attributes = json.loads(read_member(location, "zarr.json")).get("attributes", {})
-    except (OSError, ValueError) as error:
+        content = read_member(location, "zarr.json")
+        described = json.loads(content.decode()) if len(content) < _MOST_BYTES else None
+        attributes = described.get("attributes", {}) if isinstance(described, dict) else None
+        if not isinstance(attributes, dict):
+            raise ValueError("no attributes")
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -106,7 +116,29 @@ def read_attributes(location: Location) -> dict[str, Any]:
             f"{location} is a zarr group but not a demonstration store of version {SCHEMA_VERSION}: give the "
             "path of one made by scripts/collect_demos.py or scripts/convert_demos.py."
         )
+    try:
+        TypeAdapter(_Known).validate_python(attributes, strict=True)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        where = printable(" ".join(map(str, (*wrong["loc"], wrong["msg"]))))[:200]
+        raise UserError(
+            f"The demonstration store {location} is damaged: its zarr.json is not what one has ({where}); restore it from a copy."
+        ) from error
     return attributes
+
+
+class _KnownFeature(TypedDict):
+    shape: Annotated[list[Annotated[int, Ge(1), Le(1 << 16)]], MaxLen(4)]
+    dtype: Literal["uint8", "float32"]
+
+
+class _Known(TypedDict):
+    """What everything relies on in the attributes of a store, which anybody may have written."""
+
+    fps: Annotated[float, Gt(0), Le(1e6)]
+    tasks: list[str]
+    features: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], _KnownFeature]
+    codec: NotRequired[str]
 
 
 def read_meta(path: Location) -> dict[str, np.ndarray]:
