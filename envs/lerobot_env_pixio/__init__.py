@@ -2,8 +2,9 @@
 
 LeRobot imports every installed module named ``lerobot_env_*`` at start-up; importing this one registers
 ``--env.type=pixio_robosuite``, ``pixio_metaworld``, ``pixio_aloha``, ``pixio_pusht``, ``pixio_adroit`` and
-``pixio_dmc``, and ``--robot.type=pixio_sim``, and loads no simulator. Where LeRobot is not imported yet, which takes
-seconds, they are registered once it is: names of tasks and robots are known without it.
+``pixio_dmc``, ``--robot.type=pixio_sim``, and ids for `gymnasium.make` (`gymnasium_ids`), and loads no simulator. Where
+LeRobot or gymnasium is not imported yet, which takes seconds, they are registered once it is: names of tasks and robots are
+known without it.
 """
 
 import importlib
@@ -41,6 +42,11 @@ __all__ = [
 @when_imported("lerobot.envs")
 def _register_environments(lerobots: ModuleType) -> None:
     importlib.import_module(f"{__name__}.configuration")
+
+
+@when_imported("gymnasium")
+def _register_ids(gymnasium: ModuleType) -> None:
+    importlib.import_module(f"{__name__}.gymnasium_ids").register_ids()
 
 
 @when_imported("lerobot.robots")

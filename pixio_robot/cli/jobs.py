@@ -21,7 +21,7 @@ GROUPS = {
     "Train a policy": ("train_policy",),
     "Demonstrations": ("collect_demos", "inspect_demos", "convert_demos", "measure_experts"),
     "Measure a policy": ("evaluate_policy", "compare_runs"),
-    "Bring it to a robot": ("export", "verify_artifact", "run_policy", "serve_policy"),
+    "Bring it to a robot": ("export", "export_encoder", "verify_artifact", "run_policy", "serve_policy"),
     "Pretrain an encoder": ("render_scenes", "pretrain_encoder", "distill_encoder", "score_images"),
     "What an encoder is worth": ("evaluate_encoder",),
 }

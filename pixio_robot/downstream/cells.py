@@ -22,6 +22,7 @@ from pixio_robot.common.files import write_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.downstream.task import CellResult, DownstreamTask
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders.config import is_pretrained
 
 CELL_FILE = "cell.json"
 
@@ -95,7 +96,7 @@ def fill(
 def _weights(config: EncoderConfig) -> str:
     """Return what stands for an encoder's weights: a digest of the file, or the word for them."""
     path = Path(config.weights).expanduser()
-    if config.weights in ("pretrained", "random"):
+    if config.weights == "random" or is_pretrained(config.weights):
         return config.weights
     if not path.is_file():
         raise UserError(f"There is no weights file at {path}.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders.checkpoints import load_encoder_weights
+from pixio_robot.encoders.config import is_pretrained
 from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.pixels import RawPixels
 from pixio_robot.encoders.pixio import PRETRAINABLE
@@ -30,7 +31,7 @@ def build_backbone(name: str, weights: str, size: Size | None = None) -> nn.Modu
 
     Args:
         name: A timm model name, Pixio variants included.
-        weights: `pretrained`, `random`, or the path of a weights file.
+        weights: `pretrained`, `pretrained@<revision>`, `random`, or the path of a weights file.
         size: Of the images it will see, for networks that are built for one size, as Swin is; None takes timm's size.
 
     Raises:
@@ -43,8 +44,8 @@ def build_backbone(name: str, weights: str, size: Size | None = None) -> nn.Modu
     backbone = timm.create_model(name, pretrained=False, num_classes=0, **_arguments(name, size))
     if isinstance(backbone, RawPixels):
         return backbone
-    if weights == "pretrained":
-        load_encoder_weights(backbone, pretrained_weights(name), name)
+    if is_pretrained(weights):
+        load_encoder_weights(backbone, pretrained_weights(name, weights), name)
     elif weights != "random":
         load_encoder_weights(backbone, Path(weights).expanduser(), name)
     return backbone

@@ -8,6 +8,11 @@ from pixio_robot.common.settings import Count, Positive, Switch, Text, settings
 Mode = Literal["frozen", "finetune", "lora"]
 
 
+def is_pretrained(weights: str) -> bool:
+    """Tell published weights, of whichever revision, from random ones and files."""
+    return weights.partition("@")[0] == "pretrained"
+
+
 @settings
 class EncoderConfig:
     """Which encoder, with which weights, in which mode."""
@@ -15,7 +20,8 @@ class EncoderConfig:
     name: Text = "pixio_tiny16"
     """A timm model name (the Pixio variants are registered on import), or `torchscript`."""
     weights: Text = "pretrained"
-    """`pretrained` (shipped, or from the hub), `random`, or the path of a weights (or TorchScript) file."""
+    """`pretrained` (shipped, or from the hub), `pretrained@<revision>` of the hub, `random`, or the path of a weights (or
+    TorchScript) file."""
     mode: Mode = "frozen"
     """`frozen`: evaluation mode and no gradients; `finetune`: all weights train; `lora`: frozen, with low-rank adapters that
     train."""
@@ -36,7 +42,7 @@ class EncoderConfig:
         Raises:
             UserError: It has none.
         """
-        if self.name == "torchscript" and self.weights in ("pretrained", "random"):
+        if self.name == "torchscript" and (self.weights == "random" or is_pretrained(self.weights)):
             raise UserError(
                 "encoder.weights must be given: the file of a TorchScript encoder, written by torch.jit.save."
             )

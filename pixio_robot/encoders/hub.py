@@ -1,5 +1,6 @@
 """Where pretrained weights come from: this package, the hub's local cache, or the hub."""
 
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -12,17 +13,25 @@ from pixio_robot.common.errors import UserError
 _FORMATS = ("*.safetensors", "*.pth", "*.bin")
 
 
-def pretrained_weights(name: str) -> Path:
+def pretrained_weights(name: str, weights: str = "pretrained") -> Path:
     """Return the file or folder that holds a timm model's pretrained weights, downloading them if need be.
+
+    What is downloaded is of one commit of its repository, which the terminal names together with the licence.
 
     Args:
         name: A timm model name, Pixio variants included.
+        weights: `pretrained`, or `pretrained@<revision>` for a commit, tag or branch of the hub's repository.
 
     Raises:
-        UserError: No weights exist for this name, or they can be reached neither locally nor on the hub.
+        UserError: No weights exist for this name or revision, or they can be reached neither locally nor on the hub.
     """
+    revision = weights.partition("@")[2] or None
     source = timm.get_pretrained_cfg(name)
     if source is not None and source.file:
+        if revision is not None:
+            raise UserError(
+                f"The weights of {name} ship with this package, in one revision: set encoder.weights=pretrained."
+            )
         return Path(source.file)
     if source is None or not source.hf_hub_id:
         raise UserError(
@@ -30,15 +39,16 @@ def pretrained_weights(name: str) -> Path:
             f"encoder.weights=<file>, or use encoder.weights=random."
         )
     hub_id = source.hf_hub_id
-    cached = cached_snapshot(hub_id)
+    cached = cached_snapshot(hub_id, revision)
     if cached is not None:
         return cached
     try:
         # One short request first: the hub client retries an unreachable network for most of a minute.
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
-        files = huggingface_hub.list_repo_files(hub_id)
+        found = huggingface_hub.model_info(hub_id, revision=revision)
+        files = [file.rfilename for file in found.siblings or ()]
         chosen = next(pattern for pattern in _FORMATS if any(file.endswith(pattern[1:]) for file in files))
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=[chosen]))
+        folder = Path(huggingface_hub.snapshot_download(hub_id, revision=found.sha, allow_patterns=[chosen]))
     except HfHubHTTPError as error:
         status = error.response.status_code
         reason = "the hub asks for a login" if status in (401, 403) else f"the hub answered {status}"
@@ -47,12 +57,20 @@ def pretrained_weights(name: str) -> Path:
         raise UserError(_three_ways(name, hub_id, "the repository holds no weights file")) from None
     except Exception as error:  # whatever HTTP library the hub client uses, offline looks different
         raise UserError(_three_ways(name, hub_id, f"no network ({type(error).__name__})")) from error
+    stated = [tag.removeprefix("license:") for tag in found.tags or () if tag.startswith("license:")]
+    licence = source.license or ", ".join(stated) or "not stated"
+    print(
+        f"{name}: fetched from {hub_id}, licence {licence}, revision {found.sha} "
+        f"(encoder.weights=pretrained@{found.sha} keeps to it)",
+        file=sys.stderr,
+    )
+    return folder
 
 
-def cached_snapshot(hub_id: str) -> Path | None:
+def cached_snapshot(hub_id: str, revision: str | None = None) -> Path | None:
     """Return the folder of a repository's weights in the hub's local cache, or None where there are none."""
     try:
-        folder = Path(huggingface_hub.snapshot_download(hub_id, local_files_only=True))
+        folder = Path(huggingface_hub.snapshot_download(hub_id, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     return folder if any(any(folder.glob(pattern)) for pattern in _FORMATS) else None

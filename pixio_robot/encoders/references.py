@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.encoders.config import is_pretrained
 from pixio_robot.encoders.hub import pretrained_weights
 from pixio_robot.encoders.torchscript import TORCHSCRIPT
 
@@ -52,8 +53,8 @@ class WeightsReference:
             UserError: No file is there, or pretrained weights cannot be reached.
         """
         for place in (configured, self.weights, Path(self.weights).name):
-            if place == "pretrained":
-                return pretrained_weights(self.name)
+            if is_pretrained(place):
+                return pretrained_weights(self.name, place)
             if place != "random" and Path(place).expanduser().exists():
                 return Path(place).expanduser()
         raise UserError(

@@ -15,7 +15,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
 from pixio_robot.encoders.backbones import Layout, Size, build_backbone, layout, patch_layout, takes_any_size
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
-from pixio_robot.encoders.config import EncoderConfig
+from pixio_robot.encoders.config import EncoderConfig, is_pretrained
 from pixio_robot.encoders.intermediate import intermediate_tokens, stages
 from pixio_robot.encoders.pixels import RawPixels
 from pixio_robot.encoders.pixio import PixioVisionTransformer
@@ -150,7 +150,7 @@ class VisionEncoder(nn.Module):
             weights = plain.state_dict()
             wanted.check(tensors_hash(weights), place)
             if self.config.mode != "finetune":
-                self._source = wanted.weights if wanted.weights == "pretrained" else _absolute(str(place))
+                self._source = wanted.weights if is_pretrained(wanted.weights) else _absolute(str(place))
                 self._hash = wanted.hash
         state.update({f"{prefix}backbone.{key}": weights[name] for name, key in keys.items()})
 
@@ -253,4 +253,4 @@ def _mean_token(patches_BhwD: Tensor) -> Tensor:
 
 
 def _absolute(weights: str) -> str:
-    return weights if weights == "pretrained" else str(Path(weights).expanduser().resolve())
+    return weights if is_pretrained(weights) else str(Path(weights).expanduser().resolve())

@@ -33,6 +33,14 @@ def choose_gl() -> None:
 
 def no_gl_error(cause: Exception) -> ValueError:
     """Return the error that says that no GL context can be made, and what to do about it."""
+    device = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if device is not None and (not device.isdecimal() or "EGL_DEVICE_ID" in str(cause)):
+        last = re.search(r"between 0 and (\d+)", str(cause))
+        there = f"this machine has EGL devices 0 to {last[1]}" if last else "expected the number of an EGL device"
+        return ValueError(
+            f"MUJOCO_EGL_DEVICE_ID={device} is no device that can render here: {there}; unset it, or set one of them (EGL "
+            f"counts what is visible here, whatever CUDA_VISIBLE_DEVICES says)"
+        )
     detail = re.split(r"\.?(?:\s*\n|\. )", str(cause).strip())[0] or type(cause).__name__
     return ValueError(
         f"no usable OpenGL for rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({detail}): "

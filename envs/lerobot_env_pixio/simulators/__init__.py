@@ -2,7 +2,10 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lerobot_env_pixio.simulators.camera_env import CameraEnv
 
 _CLASSES = {
     "pixio_robosuite": ("robosuite", "RobosuiteEnv"),
@@ -15,6 +18,12 @@ _CLASSES = {
 
 EXPERT_FIELDS = ("expert_noise", "experts")
 """Of an environment's description: they say who demonstrates, and an environment itself does not know them."""
+
+
+def environment_classes() -> "dict[str, type[CameraEnv]]":
+    """Return the environments by their types; importing them loads no simulator."""
+    modules = {kind: importlib.import_module(f"{__name__}.{module}") for kind, (module, _) in _CLASSES.items()}
+    return {kind: getattr(modules[kind], name) for kind, (_, name) in _CLASSES.items()}
 
 
 def check_names(env_type: str, fields: Mapping[str, Any]) -> None:

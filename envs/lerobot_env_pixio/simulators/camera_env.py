@@ -130,6 +130,7 @@ class CameraEnv(gymnasium.Env, ABC):
 
         self._simulation: Any = None
         self._frames: dict[str, np.ndarray] = {}
+        self._has_begun = False
         self._steps = self._steps_done = 0
 
     @property
@@ -155,11 +156,19 @@ class CameraEnv(gymnasium.Env, ABC):
             self._perturb(self.perturbation, np.random.default_rng([episode_seed, _PERTURBATION_STREAM]))
             self._looks_nominal = self.perturbation == NOMINAL
         self._steps = self._steps_done = 0
+        self._has_begun = True
         self._look()
         return self._observation(), self._info(is_success=False)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Execute one action for 1 / fps seconds."""
+        """Execute one action for 1 / fps seconds.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no `reset` before.
+            ValueError: The action is not as many numbers as the task takes, or one is not finite.
+        """
+        self._check_reset("step")
+        action = self._checked(action)
         reward, is_done = self._execute(action)
         self._steps += 1
         self._steps_done += is_done
@@ -171,8 +180,28 @@ class CameraEnv(gymnasium.Env, ABC):
         return self._observation(), reward, is_success, truncated, self._info(is_success)
 
     def render(self) -> np.ndarray:
-        """Return the last observation's frames side by side, uint8 (H, cameras x W, 3)."""
+        """Return the last observation's frames side by side, uint8 (H, cameras x W, 3).
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no `reset` before.
+        """
+        self._check_reset("render")
         return np.concatenate([self._frames[camera] for camera in self.camera_names], axis=1)
+
+    def _check_reset(self, call: str) -> None:
+        if not self._has_begun:
+            raise gymnasium.error.ResetNeeded(f"{self.simulator} {self.task}: call reset before {call}")
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        numbers, count = np.asarray(action), len(self.action_names)
+        if numbers.shape != (count,):
+            raise ValueError(
+                f"an action of {self.task} has the shape ({count},), for {', '.join(self.action_names)}; got {numbers.shape}"
+            )
+        wrong = [name for name, number in zip(self.action_names, numbers, strict=True) if not np.isfinite(number)]
+        if wrong:
+            raise ValueError(f"the action for {self.task} in step {self._steps} is not finite: {', '.join(wrong)}")
+        return numbers
 
     def _episode_seed(self, seed: int | None) -> int:
         """Return what decides an episode: the reset's seed, or without one a number that follows from the seed given last."""

@@ -34,8 +34,12 @@ def numpy_seed(seed: int) -> Iterator[None]:
 
 
 def import_robosuite() -> ModuleType:
-    """Import robosuite without what it prints and without the ``MUJOCO_GL`` it sets."""
-    chosen_gl = os.environ.get("MUJOCO_GL")
+    """Import robosuite without what it prints, the ``MUJOCO_GL`` it sets, and a check of a renderer that is not used here.
+
+    It asserts that the EGL device is one of ``CUDA_VISIBLE_DEVICES``: false on clusters, where a job sees one device, EGL's 0,
+    under another number or a UUID of CUDA's.
+    """
+    chosen_gl, egl_device = os.environ.get("MUJOCO_GL"), os.environ.pop("MUJOCO_EGL_DEVICE_ID", None)
     logger = logging.getLogger("robosuite_logs")
     logger.disabled = True  # it warns of optional packages
     try:
@@ -48,6 +52,8 @@ def import_robosuite() -> ModuleType:
         raise no_gl_error(error) from error
     finally:
         logger.disabled = False
+        if egl_device is not None:
+            os.environ["MUJOCO_EGL_DEVICE_ID"] = egl_device
         # robosuite asks for EGL whatever MuJoCo uses; processes started from here shall do what this one does.
         if chosen_gl is None:
             os.environ.pop("MUJOCO_GL", None)

@@ -8,12 +8,14 @@ from typing import Any
 import safetensors.torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies import PreTrainedPolicy
+from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.encoders.adapters import base_keys
 from pixio_robot.evaluation.checkpoints import open_checkpoint
 
+_ENCODER = "encoder."
 _SET_BY_DATA_AND_MACHINE = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"n_obs_steps"}
 
 
@@ -55,12 +57,19 @@ def described_by(
 
 
 def load_starting_point(policy: PreTrainedPolicy, checkpoint: Path) -> None:
-    """Load a checkpoint's weights into a policy whose encoder may be in another mode; new LoRA adapters stay new.
+    """Load a checkpoint's weights into a policy whose encoder may be in another mode.
+
+    LoRA adapters of the checkpoint are merged into its encoder where the policy has none, or others; new adapters stay new.
 
     Raises:
         UserError: The weights do not fit: other cameras, sizes or fields, or adapters where the policy has none.
     """
     state = safetensors.torch.load_file(checkpoint / "model.safetensors")
+    config: Any = policy.config
+    trained, wanted = (EncoderConfig.from_prefixed(one) for one in (open_checkpoint(checkpoint), config))
+    if trained.mode == "lora" and _adapters(trained) != _adapters(wanted):
+        frames = next(iter(config.image_features.values()))
+        state = _with_merged_adapters(state, VisionEncoder(trained, from_checkpoint=True, frame_size=frames.shape[-2:]))
     for name, key in base_keys(policy.get_submodule("encoder.backbone")).items():
         prefix = "encoder.backbone."
         if prefix + name in state:  # weights that had no adapters beside them until now
@@ -73,6 +82,19 @@ def load_starting_point(policy: PreTrainedPolicy, checkpoint: Path) -> None:
     for names, what in ((missing, "it lacks"), (unexpected, "the policy has no")):
         if names:
             raise _does_not_fit(checkpoint, policy, f"{what} {names[0]} and {len(names) - 1} others")
+
+
+def _adapters(encoder: EncoderConfig) -> tuple[Any, ...]:
+    return encoder.mode, encoder.lora_rank, encoder.lora_alpha, tuple(encoder.lora_targets)
+
+
+def _with_merged_adapters(state: Mapping[str, Tensor], encoder: VisionEncoder) -> dict[str, Tensor]:
+    """Return a policy's state with the weights that its encoder and its adapters make together."""
+    own = {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
+    encoder.load_state_dict(own)
+    encoder.merge_adapters()
+    merged = {f"{_ENCODER}{key}": value for key, value in encoder.state_dict().items()}
+    return {key: value for key, value in state.items() if not key.startswith(_ENCODER)} | merged
 
 
 def _does_not_fit(checkpoint: Path, policy: PreTrainedPolicy, reason: str) -> UserError:

@@ -15,7 +15,8 @@ from toy_run import CAMERAS, ENCODER, POLICY, logged, make_store, run_training
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
-from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders import EncoderConfig, VisionEncoder
+from pixio_robot.encoders.adapters import base_weights
 from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.policy.building import build_policy, policy_config_from
@@ -116,3 +117,22 @@ def test_the_main_job_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     (second,) = (tmp_path / "second" / "train_policy").iterdir()
     # The same batch and the same seeds: from new weights the first loss would be the same, too.
     assert logged(second, "loss")[1] < 0.95 * logged(first, "loss")[1]
+
+
+@pytest.fixture(scope="module")
+def adapted(store: DemoStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy whose encoder was trained by adapters, which have left their start."""
+    encoder = dataclasses.replace(SHIPPED, mode="lora", lora_rank=2)
+    return run_training(store.path, tmp_path_factory.mktemp("run") / "lora", encoder=encoder, cached=False)
+
+
+@pytest.mark.parametrize("changes", [{"mode": "frozen"}, {"mode": "finetune"}, {"lora_rank": 3}, {}], ids=str)
+def test_adapters_are_merged_where_the_policy_has_none_or_others(
+    adapted: Path, store: DemoStore, changes: dict[str, Any]
+) -> None:
+    policy = started(adapted, store, **changes)
+    expected = type(policy).from_pretrained(adapted)
+    torch.testing.assert_close(actions(policy, store), actions(expected, store), rtol=1e-4, atol=1e-5)
+    shipped = torch.cat([value.flatten() for value in VisionEncoder(SHIPPED).backbone.parameters()])
+    own = torch.cat([value.flatten() for value in base_weights(policy.get_submodule("encoder.backbone")).values()])
+    assert torch.equal(own, shipped) == (not changes)
