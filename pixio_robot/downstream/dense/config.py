@@ -76,9 +76,9 @@ class DenseProtocol:
     """Mirror every other training image."""
     scale: tuple[Positive, Positive] | None = None
     """Range of the factor on the sides of training images, for segmentation; null leaves them as they are."""
-    epochs: Count = 8
+    epochs: Count = 6
     """Passes over the training images."""
-    evaluate_every: Count = 4
+    evaluate_every: Count = 3
     """Epochs between tests; the last epoch counts, and the best stands beside it."""
     weight_decay: NonNegative = 0.01
     """Of AdamW, on all parameters."""

@@ -118,6 +118,15 @@ def test_kitti_is_256_to_a_metre_and_zero_is_nothing(tmp_path: Path) -> None:
     assert truth.dtype == np.float32 and (truth[:10] == 0).all() and (truth[10:] == 2.5).all()
 
 
+def test_a_root_without_the_lists_says_what_counts_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = kitti(tmp_path)
+    source.open(Console())
+    said = (
+        "KITTI: 2 training and 2 test images; everything that is there, since the root has no kitti_eigen_train_files"
+    )
+    assert said in capsys.readouterr().out
+
+
 def test_kitti_leaves_out_what_its_list_has_no_depth_of(tmp_path: Path) -> None:
     source = kitti(tmp_path)
     lines = [

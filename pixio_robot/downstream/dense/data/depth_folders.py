@@ -28,17 +28,19 @@ class NyuDepth(PublicFolder):
     """NYUv2: `sync/<scene>/rgb_*.jpg` and `sync_depth_*.png`, millimetres; `official_splits/test/<room>/` likewise."""
 
     name, title = "nyu", "NYUv2"
+    lists = ("nyudepthv2_train_files_with_gt.txt", "nyudepthv2_test_files_with_gt.txt")
     kind: Kind = "depth"
     depth_range = (0.001, 10.0)
 
     def files(self) -> tuple[PairedFiles, PairedFiles]:
         """Return the files; see `PublicFolder.files`."""
         require_folders(self.root, "NYUv2 depth", ("sync", "official_splits/test"))
-        return self._part("sync", "train"), self._part("official_splits/test", "test")
+        training, test = self.lists
+        return self._part("sync", training), self._part("official_splits/test", test)
 
-    def _part(self, name: str, listed_as: str) -> PairedFiles:
+    def _part(self, name: str, file: str) -> PairedFiles:
         folder = self.root / name
-        listed = _listed(self.root / f"nyudepthv2_{listed_as}_files_with_gt.txt", folder, folder)
+        listed = _listed(self.root / file, folder, folder)
         pairs = listed or pair(_frames(folder, "rgb_*.jpg"), _frames(folder, "sync_depth_*.png"), folder)
         # The frame around what both of Kinect's cameras saw is left out, in training and test alike.
         return PairedFiles(pairs, folder, lambda path: read_depth(path, 1000), slice(45, 471), slice(41, 601))
@@ -51,18 +53,19 @@ class KittiDepth(PublicFolder):
     """
 
     name, title = "kitti", "KITTI"
+    lists = ("kitti_eigen_train_files_with_gt.txt", "kitti_eigen_test_files_with_gt.txt")
     kind: Kind = "depth"
     depth_range = (0.001, 80.0)
 
     def files(self) -> tuple[PairedFiles, PairedFiles]:
         """Return the files; see `PublicFolder.files`."""
         require_folders(self.root, "KITTI depth", ("images", "annotations"))
-        return self._part("train"), self._part("test")
+        training, test = self.lists
+        return self._part(training, tested=False), self._part(test, tested=True)
 
-    def _part(self, name: str) -> PairedFiles:
+    def _part(self, file: str, *, tested: bool) -> PairedFiles:
         images, depths = self.root / "images", self.root / "annotations"
-        listed = _listed(self.root / f"kitti_eigen_{name}_files_with_gt.txt", images, depths)
-        pairs = listed or self._everything(tested=name == "test")
+        pairs = _listed(self.root / file, images, depths) or self._everything(tested=tested)
         return PairedFiles(pairs, images, lambda path: read_depth(path, 256))
 
     def _everything(self, *, tested: bool) -> list[tuple[Path, Path]]:

@@ -108,7 +108,13 @@ class PairedFiles:
 
 
 class PublicFolder(DenseSource):
-    """What the public data sets share: pairs of files under a root, for training and test."""
+    """What the public data sets share: pairs of files under a root, for training and test.
+
+    Attributes:
+        lists: Names of the lists of files that papers train and test on; where a root has them, they count.
+    """
+
+    lists: Sequence[str] = ()
 
     def __init__(self, root: Path) -> None:
         """Remember the root."""
@@ -137,5 +143,8 @@ class PublicFolder(DenseSource):
     def open(self, console: Console) -> DenseData:
         """List the images; see `DenseSource.open`."""
         training, test = (files.as_set() for files in self.files())
-        console.print(f"{self.title}: {len(training):,} training and {len(test):,} test images", highlight=False)
+        missing = [name for name in self.lists if not (self.root / name).is_file()]
+        without = f"; everything that is there, since the root has no {' and no '.join(missing)}" if missing else ""
+        counts = f"{len(training):,} training and {len(test):,} test images"
+        console.print(f"{self.title}: {counts}{without}", highlight=False, soft_wrap=True)
         return DenseData(training, {"test": test})
