@@ -24,7 +24,7 @@ from pixio_robot.demos.formats.transfer import Record, check_not_empty, new_resu
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.store import DemoStore
 
-_LEAST_VIDEO_SIDE = 64  # SVT-AV1 ends the process below it
+_LEAST_VIDEO_WIDTH = 28  # SVT-AV1 ends the process at 24 px
 # What LeRobot's format has no place for.
 _EXTRA_FILE = Path("meta/pixio_robot.json")
 
@@ -194,10 +194,10 @@ def _quiet_libraries() -> Iterator[None]:
 def _check_encodable(store: DemoStore) -> None:
     for key in store.image_keys:
         height, width = store.features[key].shape[:2]
-        if min(height, width) < _LEAST_VIDEO_SIDE:
+        if width < _LEAST_VIDEO_WIDTH:
             raise UserError(
-                f"{key} of {store.path} has frames of {height} x {width} px, but the encoder of LeRobot's videos takes no side "
-                f"under {_LEAST_VIDEO_SIDE} px: add use_videos=false."
+                f"{key} of {store.path} has frames of {height} x {width} px, but the encoder of LeRobot's videos takes none "
+                f"narrower than {_LEAST_VIDEO_WIDTH} px: add use_videos=false."
             )
 
 
