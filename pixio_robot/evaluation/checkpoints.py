@@ -1,7 +1,5 @@
 """What must hold of a LeRobot checkpoint folder before a rollout is worth starting."""
 
-import functools
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,6 @@ from safetensors.torch import load_file
 from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name, printable
 from pixio_robot.common.files import check_links
-from pixio_robot.common.versions import PHYSICS_PACKAGES, TASK_PACKAGES
-from pixio_robot.environments import describe_env
-
-logger = logging.getLogger(__name__)
 
 # Written beside the weights by our training; other checkpoints have none.
 RUN_FILE = "pixio_run.json"
@@ -179,7 +173,7 @@ def check_seeds(checkpoint: Path, seeds: Sequence[int], demonstration_seeds: Col
         raise UserError("There are no episodes to run: ask for at least one.")
     if len(set(seeds)) != len(seeds):
         raise UserError("An evaluation seed comes twice: every episode needs its own seed.")
-    seen = set(demonstration_seeds).union(_run_information(checkpoint).get("demonstration_seeds", ()))
+    seen = set(demonstration_seeds).union(run_information(checkpoint).get("demonstration_seeds", ()))
     shared = sorted(seen.intersection(seeds))
     if shared:
         raise UserError(
@@ -188,37 +182,8 @@ def check_seeds(checkpoint: Path, seeds: Sequence[int], demonstration_seeds: Col
         )
 
 
-def warn_of_other_simulation(checkpoint: Path, env_config: EnvConfig, versions: dict[str, str]) -> None:
-    """Warn once when the policy was trained under another render profile or simulator version."""
-    trained = _run_information(checkpoint)
-    then, now = trained.get("env", {}), describe_env(env_config)
-    # Their versions change physics and looks; those of tasks that the environment is not made of do not.
-    tasks = [package for package in TASK_PACKAGES if package.removeprefix("gym-") in env_config.type]
-    differences = [
-        f"{name} {before} then, {after} now"
-        for name, before, after in (
-            ("render profile", then.get("render_profile"), now.get("render_profile")),
-            *(
-                (name, trained.get("versions", {}).get(name), versions.get(name))
-                for name in (*PHYSICS_PACKAGES, *tasks)
-            ),
-        )
-        if before is not None and before != after
-    ]
-    if differences:
-        _warn_once(
-            f"The policy was trained in another simulation ({'; '.join(differences)}): its success rate may shift for "
-            "that reason."
-        )
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    """Warn, unless this process did: one policy is evaluated under many conditions, and at many steps of its training."""
-    logger.warning(message)
-
-
-def _run_information(checkpoint: Path) -> dict:
+def run_information(checkpoint: Path) -> dict:
+    """Return what our training noted beside the weights: environment, versions, demonstrations; nothing of others'."""
     path = checkpoint / RUN_FILE
     information = read_json(path) if path.is_file() else {}
     if not isinstance(information, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lerobot.configs import FeatureType
+from lerobot.configs import FeatureType, PreTrainedConfig
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
@@ -15,6 +15,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.signals import requests_raise
+from pixio_robot.common.still_dimensions import still_dimensions
 from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
@@ -25,6 +26,7 @@ from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
+from pixio_robot.evaluation.worlds import check_world
 from pixio_robot.reports.page import write_report
 from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
@@ -152,6 +154,9 @@ class _Run:
         config.device = self.processes.device.type
         if self.simulated:
             check_fit(config, self.env_config)
+            recorded = {"env": store.attributes.get("env"), "fps": store.fps, "versions": software_versions()}
+            check_world(recorded, self.env_config, software_versions(), "The demonstrations were recorded")
+        self.say_unused(config, store)
         windows = Windows.of(config)
         window_starts(store, self.used_episodes, windows, job.demos.sampling)
         policy, processors = build_policy(config, store, self.used_episodes)
@@ -205,6 +210,18 @@ class _Run:
         kept = f"named in checkpoints by their hash {reference.hash}" if reference else "kept in every checkpoint"
         self.console.print(f"encoder weights ({self.job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
         self.log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
+
+    def say_unused(self, config: PreTrainedConfig, store: DemoStore) -> None:
+        """Say which features the policy does not read, and which numbers of the demonstrations stand still."""
+        unread = sorted(store.features.keys() - {*(config.input_features or ()), *(config.output_features or ())})
+        if unread:
+            self.console.print(f"not read by the policy: {', '.join(unread)}", highlight=False, soft_wrap=True)
+        for key, still in still_dimensions(store.statistics(self.used_episodes)).items():
+            names = store.names.get(key, [])
+            named = ", ".join(names[one] if one < len(names) else str(one) for one in still)
+            self.console.print(
+                f"{key}: {named} stands still in the demonstrations; its normalisation has a floor", soft_wrap=True
+            )
 
     def features(self, store: DemoStore, encoder: VisionEncoder, images: list[str], patches: bool) -> FeatureCache:
         """Encode each frame once."""

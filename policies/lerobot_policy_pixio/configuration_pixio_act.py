@@ -17,8 +17,6 @@ class PixioACTConfig(VisionConfig, ACTConfig):
     The defaults are sized for training in minutes on two CPU cores.
     """
 
-    needs_state = False
-
     chunk_size: int = 16
     n_action_steps: int = 8
     normalization_mapping: dict[str, NormalizationMode] = field(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.processor import PolicyProcessorPipeline, make_default_pre_post_processors
@@ -10,6 +10,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.still_dimensions import with_floor
 
 NECKS = ("flatten", "spatial_softmax", "attention_pool", "cls_mean")
 _COUNTS = (
@@ -35,8 +36,6 @@ def normalised_by(mode: NormalizationMode) -> dict[str, NormalizationMode]:
 @dataclass
 class VisionConfig:
     """Fields and checks of every policy on one encoder shared by its cameras; stands before LeRobot's config."""
-
-    needs_state: ClassVar[bool] = True
 
     push_to_hub: bool = False
 
@@ -91,12 +90,15 @@ class VisionConfig:
         """Check the features.
 
         Raises:
-            UserError: There is no camera or, where the policy needs them, no observation.state or no action.
+            UserError: There is no camera, no observation.state or no action.
         """
         if not self.image_features:
             raise UserError(f"{self.type} needs at least one camera (observation.images.*), but the data has none.")
-        if self.needs_state and (self.robot_state_feature is None or self.action_feature is None):
-            raise UserError(f"{self.type} needs {OBS_STATE} and {ACTION}, but the data lacks one of them.")
+        for name, feature in ((OBS_STATE, self.robot_state_feature), (ACTION, self.action_feature)):
+            if feature is None:
+                raise UserError(
+                    f"{self.type} needs {name}, which these demonstrations do not have: record them with it."
+                )
 
 
 def _modes(mapping: Mapping[str, str]) -> dict[str, NormalizationMode]:
@@ -119,8 +121,11 @@ def make_processors(
 
     Args:
         config: The policy's configuration.
-        dataset_stats: Normalisation statistics by feature, as LeRobot datasets carry them.
+        dataset_stats: Normalisation statistics by feature, as LeRobot datasets carry them; what stands still gets a floor,
+            see `still_dimensions`.
     """
+    if dataset_stats is not None:
+        dataset_stats = with_floor(dataset_stats)
     processors: tuple[Any, Any] = make_default_pre_post_processors(
         config, dataset_stats, normalizer_device=config.device
     )

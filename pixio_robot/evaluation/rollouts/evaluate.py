@@ -35,11 +35,12 @@ from pixio_robot.evaluation.checkpoints import (
     check_fit,
     check_seeds,
     open_checkpoint,
-    warn_of_other_simulation,
+    run_information,
 )
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.evaluation.rollouts.episode_batch import EpisodeBatch, RunningEpisode
 from pixio_robot.evaluation.rollouts.tries import TriedEpisode, Tries, Try
+from pixio_robot.evaluation.worlds import check_world
 from pixio_robot.reports.videos import write_rollout_video
 
 # Seconds after which an episode that has not ended is given up: far more than any takes, even on a slow machine.
@@ -96,7 +97,7 @@ def evaluate_policy(
     check_fit(open_checkpoint(checkpoint), env_config)
     check_seeds(checkpoint, seeds, demonstration_seeds)
     versions = software_versions()
-    warn_of_other_simulation(checkpoint, env_config, versions)
+    check_world(run_information(checkpoint), env_config, versions, "The policy was trained")
     if videos_dir is not None:
         videos_dir.mkdir(parents=True, exist_ok=True)
 
