@@ -156,6 +156,9 @@ class EvaluationConfig:
     """Which one: `last` or `best`; null is `best` where `trainer.evaluate_every` keeps one, else `last`."""
     episodes_during_training: Whole = 10
     """Rollouts of each evaluation during training."""
+    held_out: Share | None = None
+    """Share of the episodes, of every task, that are never trained on and foreseen at the end (`held_out.json`); null is 0.1
+    where no simulation stands for the demonstrations, else 0."""
     first_seed_during_training: Whole = 200000
     """Their first seed: the best checkpoint is chosen on other episodes than it is then measured on."""
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from lerobot.configs import FeatureType, PreTrainedConfig
 from lerobot.envs import EnvConfig
+from lerobot.utils.constants import ACTION
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
@@ -17,13 +19,14 @@ from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.signals import requests_raise
 from pixio_robot.common.still_dimensions import still_dimensions
 from pixio_robot.common.versions import software_versions
-from pixio_robot.demos import DemoStore
+from pixio_robot.demos import DemoStore, Sampling
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.environments import describe_env, env_config_from
-from pixio_robot.evaluation.checkpoints import check_fit
+from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
+from pixio_robot.evaluation.open_loop import judge, save_pictures
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.evaluation.worlds import check_world
@@ -32,6 +35,7 @@ from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
 from pixio_robot.training.data.feature_cache import FeatureCache
 from pixio_robot.training.data.opening import encoder_features, open_demonstrations
+from pixio_robot.training.held_out import foresee, held_out_episodes
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 from pixio_robot.training.policy.objective import MODEL_FOLDER
@@ -107,6 +111,7 @@ class _Run:
         self.env_config = env_config_from(job.env)
         self.simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
         self.used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
+        self.held_out: list[int] = []
 
     def whole_way(self, memory: PeakMemory) -> EvaluationRecord | None:
         """Go it."""
@@ -121,6 +126,8 @@ class _Run:
         record = None
         if self.processes.main:
             record = self.evaluated(checkpoint, store)
+            if self.held_out:
+                self.foreseen(checkpoint, store)
             with self.log.phase("report", "Report"):
                 save_run_pictures(store, self.job.encoder, self.run_dir / "pictures")
             self.log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
@@ -153,12 +160,14 @@ class _Run:
         config: Any = policy_config_from(job.policy, job.encoder, store)
         config.device = self.processes.device.type
         if self.simulated:
-            check_fit(config, self.env_config)
+            self.simulated = self.stands_for(store, config)
+        if self.simulated:
             recorded = {"env": store.attributes.get("env"), "fps": store.fps, "versions": software_versions()}
             check_world(recorded, self.env_config, software_versions(), "The demonstrations were recorded")
         self.say_unused(config, store)
         windows = Windows.of(config)
-        window_starts(store, self.used_episodes, windows, job.demos.sampling)
+        sampling = self.without_held_out(store)
+        window_starts(store, self.used_episodes, windows, sampling)
         policy, processors = build_policy(config, store, self.used_episodes)
         if job.start_from is not None:
             load_starting_point(policy, Path(job.start_from))
@@ -185,8 +194,9 @@ class _Run:
             job.seed,
             cache,
             num_episodes=self.used_episodes,
-            sampling=job.demos.sampling,
+            sampling=sampling,
         )
+        self.reads = batches, windows
 
         def evaluate(checkpoint: Path) -> EvaluationRecord:
             return evaluate_policy(
@@ -229,10 +239,55 @@ class _Run:
         with self.log.phase("features", "Encoder features"), self.processes.one_after_another():
             return encoder_features(store, encoder, images, root, self.used_episodes, copies, self.console, patches)
 
+    def stands_for(self, store: DemoStore, config: PreTrainedConfig) -> bool:
+        """Tell whether the environment is the demonstrations' own, or fits them; else there is nothing to roll out in.
+
+        Raises:
+            UserError: It is meant to be, and does not fit.
+        """
+        try:
+            check_fit(config, self.env_config)
+        except UserError:
+            if self.job.demos.source == "scripted" or store.attributes.get("env"):
+                raise
+            self.console.print(
+                f"no simulation stands for {Path(store.path).name} ({self.env_config.type} has other cameras, state or "
+                "actions): the policy is judged on episodes that are held out",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return False
+        return True
+
+    def without_held_out(self, store: DemoStore) -> Sampling:
+        """Choose the episodes that are held out, and leave them out of the training."""
+        job, share = self.job, self.job.evaluation.held_out
+        share = share if share is not None else 0.0 if self.simulated else 0.1
+        self.held_out = held_out_episodes(store, share, self.used_episodes, job.seed)
+        if not self.held_out:
+            return job.demos.sampling
+        numbers = ", ".join(map(str, self.held_out))
+        self.console.print(f"held out of training: episodes {numbers}", highlight=False, soft_wrap=True)
+        sampling = job.demos.sampling
+        return replace(sampling, episode_weights={**sampling.episode_weights, **dict.fromkeys(self.held_out, 0.0)})
+
+    def foreseen(self, checkpoint: Path, store: DemoStore) -> None:
+        """Judge the policy on the episodes that it was not trained on."""
+        with self.log.phase("held_out", "Held-out episodes"):
+            batches, windows = self.reads
+            found = foresee(checkpoint, store, batches, windows, self.held_out)
+            names = store.names.get(ACTION) or [str(one) for one in range(store.features[ACTION].shape[0])]
+            executed = int(getattr(open_checkpoint(checkpoint), "n_action_steps", 1))
+            record = judge(found, names, np.asarray(store.statistics()[ACTION]["std"]), executed)
+            record.save(self.run_dir / "held_out.json")
+            save_pictures(found, record, executed, self.run_dir / "pictures")
+        self.log.write("held_out", event="judged", relative=record.relative)
+        self.console.print(record.summary(), highlight=False, soft_wrap=True)
+
     def evaluated(self, checkpoint: Path, store: DemoStore) -> EvaluationRecord | None:
         """Roll the policy out; None where no episodes are asked for."""
         evaluation = self.job.evaluation
-        if not evaluation.episodes:
+        if not evaluation.episodes or not self.simulated:
             return None
         with self.log.phase("evaluation", "Evaluation"):
             record = evaluate_policy(
@@ -272,7 +327,7 @@ def _print_summary(
     record: EvaluationRecord | None, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, console: Console
 ) -> None:
     console.rule("[bold]Result", align="left", style="dim")
-    summary = record.summary() if record is not None else "trained; not rolled out (evaluation.episodes=0)"
+    summary = record.summary() if record is not None else "trained; not rolled out"
     console.print(f"[bold green]{summary}", highlight=False)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in log.phase_seconds.items())
     console.print(f"time       {times}; {sum(log.phase_seconds.values()) / 60:.1f} min together", highlight=False)

@@ -108,6 +108,15 @@ class TrainingBatches:
             self._order = self._sampler.order(epoch)
             self._epoch = epoch
         steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        return self.at(steps, self._copies(step, len(steps)))
+
+    def at(self, steps: np.ndarray, copies: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Return the windows of steps of the store, whether they are trained on or not.
+
+        Args:
+            steps: Numbers of steps in the store.
+            copies: Which cached copy of its frames each window sees; None is the frames themselves.
+        """
         batch = self._windows.batch(steps)
         for key in self._image_keys:
             if self._cache is None:
@@ -117,16 +126,17 @@ class TrainingBatches:
             else:
                 tokens_key = key.replace("observation.images.", "observation.tokens.")
                 observed_BO = self._windows.observed_steps(steps)
-                tokens = self._cache.read(key, observed_BO.ravel(), self._copies(step, observed_BO))
+                of_frames = None if copies is None else copies.repeat(observed_BO.shape[1])
+                tokens = self._cache.read(key, observed_BO.ravel(), of_frames)
                 batch[tokens_key] = tokens if self._windows.n_obs_steps == 1 else tokens.unflatten(0, observed_BO.shape)
         return batch
 
-    def _copies(self, step: int, observed_BO: np.ndarray) -> np.ndarray | None:
-        """Draw which copy each window sees, the same for its cameras and observation steps: (B · O,)."""
+    def _copies(self, step: int, windows: int) -> np.ndarray | None:
+        """Draw which copy each window sees, the same for its cameras and observation steps (B,)."""
         if self._cache is None or self._cache.num_copies == 1:
             return None
         generator = np.random.default_rng([self._seed, step, 1])  # another stream than the order's
-        return generator.integers(self._cache.num_copies, size=len(observed_BO)).repeat(observed_BO.shape[1])
+        return generator.integers(self._cache.num_copies, size=windows)
 
 
 def window_starts(store: DemoStore, num_episodes: int | None, windows: Windows, sampling: Sampling) -> np.ndarray:

@@ -1,0 +1,157 @@
+"""How well a policy foresees recorded actions: errors on held-out episodes beside simple guesses, as `held_out.json`.
+
+Shape letters: E episodes, N windows, H steps of the horizon, A numbers of an action.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pixio_robot.common.files import write_json
+from pixio_robot.common.statistics import bootstrap_interval
+from pixio_robot.reports.charts import save_figure
+
+_MOST_DRAWN = 8  # numbers of an action in a picture
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What was predicted and recorded in one episode, at every step where a new chunk would be asked for.
+
+    Attributes:
+        episode: Its number in the demonstrations.
+        steps_N: Steps of the episode at which chunks begin.
+        predicted_NHA: Actions of the policy.
+        recorded_NHA: Actions of the demonstration.
+        valid_NH: Whether the step lies within the episode.
+        baselines: Other guesses (N, H, A), by name.
+    """
+
+    episode: int
+    steps_N: np.ndarray
+    predicted_NHA: np.ndarray
+    recorded_NHA: np.ndarray
+    valid_NH: np.ndarray
+    baselines: Mapping[str, np.ndarray]
+
+    def error(self, guess_NHA: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean absolute error of each number of an action (A,), of the policy or another guess."""
+        errors_NHA = np.abs((self.predicted_NHA if guess_NHA is None else guess_NHA) - self.recorded_NHA)
+        return errors_NHA[self.valid_NH].mean(axis=0)
+
+
+@dataclass(frozen=True)
+class HeldOutRecord:
+    """The verdict on episodes never trained on.
+
+    Attributes:
+        episodes: Their numbers.
+        names: Of the numbers of an action.
+        scale: Deviation of each number in the demonstrations: errors are compared in its units.
+        error: Mean absolute error of each number, in its own unit.
+        error_by_step: The same for each step of the horizon (H lists of A).
+        relative: Mean over numbers of error / scale, by guess: the policy's is `policy`.
+        intervals: 95 % intervals of `relative`, over episodes.
+        joins: Mean jump from one executed chunk to the next, relative to scale, beside that of the recorded steps.
+    """
+
+    episodes: list[int]
+    names: list[str]
+    scale: list[float]
+    error: list[float]
+    error_by_step: list[list[float]]
+    relative: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    joins: dict[str, float]
+
+    def summary(self) -> str:
+        """Say the verdict in one line, for people."""
+        low, high = self.intervals["policy"]
+        others = ", ".join(f"{name} {100 * value:.0f} %" for name, value in self.relative.items() if name != "policy")
+        better = all(high < value for name, value in self.relative.items() if name != "policy")
+        verdict = (
+            "better than every guess" if better else "NOT clearly better than a guess: do not run it on a robot yet"
+        )
+        return (
+            f"{len(self.episodes)} held-out episodes: open-loop error {100 * self.relative['policy']:.0f} % of the actions' "
+            f"deviation [{100 * low:.0f}, {100 * high:.0f}], {verdict} ({others})"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write `held_out.json`."""
+        write_json(path, dataclasses.asdict(self))
+
+
+def judge(foreseen: Sequence[Foreseen], names: Sequence[str], scale_A: np.ndarray, executed: int) -> HeldOutRecord:
+    """Sum up what was foreseen.
+
+    Args:
+        foreseen: One for each held-out episode.
+        names: Of the numbers of an action.
+        scale_A: Deviation of each number; one that stands still counts in its own unit.
+        executed: Actions of each chunk that are executed before the next.
+    """
+    scale_A = np.where(scale_A > 0, scale_A, 1.0)
+    by_guess = {"policy": [float((one.error() / scale_A).mean()) for one in foreseen]}
+    for name in foreseen[0].baselines:
+        by_guess[name] = [float((one.error(one.baselines[name]) / scale_A).mean()) for one in foreseen]
+    horizon = foreseen[0].predicted_NHA.shape[1]
+    by_step = []
+    for step in range(horizon):
+        errors = [np.abs(one.predicted_NHA - one.recorded_NHA)[:, step][one.valid_NH[:, step]] for one in foreseen]
+        joined = np.concatenate(errors)
+        by_step.append([float(value) for value in joined.mean(axis=0)] if len(joined) else [])
+    return HeldOutRecord(
+        episodes=[one.episode for one in foreseen],
+        names=list(names),
+        scale=scale_A.tolist(),
+        error=np.mean([one.error() for one in foreseen], axis=0).tolist(),
+        error_by_step=by_step,
+        relative={name: float(np.mean(values)) for name, values in by_guess.items()},
+        intervals={name: bootstrap_interval([values]) for name, values in by_guess.items()},
+        joins=_joins(foreseen, scale_A, executed),
+    )
+
+
+def _joins(foreseen: Sequence[Foreseen], scale_A: np.ndarray, executed: int) -> dict[str, float]:
+    chunks, recorded = [], []
+    for one in foreseen:
+        last_NA, first_NA = one.predicted_NHA[:-1, executed - 1], one.predicted_NHA[1:, 0]
+        chunks += [*(np.abs(first_NA - last_NA) / scale_A).mean(axis=1)]
+        steps_NHA = np.abs(np.diff(one.recorded_NHA, axis=1)) / scale_A
+        recorded += [*steps_NHA[one.valid_NH[:, 1:]].mean(axis=-1)]
+    return {
+        name: float(np.mean(values)) if values else 0.0 for name, values in (("policy", chunks), ("recorded", recorded))
+    }
+
+
+def save_pictures(foreseen: Sequence[Foreseen], record: HeldOutRecord, executed: int, folder: Path) -> None:
+    """Draw predicted over recorded actions of the best, the median and the worst episode, as PNG named for the report."""
+    order = sorted(foreseen, key=lambda one: float((one.error() / record.scale).mean()))
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    for what, one in chosen.items() if len(order) > 2 else list(chosen.items())[::2]:
+        save_figure(_figure(one, record, executed), folder / f"held out {what} episode {one.episode}.png")
+
+
+def _figure(one: Foreseen, record: HeldOutRecord, executed: int) -> Figure:
+    count = min(_MOST_DRAWN, len(record.names))
+    figure = Figure(figsize=(9, 0.6 + 1.1 * count), layout="constrained")
+    panels = figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
+    for number, axes in enumerate(panels):
+        for start, predicted_HA, recorded_HA, valid_H in zip(
+            one.steps_N, one.predicted_NHA, one.recorded_NHA, one.valid_NH, strict=True
+        ):
+            length = min(executed, int(valid_H.sum()))
+            steps = np.arange(start, start + length)
+            axes.plot(steps, recorded_HA[:length, number], color="#9aa4b2", linewidth=2)
+            axes.plot(steps, predicted_HA[:length, number], color="#2f6feb", linewidth=1)
+        axes.set_ylabel(record.names[number], fontsize=7, rotation=0, ha="right")
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_title("recorded (grey) and predicted (blue) actions", fontsize=8, loc="left")
+    panels[-1].set_xlabel("step", fontsize=8)
+    return figure
