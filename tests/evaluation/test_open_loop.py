@@ -26,7 +26,7 @@ def test_errors_are_relative_to_the_deviation_and_beside_guesses(tmp_path: Path)
     assert record.error == pytest.approx([0.2, 0.0])
     assert record.relative["policy"] == pytest.approx((0.2 / 2 + 0) / 2)
     low, high = record.intervals["policy"]
-    assert 0.1 / 4 <= low < 0.05 < high <= 0.3 / 4
+    assert 0.1 / 4 - 1e-9 <= low < 0.05 < high <= 0.3 / 4 + 1e-9
     # One step behind at first and four at the end; the last window reaches two steps beyond the episode.
     errors = [step + 1 for start in range(0, STEPS, 2) for step in range(HORIZON) if start + step < STEPS]
     assert record.relative["last action again"] == pytest.approx(np.mean(errors) / 2 / 2)
