@@ -1,8 +1,10 @@
 """Closed loop: an artifact under the runtime does what the eager policy does in evaluation; robots are checked first."""
 
 import io
+import itertools
 import json
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -31,6 +33,7 @@ from pixio_robot.training.policy.building import build_policy, policy_config_fro
 HELPERS = Path(__file__).parents[1] / "helpers"
 # Environments and robots without a simulator or hardware, importable here and in worker processes.
 sys.path.append(str(HELPERS / "robot_plugin"))
+from lerobot_robot_noting import Noting  # noqa: E402
 from toy_plugin import CAMERAS, ToyEnvConfig  # noqa: E402
 
 POLICIES = {
@@ -177,10 +180,29 @@ def test_what_does_not_fit_is_refused_before_the_first_action(exported: tuple[Pa
     assert not notes.exists()
 
 
+class Leisurely(LockStepClock):
+    """Waits in every period for inferences that are under way, on a busy machine, too."""
+
+    def __init__(self, policy: ArtifactPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._predict, self._busy = policy.predict, threading.Lock()
+        monkeypatch.setattr(policy, "predict", self._predict_alone)
+
+    def _predict_alone(self, stacked: dict[str, np.ndarray], chunk: int) -> np.ndarray:
+        with self._busy:
+            return self._predict(stacked, chunk)
+
+    def sleep_until(self, moment: float) -> None:
+        if moment > self.now():
+            time.sleep(0.05)
+            with self._busy:
+                super().sleep_until(moment)
+
+
 @pytest.mark.parametrize("exported", ["pixio_act"], indirect=True)
 @pytest.mark.parametrize("mode", ["synchronous", "ensemble", "asynchronous"])
 def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
-    exported: tuple[Path, Path], mode: str, tmp_path: Path
+    exported: tuple[Path, Path], mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = tmp_path / "actions.jsonl"
     description = {**ROBOT, "notes": str(notes), "camera_names": ["front", "hand"], "calibration_dir": str(tmp_path)}
@@ -188,8 +210,9 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
 
     def drive(dry_run: bool) -> str:
         console = quiet()
-        given = {"mode": mode, "seconds": 0.4, "rate": None, "console": console, "caution": Caution("robot")}
-        assert drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, **given)
+        given = {"mode": mode, "seconds": 1, "rate": None, "console": console, "caution": Caution("robot")}
+        clock = Leisurely(policy, monkeypatch) if mode == "asynchronous" else LockStepClock()
+        assert drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, clock=clock, **given)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
@@ -197,9 +220,9 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
     assert not notes.exists()
     table = said[said.index("would be sent") :].splitlines()
     assert "joint_1.pos" in table[2] and "may be driven; nothing was sent" in said
-    assert "4 control periods" in drive(dry_run=False)
+    assert "10 control periods" in drive(dry_run=False)
     sent = np.array([json.loads(line) for line in notes.read_text().splitlines()])
-    assert len(sent) >= (2 if mode == "asynchronous" else 4)
+    assert len(sent) >= (2 if mode == "asynchronous" else 11)  # the last is a hold
     low, high = (policy.metadata["action"][side] for side in ("minimum", "maximum"))
     assert np.isfinite(sent).all() and (sent >= np.array(low) - 1e-6).all() and (sent <= np.array(high) + 1e-6).all()
 
@@ -271,7 +294,7 @@ def drive_toy(tmp_path: Path, dry_run: bool = False, **changes: Any) -> tuple[bo
         "calibration_dir": str(tmp_path),
     }
     console = quiet()
-    driven = {"mode": "synchronous", "seconds": 0.5, "rate": None, "console": console}
+    driven = {"mode": "synchronous", "seconds": 0.5, "rate": None, "console": console, "clock": LockStepClock()}
     went = drive_robot(policy, description, cameras={}, dry_run=dry_run, **driven)
     assert isinstance(console.file, io.StringIO)
     return went, console.file.getvalue()
@@ -291,7 +314,21 @@ def test_a_dry_run_says_what_would_be_changed_and_whether_to_drive(tmp_path: Pat
 def test_the_last_command_is_sent_again_as_a_hold(tmp_path: Path) -> None:
     drive_toy(tmp_path)
     sent = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
-    assert len(sent) >= 5 and sent[-1] == sent[-2] and sent[-2] != sent[-3]
+    assert len(sent) >= 6 and sent[-1] == sent[-2] and sent[0] != sent[-1]
+
+
+def test_a_robot_that_was_hardly_ever_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+    look = Noting.get_observation
+
+    def loose(self: Noting) -> dict[str, Any]:
+        if next(looks) % 6:
+            raise RuntimeError("no status packet")
+        return look(self)
+
+    monkeypatch.setattr(Noting, "get_observation", loose)
+    with pytest.raises(UserError, match=r"held in \d+ of \d+ control periods"):
+        drive_toy(tmp_path)
 
 
 @pytest.mark.slow

@@ -41,10 +41,12 @@ class Recorded:
     """A `Device`; each call of `troubles` is made in the place of its own before it, with the number of calls so far."""
 
     cameras = {CAMERA: CameraSource(24, 32)}  # noqa: RUF012
-    state_size, action_size, is_over, moves_only_when_told = 1, 3, False, False
+    state_size, action_size, moves_only_when_told = 1, 3, False
 
-    def __init__(self, notes: Path, **troubles: Callable[[int], None]) -> None:
-        self._notes, self._troubles = notes, troubles
+    def __init__(
+        self, notes: Path, over: Callable[[list[Call]], bool] = lambda calls: False, **troubles: Callable[[int], None]
+    ) -> None:
+        self._notes, self._over, self._troubles = notes, over, troubles
         self._counts: dict[str, int] = {}
         self._random = np.random.default_rng(0)
 
@@ -52,6 +54,11 @@ class Recorded:
     def calls(self) -> list[Call]:
         """What was called so far, by whatever process."""
         return [Call(*json.loads(line)) for line in self._notes.read_text().splitlines()]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what was called so far is enough, however long that took."""
+        return self._over(self.calls)
 
     def connect(self) -> None:
         self._note("connect")

@@ -26,7 +26,7 @@ import numpy as np
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.signals import EVERY_END, StoppedError, requests_raise
 from pixio_robot.deployment.runtime.controller import Controller
-from pixio_robot.deployment.runtime.holding import HoldReason
+from pixio_robot.deployment.runtime.holding import HoldReason, hold_action
 from pixio_robot.deployment.runtime.loop import Robot
 from pixio_robot.deployment.runtime.observation import CameraSource, NotReadError, Observation
 from pixio_robot.deployment.runtime.worker import Worker, is_done
@@ -64,9 +64,11 @@ class Guard:
         self._device, self._limits, self._report = device, controller.limits, controller.report
         alone = device.moves_only_when_told
         self._call_seconds = _SIMULATED_CALL_SECONDS if alone else call_seconds
+        self._hold_seconds = self._call_seconds if alone else _HOLD_SECONDS
         self._age = float("inf") if alone else max(_AGE_PERIODS / controller.rate, _LEAST_AGE)
         self._sent_at: float | None = None  # when the command that is not yet old was sent
-        self._has_sent = self._hangs = self._has_left = False
+        self._last_sent: np.ndarray | None = None
+        self._is_connected = self._hangs = self._has_left = False
         self._leaving: Future[list[str]] | None = None
         self._one_way_out, self._failures = threading.Lock(), list[str]()
         self._last_frames: dict[str, tuple[np.ndarray, float]] = {}
@@ -104,6 +106,7 @@ class Guard:
             if isinstance(error, KeyboardInterrupt | UserError):
                 raise
             raise UserError(f"The robot could not be connected: {_said(error)}.") from error
+        self._is_connected = True
 
     def observe(self) -> Observation:
         """Return what the robot perceives, with the ages of frames that carry no time.
@@ -161,8 +164,7 @@ class Guard:
     def _sent(self, action: np.ndarray) -> None:
         if self._has_left:
             return
-        self._has_sent = True
-        self._sent_at = time.monotonic()
+        self._last_sent, self._sent_at = action, time.monotonic()
         self._device.send(action)
         self._sent_at = time.monotonic()
 
@@ -173,26 +175,36 @@ class Guard:
     def _hold_in_time(self) -> None:
         """Hold, in the driver's thread, since the last command is as old as it may be."""
         self._sent_at = None
-        hold = self._limits.hold()
+        hold = self._hold()
         if hold is None or self._has_left:
             return
-        self._report.holds[HoldReason.NO_COMMAND] += 1
+        failure = ""
         try:
             self._device.send(hold)
         except BaseException as error:
-            logger.warning("the robot did not take a hold: %s", _said(error))
+            failure = f", but the robot did not take it ({_said(error)})"
+        self._report.holds[HoldReason.NO_COMMAND] += 1
+        if failure or self._report.holds[HoldReason.NO_COMMAND] == 1:
+            logger.warning("holds: %s: nothing for %.2f s%s; said once", HoldReason.NO_COMMAND, self._age, failure)
 
     def _leave(self) -> list[str]:
         with self._one_way_out:
             if self._has_left:
                 return self._failures
             self._has_left = True
-            hold = self._limits.hold() if self._has_sent else None
+            hold = self._hold()
             if hold is not None:
-                self._last_call("hold", lambda: self._device.send(hold), _HOLD_SECONDS)
+                self._last_call("hold", lambda: self._device.send(hold), self._hold_seconds)
             self._last_call("disconnect", self._device.disconnect, _DISCONNECT_SECONDS)
             self._worker.shutdown(cancel_futures=True)
+            if not self._is_connected:  # of which a driver may complain
+                self._failures.clear()
             return self._failures
+
+    def _hold(self) -> np.ndarray | None:
+        """Return what stands still after the last command that was sent; None before the first."""
+        assert self._limits.kinds is not None
+        return None if self._last_sent is None else hold_action(self._limits.kinds, self._last_sent)
 
     def _last_call(self, what: str, call: Callable[[], None], seconds: float) -> None:
         """Make one of the last two calls, beside the driver's thread if a call hangs there."""

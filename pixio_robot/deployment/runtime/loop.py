@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Of a period: so late is no overrun yet.
 _LATE = 0.1
+_ROUNDING = 1e-6
 
 
 class Robot(Protocol):
@@ -120,7 +121,7 @@ def run_episode(
     start = due = clock.now()
     earliest = -math.inf  # when the next command may be sent
     for step in range(max_steps):
-        if robot.is_over or due - start >= seconds:
+        if robot.is_over or due - start > seconds - _ROUNDING * period:
             return step
         observation, command = _decide(robot, controller)
         sends = on_step is None or on_step(observation, command)

@@ -174,13 +174,13 @@ class Ensemble(Mode):
     """Infer in every period and average."""
 
     def _forget(self) -> None:
-        self._chunks: deque[np.ndarray] = deque(maxlen=self._horizon)
+        self._chunks: deque[tuple[float, np.ndarray]] = deque(maxlen=self._horizon)
 
     def next_action(self, history: History, time: float) -> np.ndarray:
         """Return the weighted mean of what all chunks say about this period."""
-        self._chunks.append(self._chunk_now(history, time))
-        newest = len(self._chunks) - 1
-        said_NA = np.stack([chunk_HA[newest - number] for number, chunk_HA in enumerate(self._chunks)])
+        self._chunks.append((time, self._chunk_now(history, time)))
+        places = ((round((time - seen) / self._period), chunk_HA) for seen, chunk_HA in self._chunks)
+        said_NA = np.stack([chunk_HA[place] for place, chunk_HA in places if 0 <= place < self._horizon])
         weights = np.exp(-_ENSEMBLE_DECAY * np.arange(len(said_NA), dtype=np.float32))
         return (weights @ said_NA) / weights.sum()
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import ENCODERS, POLICIES, make_checkpoint, make_store
@@ -14,7 +15,7 @@ from pixio_robot.deployment.artifact.loading import load_artifact
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.export.formats import FORMATS, suffix_of
 from pixio_robot.deployment.export.lerobot_policy import open_policy
-from pixio_robot.deployment.export.observations import episode_observations
+from pixio_robot.deployment.export.observations import episode_observations, largest_steps
 from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
 
 # Each policy, encoder and format once or twice; the others are slow tests, pixio_act on pixio_tiny16 in test_whole_way.py.
@@ -68,6 +69,14 @@ def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: 
     if format_ == "pt2":
         on_gpu = FakeGpu().run_program(torch.export.load(path), observed)
         assert on_gpu.device.type == "cuda" and on_gpu.shape == expected.shape
+
+
+def test_the_largest_steps_are_those_within_episodes(store: DemoStore) -> None:
+    episodes = [store.episode(number)["action"] for number in range(store.num_episodes)]
+    steps = largest_steps(store)
+    within = np.max([np.abs(np.diff(actions, axis=0)).max(axis=0) for actions in episodes], axis=0)
+    assert steps["largest_change"] == pytest.approx(within)
+    assert steps["largest_value"] == pytest.approx(np.abs(np.concatenate(episodes)).max(axis=0))
 
 
 class _OnTwoDevices(torch.nn.Module):

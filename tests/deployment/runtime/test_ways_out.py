@@ -43,8 +43,8 @@ class Fault:
     ends: str | None = None
     """What the sentence at the end says; None where the drive goes on until its time is over."""
     goes_on: bool = True
-    """Whether the policy's commands are sent until the end of a drive whose time is over."""
-    seconds: float = 0.5
+    """Whether the policy's commands are sent after the fault, where the drive goes on."""
+    seconds: float = 60
 
 
 def bad_after(number: int, **changed: float) -> Callable[[int], np.ndarray]:
@@ -70,8 +70,8 @@ def gap(count: int) -> None:
 
 TABLE = {
     # fault:                  what happens                                       the last is always a hold; it ends by
-    "the end": Fault({}),
-    "exception in observe": Fault({"observe": raising(8, KeyError("motor 3"))}, "not be read for", False, 3),
+    "the end": Fault({}, seconds=0.5),
+    "exception in observe": Fault({"observe": raising(8, KeyError("motor 3"))}, "not be read for", False),
     "one bad look": Fault({"observe": raising(8, OSError("no packet"), last=9)}),
     "exception in send": Fault({"send": raising(8, ZeroDivisionError("mm"))}, "takes no more actions", False),
     "exit in send": Fault({"send": raising(8, SystemExit(0), last=8)}, "wanted to end the program", False),
@@ -133,8 +133,18 @@ def cases(names: list[str], quick: tuple[str, ...]) -> list[Any]:
 def test_the_last_thing_sent_is_a_hold(mode: str, place: str, name: str, tmp_path: Path) -> None:
     over.clear()
     fault = TABLE[name]
-    robot = Recorded(tmp_path / "calls", **{key: call for key, call in fault.happens.items() if key != "chunk"})
     policy = Counting(METADATA, fault.happens.get("chunk", chunk))
+
+    def is_enough(calls: list[Call]) -> bool:
+        """Whether what comes after the fault was seen: commands again, or the robot held for long."""
+        looks = [place for place, call in enumerate(calls) if call.name == "observe"]
+        if name == "the end" or fault.ends is not None or len(looks) < 13 or len(policy.seen) < 3:
+            return False
+        return len(commands(calls[looks[12] :])) > 2 if fault.goes_on else not commands(calls[-20:])
+
+    robot = Recorded(
+        tmp_path / "calls", is_enough, **{key: call for key, call in fault.happens.items() if key != "chunk"}
+    )
     ends = nullcontext() if fault.ends is None else pytest.raises(UserError, match=fault.ends)
     try:
         with placed(policy, place) as asked, ends as caught:
@@ -144,8 +154,8 @@ def test_the_last_thing_sent_is_a_hold(mode: str, place: str, name: str, tmp_pat
     assert caught is None or len(str(caught.value).splitlines()) == 1
     calls = robot.calls
     check_left(calls)
-    if fault.ends is None:
-        assert fault.goes_on == bool(commands([call for call in calls if call.action is not None][-3:]))
+    if fault.ends is None and name != "the end":
+        assert is_enough(calls[:-1])
     if name == "gap":
         check_gap(calls)
 
@@ -186,7 +196,8 @@ def test_a_signal_holds_before_the_process_ends(mode: str, place: str, name: str
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_server_that_is_killed_holds(mode: str, tmp_path: Path) -> None:
-    robot, (ours, theirs) = Recorded(tmp_path / "calls"), FORK.Pipe()
+    ours, theirs = FORK.Pipe()
+    robot = Recorded(tmp_path / "calls", lambda calls: bool(commands(calls)) and not commands(calls[-20:]))
 
     def serve() -> None:
         with serving(PolicyServer(Counting(METADATA, chunk))) as address:
@@ -199,11 +210,43 @@ def test_a_server_that_is_killed_holds(mode: str, tmp_path: Path) -> None:
         killing = threading.Thread(target=lambda: (wait_for(lambda: len(commands(robot.calls)) > 5), server.kill()))
         (tmp_path / "calls").touch()
         killing.start()
-        controller = drive(policy, robot, mode, 0.8)
+        drive(policy, robot, mode, 60)
         killing.join()
     check_left(robot.calls)
-    assert 2 * controller.report.troubled > controller.report.steps / 2
-    assert not commands(robot.calls[-5:])
+    assert not commands(robot.calls[-20:])
+
+
+def test_a_robot_that_cannot_be_connected_is_let_go_in_one_sentence(tmp_path: Path) -> None:
+    robot = Recorded(tmp_path / "calls", connect=raising(0, OSError("no port")), disconnect=raising(0, OSError("none")))
+    with pytest.raises(UserError, match=r"^The robot could not be connected: OSError: no port\.$"):
+        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+    assert [call.name for call in robot.calls] == ["connect", "disconnect"]
+
+
+def test_a_robot_that_cannot_be_held_is_said_to_be_in_danger(tmp_path: Path) -> None:
+    """The driver takes nothing more, a hold included."""
+    robot = Recorded(tmp_path / "calls", send=raising(8, OSError("cable")), disconnect=raising(0, OSError("cable")))
+    sentence = r"takes no more actions .*not left as it should be: hold failed \(.*; disconnect failed \(.*Look at it"
+    with pytest.raises(UserError, match=sentence):
+        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+    assert robot.calls[-1].name == "disconnect"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_periods_that_are_too_long_are_said_at_once_and_never_caught_up(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[int] = []  # lines in the log at every look
+
+    def slow(count: int) -> None:
+        said.append(caplog.text.count("too long"))
+        time.sleep(1.5 / RATE)
+
+    robot = Recorded(tmp_path / "calls", observe=slow)
+    report = drive(Counting(METADATA, chunk), robot, mode, 1).report
+    assert report.steps < RATE  # what is over after a second is not a number of periods
+    assert report.overruns and said[-1]
+    assert (np.diff([call.time for call in commands(robot.calls)]) > 0.4 / RATE).all()
 
 
 @contextmanager
