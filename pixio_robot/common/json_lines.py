@@ -47,7 +47,7 @@ def _fits(record: dict[str, Any]) -> bool:
         and all(type(record[name]) is int and 0 <= record[name] < _LARGEST for name in _COUNTS if name in record)
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
         and all(math.isnan(value) or abs(value) < _LARGEST or math.isinf(value) for value in numbers)
-        and 0 <= record.get("seconds", 0) < _LARGEST
+        and ("seconds" not in record or (record["seconds"] is not None and 0 <= record["seconds"] < _LARGEST))
     )
 
 
