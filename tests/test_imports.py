@@ -14,10 +14,6 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
     ("modules", "blocked"),
     [
         (
-            ["pixio_robot.encoders", "pixio_robot.pretraining.trainer"],
-            ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
-        ),
-        (
             [
                 f"pixio_robot.pretraining.{name}"
                 for name in ("curation.scoring", "sources.shards", "sources.lerobot_frames")
@@ -25,8 +21,8 @@ SIMULATORS = ["mujoco", "robosuite", "gymnasium"]
             ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", *SIMULATORS],
         ),
         (
-            ["pixio_robot.pretraining.job", "pixio_robot.pretraining.sources.live"],
-            ["lerobot", "lerobot_env_pixio", "webdataset", "pyarrow", "av", *SIMULATORS],
+            [f"pixio_robot.{name}" for name in ("encoders", "pretraining.job", "pretraining.sources.live")],
+            ["lerobot", "lerobot_env_pixio", "lerobot_policy_pixio", "webdataset", "pyarrow", "av", *SIMULATORS],
         ),
         (["pixio_robot.demos.store.store", "pixio_robot.demos.windows.windows"], ["lerobot", *SIMULATORS]),
         (

@@ -1,5 +1,7 @@
 """A generator of frames for an entry point: what a simulator would render, without one."""
 
+import os
+
 import numpy as np
 
 
@@ -10,5 +12,7 @@ class ToyFrames:
         self.size, self.seed = image_size, seed
 
     def frame(self, index: int) -> np.ndarray:
+        if self.size == 1:
+            os._exit(3)  # as a graphics driver may
         rng = np.random.default_rng([self.seed, index])
         return rng.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)

@@ -258,6 +258,8 @@ def test_live_frames_are_rendered_in_other_processes_and_resume(tmp_path: Path) 
     assert np.array_equal(sample.pixels, expected)
     with pytest.raises(UserError, match="choose from grey, red"):
         first_samples(open_source(values | {"families": ["blue"]}, tmp_path), 1)
+    with pytest.raises(UserError, match="Cannot render the frames of toy: worker ended with exit code 3"):
+        first_samples(open_source(values | {"side": 1}, tmp_path), 1)
 
 
 KILLED = """
