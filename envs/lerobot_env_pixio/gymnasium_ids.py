@@ -1,18 +1,20 @@
 """`gymnasium.make("pixio_robosuite/Lift-v0")`: every task under an id of its own, for code that knows gymnasium alone."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium
-
-from lerobot_env_pixio.simulators import environment_classes
-from lerobot_env_pixio.simulators.camera_env import CameraEnv
+if TYPE_CHECKING:
+    from lerobot_env_pixio.simulators.camera_env import CameraEnv
 
 _VERSION = re.compile(r"-v\d+$")
 
 
 def register_ids() -> None:
     """Register `<type>/<task>` for every task; one without a version in its name, as Meta-World's have, gets `-v0`."""
+    import gymnasium  # here: this module is what importing gymnasium imports
+
+    from lerobot_env_pixio.simulators import environment_classes
+
     for env_type, kind in environment_classes().items():
         for task in kind.tasks:
             gymnasium.register(
@@ -22,7 +24,7 @@ def register_ids() -> None:
             )
 
 
-def make(env_type: str, task: str, render_mode: str = "rgb_array", **fields: Any) -> CameraEnv:  # noqa: ANN401 (the config's)
+def make(env_type: str, task: str, render_mode: str = "rgb_array", **fields: Any) -> "CameraEnv":  # noqa: ANN401 (the config's)
     """Return a task with the defaults of its LeRobot config.
 
     Args:

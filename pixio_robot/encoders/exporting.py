@@ -81,15 +81,18 @@ def _write_timm(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401 (t
 def _write_transformers(name: str, model: nn.Module, folder: Path) -> None:
     if not isinstance(model, PixioVisionTransformer):
         raise UserError(f"transformers' Pixio layout holds Pixio's encoders, and {name} is none: choose format=timm.")
-    size, patch, stated = model.patch_embed.img_size, model.patch_embed.patch_size[0], model.pretrained_cfg
+    blocks: Any = model.blocks
+    stated: Any = model.pretrained_cfg
+    size: Any = model.patch_embed.img_size
+    patch = model.patch_embed.patch_size[0]
     assert size is not None
-    hidden = model.blocks[0].mlp.fc1.out_features
+    hidden = blocks[0].mlp.fc1.out_features
     config = {
         "architectures": ["PixioModel"],
         "model_type": "pixio",
         "hidden_size": model.embed_dim,
-        "num_hidden_layers": len(model.blocks),
-        "num_attention_heads": model.blocks[0].attn.num_heads,
+        "num_hidden_layers": len(blocks),
+        "num_attention_heads": blocks[0].attn.num_heads,
         "mlp_ratio": hidden // model.embed_dim,
         "image_size": size[0],
         "patch_size": patch,

@@ -41,7 +41,7 @@ class TorchScriptBackbone(nn.Module):
         super().__init__()
         if not path.is_file():
             raise UserError(f"No TorchScript encoder at {path}: give encoder.weights=<file written by torch.jit.save>.")
-        self.module = open_torchscript(path).eval()
+        self.module: Any = open_torchscript(path).eval()
         self.path = path
         self.pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
         # The code counts as much as the parameters: through this buffer weights_hash covers both.

@@ -41,3 +41,7 @@ def check_names(env_type: str, fields: Mapping[str, Any]) -> None:
         module, name = _CLASSES[env_type]
         known = {key: value for key, value in fields.items() if key not in EXPERT_FIELDS}
         getattr(importlib.import_module(f"{__name__}.{module}"), name)(**known)
+
+
+# Importing gymnasium registers the ids of all tasks, for which every module here is imported: before the first of them begins.
+importlib.import_module("gymnasium")

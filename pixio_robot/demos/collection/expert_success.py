@@ -48,11 +48,12 @@ def try_expert(
     Raises:
         UserError: The environment has no expert, or crashed.
     """
-    if not hasattr(env_config, "make_expert"):
+    make_expert = getattr(env_config, "make_expert", None)
+    if make_expert is None:
         raise UserError(f"The environment {env_config.type!r} has no scripted expert: choose one that has.")
     unseen = env_config_from({**describe_env(env_config), "image_size": _IMAGE_SIZE})
     try:
-        env_config.make_expert(0)
+        make_expert(0)
     except ValueError as error:  # a plugin's sentence
         raise UserError(str(error)) from error
     n_workers = min(workers or len(os.sched_getaffinity(0)), len(seeds))
