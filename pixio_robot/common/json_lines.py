@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def _fits(record: dict[str, Any]) -> bool:
         all(isinstance(record[name], str) for name in _TEXTS if name in record)
         and all(type(record[name]) is int and 0 <= record[name] < _LARGEST for name in _COUNTS if name in record)
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
-        and all(math.isnan(value) or abs(value) < _LARGEST or math.isinf(value) for value in numbers)
+        and all(isinstance(value, float) or abs(value) <= sys.float_info.max for value in numbers)
         and ("seconds" not in record or (record["seconds"] is not None and 0 <= record["seconds"] < _LARGEST))
     )
 

@@ -55,7 +55,7 @@ def make_store(
         "observation.state": Feature((state_size,), "float32"),
         "action": Feature((action_size,), "float32"),
     }
-    store = DemoStore.create(path, features, {"fps": 20, "env": {"type": "toy"}})
+    store = DemoStore.create(path, features, {"fps": 20, "env": {"type": "pixio_toy"}})
     generator = np.random.default_rng(seed)
     for number in range(episodes):
         length = 5 + number

@@ -162,8 +162,9 @@ def test_tokens_that_do_not_fit_the_disk_are_refused_before_any_is_made(
     ("policy", "lacks", "message"),
     [
         ("pixio_act", "action", "has no 'action'"),
-        ("pixio_bc", "observation.state", "pixio_bc needs observation.state and action"),
-        ("pixio_diffusion", "observation.state", "pixio_diffusion needs observation.state and action"),
+        ("pixio_act", "observation.state", "pixio_act needs observation.state, which"),
+        ("pixio_bc", "observation.state", "pixio_bc needs observation.state, which"),
+        ("pixio_diffusion", "observation.state", "pixio_diffusion needs observation.state, which"),
     ],
 )
 def test_demonstrations_without_what_a_policy_needs(tmp_path: Path, policy: str, lacks: str, message: str) -> None:

@@ -156,10 +156,8 @@ def test_a_switching_gripper_and_a_new_episode_are_no_jumps(tmp_path):
 
 @pytest.mark.parametrize("fps", [0, -20, None, "20", True])
 def test_unusable_fps(tmp_path, fps):
-    inspection = inspect_store(make_episodes(tmp_path, attributes={"fps": fps}))
-    assert [finding.kind for finding in inspection.findings] == ["wrong_fps"]
-    assert repr(fps) in inspection.findings[0].sentence
-    assert inspection.fps is None
+    with pytest.raises(UserError, match="damaged.*fps"):
+        make_episodes(tmp_path, attributes={"fps": fps})
 
 
 def test_fps_other_than_the_environments(tmp_path):
@@ -258,7 +256,7 @@ def test_pictures_of_a_damaged_episode_are_left_out(tmp_path):
         episode["action"][5] = np.nan
         episode[STATE][:] = 7
 
-    store = make_episodes(tmp_path, alter, attributes={"fps": None})
+    store = make_episodes(tmp_path, alter)
     folder = tmp_path / "found"
     run_inspection(store.path, folder)
     assert (folder / "strip.png").exists()
@@ -266,7 +264,7 @@ def test_pictures_of_a_damaged_episode_are_left_out(tmp_path):
     run_inspection(store.path, folder)
     assert {file.name for file in folder.iterdir()} == {"inspection.json", "lengths.png", "histograms.png"}
     record = json.loads((folder / "inspection.json").read_text())
-    assert record["fps"] is None
+    assert record["fps"] == FPS
     kinds = [finding["kind"] for finding in record["findings"]]
     assert kinds[:6] == ["damaged"] * 5 + ["non_finite"]
 
