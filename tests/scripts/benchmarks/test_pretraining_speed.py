@@ -32,6 +32,7 @@ def rungs() -> list[Measurement]:
         return measure(TINY, eager, STEPS // 2, 2, IMAGES, 0, progress)
 
 
+@pytest.mark.slow  # trains every rung
 def test_every_rung_has_the_loss_curve_of_the_plain_trainer(rungs: list[Measurement]) -> None:
     reference = rungs[0].losses
     assert len(reference) == STEPS
@@ -43,6 +44,7 @@ def test_every_rung_has_the_loss_curve_of_the_plain_trainer(rungs: list[Measurem
             assert deviation > 0  # so that a rung which changes nothing is found
 
 
+@pytest.mark.slow  # trains every rung
 def test_the_top_is_the_real_trainer(rungs: list[Measurement], tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write_images(tmp_path / "images", IMAGES)
@@ -64,6 +66,7 @@ def test_flops_are_those_of_the_papers_architecture() -> None:
     assert flops_per_image(TINY) == pytest.approx(3 * forward - 2 * 2 * 768 * 192, rel=1e-6)
 
 
+@pytest.mark.slow  # trains every rung
 def test_the_record_says_what_was_gained(rungs: list[Measurement]) -> None:
     record = ladder_record(TINY, rungs, threads=1, workers=0)
     rows = record["rows"]
@@ -73,6 +76,7 @@ def test_the_record_says_what_was_gained(rungs: list[Measurement]) -> None:
     assert all(0 < row["ceiling_share"] < 1 for row in rows)
 
 
+@pytest.mark.slow  # trains every rung
 def test_without_low_precision_the_top_is_the_last(rungs: list[Measurement]) -> None:
     assert [rung.name for rung in ladder("cpu", None)] == [rung.name for rung in ladder("cpu")][:-2]
     record = ladder_record(TINY, rungs[:-2], threads=1, workers=0)
