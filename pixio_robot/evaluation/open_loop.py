@@ -72,13 +72,15 @@ class HeldOutRecord:
         """Say the verdict in one line, for people."""
         low, high = self.intervals["policy"]
         others = ", ".join(f"{name} {100 * value:.0f} %" for name, value in self.relative.items() if name != "policy")
-        better = all(high < value for name, value in self.relative.items() if name != "policy")
+        several = len(self.episodes) > 1  # one alone has no interval
+        better = several and all(high < value for name, value in self.relative.items() if name != "policy")
         verdict = (
             "better than every guess" if better else "NOT clearly better than a guess: do not run it on a robot yet"
         )
+        interval = f" [{100 * low:.0f}, {100 * high:.0f}]" if several else " (one episode says little)"
         return (
             f"{len(self.episodes)} held-out episodes: open-loop error {100 * self.relative['policy']:.0f} % of the actions' "
-            f"deviation [{100 * low:.0f}, {100 * high:.0f}], {verdict} ({others})"
+            f"deviation{interval}, {verdict} ({others})"
         )
 
     def save(self, path: Path) -> None:
@@ -132,8 +134,8 @@ def _joins(foreseen: Sequence[Foreseen], scale_A: np.ndarray, executed: int) -> 
 def save_pictures(foreseen: Sequence[Foreseen], record: HeldOutRecord, executed: int, folder: Path) -> None:
     """Draw predicted over recorded actions of the best, the median and the worst episode, as PNG named for the report."""
     order = sorted(foreseen, key=lambda one: float((one.error() / record.scale).mean()))
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    for what, one in chosen.items() if len(order) > 2 else list(chosen.items())[::2]:
+    chosen = [("worst", order[-1]), ("best", order[0]), ("median", order[len(order) // 2])]
+    for what, one in chosen[: len(order)]:
         save_figure(_figure(one, record, executed), folder / f"held out {what} episode {one.episode}.png")
 
 

@@ -1,11 +1,17 @@
 """Episodes are held out by task, at least one, and never the last of a task."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+from toy_job import make_demonstrations, toy_job
 
 from pixio_robot.training.held_out import held_out_episodes
+from pixio_robot.training.job import run_policy_job
 
 
 def store(tasks: list[str]) -> Any:
@@ -26,3 +32,21 @@ def test_every_task_gives_its_share() -> None:
 )
 def test_few_episodes_give_one_and_one_alone_none(episodes: int, share: float, count: int) -> None:
     assert len(held_out_episodes(store(["lift"] * episodes), share, None, seed=0)) == count
+
+
+def test_a_run_without_a_simulation_judges_what_it_was_not_trained_on(tmp_path: Path) -> None:
+    store = make_demonstrations(tmp_path / "toy.zarr")
+    job = toy_job(tmp_path / "toy.zarr", tmp_path / "runs")
+    evaluation = replace(job.evaluation, episodes=0, held_out=0.5)
+    job = replace(job, evaluation=evaluation, trainer=replace(job.trainer, evaluate_every=0))
+    console = Console(record=True, width=200)
+    assert run_policy_job(job, console=console) is None
+    said = console.export_text()
+    (run,) = (tmp_path / "runs" / "train_policy").iterdir()
+    record = json.loads((run / "held_out.json").read_text())
+    assert f"held out of training: episodes {', '.join(map(str, record['episodes']))}" in said
+    assert 0 < len(record["episodes"]) < store.num_episodes
+    assert len(record["error"]) == len(record["names"]) == 2
+    assert "open-loop error" in said
+    assert "held out worst" in " ".join(path.name for path in (run / "pictures").iterdir())
+    assert "Held out worst" in (run / "report.html").read_text()
