@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from pixio_robot.downstream.config import Data, Protocol, TaskName
 from pixio_robot.downstream.dense.task import dense_tasks
@@ -61,5 +61,5 @@ def _tasks(name: TaskName, world: World) -> Sequence[DownstreamTask]:
             choices = world.choices
             envs = {env: choices[env] for env in protocol.robustness.envs}
             return robustness_tasks(protocol.robustness, choices["policy"], envs, folder)
-        case _:
-            return []
+        case never:
+            assert_never(never)

@@ -3,7 +3,6 @@
 Letters of shape suffixes: T steps, D dimensions of a signal.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,6 @@ DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (
     "wrong_fps",
     "idle",
 )
-
-ASSUMED_FPS = 20
-"""Where a store does not say (Hz)."""
 
 _TIME_NAMES = {"timestamp", "timestamps", "time"}
 
@@ -57,36 +53,21 @@ def is_clock(key: str) -> bool:
     return key.rpartition(".")[2] in _TIME_NAMES
 
 
-def usable_fps(fps: object) -> float | None:
-    """Return a control rate if it is a positive, finite number."""
-    if isinstance(fps, bool) or not isinstance(fps, int | float):
-        return None
-    return fps if math.isfinite(fps) and fps > 0 else None
-
-
-def check_attributes(attributes: dict[str, Any], fps: float | None) -> list[Finding]:
-    """Report a store without a usable fps, or with another one than its environment's."""
-    if fps is None:
-        sentence = (
-            f"The store gives its fps as {attributes.get('fps')!r}, which is no positive number; durations here assume "
-            f"{ASSUMED_FPS}."
-        )
-        return [Finding(WRONG_FPS, sentence)]
+def check_attributes(attributes: dict[str, Any], fps: float) -> list[Finding]:
+    """Report a store with another fps than its environment's."""
     env = attributes.get("env")
-    env_fps = usable_fps(env.get("fps")) if isinstance(env, dict) else None
-    if env_fps not in (None, fps):
+    env_fps = env.get("fps") if isinstance(env, dict) else None
+    if isinstance(env_fps, int | float) and env_fps != fps:
         return [Finding(WRONG_FPS, f"The store gives its fps as {fps:g}, but its environment ran at {env_fps:g}.")]
     return []
 
 
-def check_clock(key: str, times_TD: np.ndarray, episode_ends: np.ndarray, fps: float | None) -> Iterator[Finding]:
+def check_clock(key: str, times_TD: np.ndarray, episode_ends: np.ndarray, fps: float) -> Iterator[Finding]:
     """Report episodes whose time stamps (seconds) disagree with fps, or advance unevenly."""
     for episode, times_T in enumerate(np.split(times_TD[:, 0].astype(np.float64), episode_ends[:-1])):
         if len(times_T) < 2 or not np.isfinite(times_T).all():
             continue
-        period = float(np.median(np.diff(times_T)))
-        rate = fps or (1 / period if period > 0 else ASSUMED_FPS)
-        fault = clock_fault(times_T, rate)
+        fault = clock_fault(times_T, fps)
         if fault is not None:
             sentence = f"{place(episode, fault.first, fault.last)}: {key} {fault.sentence}."
             yield Finding(WRONG_FPS, sentence, key, episode, (fault.first, fault.last))

@@ -15,7 +15,6 @@ import numpy as np
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos.inspection.findings import (
-    ASSUMED_FPS,
     DAMAGED,
     FROZEN_CAMERA,
     IDLE,
@@ -27,7 +26,6 @@ from pixio_robot.demos.inspection.findings import (
     check_clock,
     is_clock,
     place,
-    usable_fps,
 )
 from pixio_robot.demos.inspection.signal_checks import (
     SignalScale,
@@ -57,7 +55,7 @@ class Inspection:
         tasks: Number of episodes of each task.
         outcomes_known: Episodes of which it is known whether they succeeded.
         successes: Those that did.
-        fps: Control rate in Hz, if the store names a usable one.
+        fps: Control rate in Hz.
         attributes: Whatever else was recorded of the store as a whole.
         bytes_on_disk: Size of all its files.
         names: What the numbers of a key are, where the store says it.
@@ -71,7 +69,7 @@ class Inspection:
     tasks: dict[str, int]
     outcomes_known: int
     successes: int
-    fps: float | None
+    fps: float
     attributes: dict[str, Any]
     bytes_on_disk: int
     names: dict[str, list[str]]
@@ -107,7 +105,7 @@ def inspect_store(
     """
     if frozen_steps is not None and (not isinstance(frozen_steps, int) or frozen_steps < 2):
         raise UserError(f"frozen_steps={frozen_steps!r}: a frame repeats from 2 steps on; give 2 or more, or null.")
-    fps = usable_fps(store.attributes.get("fps"))
+    fps = store.fps
     findings = check_attributes(store.attributes, fps)
     signals = {}
     for key, feature in store.features.items():
@@ -117,7 +115,7 @@ def inspect_store(
     unreadable = {(finding.key, finding.episode) for finding in findings if finding.kind == DAMAGED}
     for key in filter(is_clock, signals):
         findings += check_clock(key, signals[key], store.episode_ends, fps)
-    checks = _EpisodeChecks(store, signals, unreadable, fps or ASSUMED_FPS, frozen_steps)
+    checks = _EpisodeChecks(store, signals, unreadable, fps, frozen_steps)
     for episode in range(store.num_episodes):
         findings += checks.check(episode)
         advance()

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from pixio_robot.demos.inspection.findings import ASSUMED_FPS
 from pixio_robot.demos.inspection.inspection import read_whole
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.reports.charts import save_figure, save_picture
@@ -26,7 +25,7 @@ _HISTOGRAM_COLUMNS = 7
 _BINS = 40
 
 
-def save_strip(store: DemoStore, episode: int, fps: float | None, file: Path) -> None:
+def save_strip(store: DemoStore, episode: int, fps: float, file: Path) -> None:
     """Show frames spread evenly over an episode, a row for each camera, as PNG."""
     steps = store.episode_range(episode)
     chosen = np.unique(np.linspace(steps.start, steps.stop - 1, _STRIP_FRAMES).round().astype(np.int64))
@@ -42,22 +41,21 @@ def save_strip(store: DemoStore, episode: int, fps: float | None, file: Path) ->
         draw.text((STRIP_GAP, top + 3), f"{key.removeprefix('observation.images.')}, episode {episode}", "black", font)
         for column, (step, frame) in enumerate(zip(chosen - steps.start, frames, strict=True)):
             left = STRIP_GAP + column * (frame_width + STRIP_GAP)
-            time = f"{step / fps:.2f} s" if fps is not None else f"step {step}"
-            draw.text((left, top + 21), time, "black", font)
+            draw.text((left, top + 21), f"{step / fps:.2f} s", "black", font)
             picture = Image.fromarray(frame).resize((frame_width, STRIP_HEIGHT), Image.Resampling.BICUBIC)
             canvas.paste(picture, (left, top + STRIP_CAPTION))
     save_picture(np.asarray(canvas), file)
 
 
-def save_video(store: DemoStore, episode: int, fps: float | None, file: Path) -> None:
-    """Write an episode as mp4, the cameras side by side; where fps is None, at an assumed rate."""
+def save_video(store: DemoStore, episode: int, fps: float, file: Path) -> None:
+    """Write an episode as mp4, the cameras side by side."""
     steps = store.episode_range(episode)
     cameras = {key: read_whole(store, key, steps.start, steps.stop) for key in store.image_keys}
     frames = [{key: video[step] for key, video in cameras.items()} for step in range(len(steps))]
-    write_rollout_video(file, frames, max(1, round(fps or ASSUMED_FPS)))
+    write_rollout_video(file, frames, max(1, round(fps)))
 
 
-def save_lengths(episode_lengths: Sequence[int], fps: float | None, file: Path) -> None:
+def save_lengths(episode_lengths: Sequence[int], fps: float, file: Path) -> None:
     """Draw how many episodes are how long, as PNG."""
     lengths = np.array(episode_lengths)
     figure = Figure(figsize=(7, 3.2), layout="constrained")
@@ -70,9 +68,8 @@ def save_lengths(episode_lengths: Sequence[int], fps: float | None, file: Path) 
     axes.set_xlabel("steps of an episode")
     axes.set_ylabel("episodes")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if fps is not None:
-        seconds = axes.secondary_xaxis("top", functions=(lambda n: np.asarray(n) / fps, lambda s: np.asarray(s) * fps))
-        seconds.set_xlabel(f"seconds at {fps:g} fps")
+    seconds = axes.secondary_xaxis("top", functions=(lambda n: np.asarray(n) / fps, lambda s: np.asarray(s) * fps))
+    seconds.set_xlabel(f"seconds at {fps:g} fps")
     axes.spines["right"].set_visible(False)
     axes.legend(frameon=False)
     save_figure(figure, file)

@@ -133,10 +133,8 @@ def _range_table(inspection: Inspection) -> Table:
 def _counts(inspection: Inspection) -> list[tuple[str, str]]:
     lengths = inspection.lengths
     shortest, median, longest = min(lengths), float(np.median(lengths)), max(lengths)
-    of_steps = f"{shortest} / {median:g} / {longest} steps"
-    if inspection.fps is not None:
-        seconds = " / ".join(f"{steps / inspection.fps:.1f}" for steps in (shortest, median, longest))
-        of_steps += f", {seconds} s"
+    seconds = " / ".join(f"{steps / inspection.fps:.1f}" for steps in (shortest, median, longest))
+    of_steps = f"{shortest} / {median:g} / {longest} steps, {seconds} s"
     tasks = [f"{task} ({count})" for task, count in inspection.tasks.items()]
     if len(tasks) > _MAX_TASKS_LISTED:
         tasks = [*tasks[:_MAX_TASKS_LISTED], f"… {len(tasks) - _MAX_TASKS_LISTED} more"]
@@ -148,7 +146,7 @@ def _counts(inspection: Inspection) -> list[tuple[str, str]]:
         ("lengths", f"{of_steps} (min / median / max)"),
         ("tasks", "; ".join(tasks)),
         ("success", success + (f", {unknown} unknown" if unknown and inspection.outcomes_known else "")),
-        ("fps", "unknown" if inspection.fps is None else f"{inspection.fps:g}"),
+        ("fps", f"{inspection.fps:g}"),
         ("env", _env_words(inspection.attributes.get("env"))),
         *_given_up(inspection.attributes.get("given_up")),
         ("codec", str(inspection.attributes.get("codec", "unknown"))),

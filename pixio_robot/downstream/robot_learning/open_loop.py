@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.evaluation.checkpoints import open_checkpoint
-from pixio_robot.images.preprocessing import frames_to_images
+from pixio_robot.training.data.batches import TrainingBatches, Windows
+from pixio_robot.training.held_out import foresee
 
 
 def explained_actions(checkpoint: Path, store: DemoStore, mean_action: np.ndarray) -> list[float]:
@@ -18,23 +17,17 @@ def explained_actions(checkpoint: Path, store: DemoStore, mean_action: np.ndarra
     1 is the demonstrator's own actions, 0 the mean action at every step; a policy may do worse than that.
 
     Args:
-        checkpoint: A `pretrained_model` folder.
+        checkpoint: A `pretrained_model` folder of a policy that predicts one action at a time.
         store: Demonstrations held out.
         mean_action: Of the demonstrations trained on (A,).
     """
-    config = open_checkpoint(checkpoint)
-    policy: Any = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
-    before, after = make_pre_post_processors(config, pretrained_path=str(checkpoint))
+    config: Any = open_checkpoint(checkpoint)
+    windows = Windows.of(config)
+    batches = TrainingBatches(store, list(config.image_features), windows, batch_size=1, seed=0, cache=None)
     scores = []
-    for number in range(store.num_episodes):
-        episode = store.episode(number)
-        policy.reset()
-        errors = np.zeros(2)
-        for step, action in enumerate(episode["action"]):
-            observed = {"observation.state": torch.from_numpy(episode["observation.state"][step])}
-            for key in store.image_keys:
-                observed[key] = frames_to_images(torch.from_numpy(episode[key][step][None]))[0]
-            predicted = after(policy.select_action(before(observed)))[0].cpu().numpy()
-            errors += ((predicted - action) ** 2).sum(), ((mean_action - action) ** 2).sum()
-        scores.append(float(1 - errors[0] / errors[1]) if errors[1] else 0.0)
+    for episode in foresee(checkpoint, store, batches, windows, range(store.num_episodes)):
+        recorded_NA = episode.recorded_NHA[:, 0]
+        left = float(((episode.predicted_NHA[:, 0] - recorded_NA) ** 2).sum())
+        whole = float(((mean_action - recorded_NA) ** 2).sum())
+        scores.append(1 - left / whole if whole else 0.0)
     return scores

@@ -108,10 +108,6 @@ class Suite(ABC):
         settings, workers = self.settings, self.protocol.workers
         return DemosConfig(source="scripted", path=str(path), episodes=settings.demonstrations, workers=workers)
 
-    def held_out(self, task: str, folder: Path, console: Console) -> DemoStore:
-        """Return the demonstrations of a task that nothing is trained on, of a suite that is scored by them."""
-        raise NotImplementedError
-
     def sources(self) -> dict[str, str]:
         """Return what stands for the data that the user brings."""
         return {}
@@ -144,3 +140,13 @@ class FromFiles(Suite):
     def sources(self) -> dict[str, str]:
         """Return what stands for the files."""
         return {task: self.file(task).identity() for task in self.tasks}
+
+
+class FromDemonstrations(Suite):
+    """A suite without a simulator, scored by the actions of demonstrations that nothing is trained on."""
+
+    score = "held out"
+
+    @abstractmethod
+    def held_out(self, task: str, folder: Path, console: Console) -> DemoStore:
+        """Return the demonstrations of a task that nothing is trained on."""

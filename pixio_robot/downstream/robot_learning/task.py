@@ -25,7 +25,7 @@ from pixio_robot.demos import DemoStore
 from pixio_robot.downstream.config import Data
 from pixio_robot.downstream.robot_learning.config import RobotLearningProtocol
 from pixio_robot.downstream.robot_learning.open_loop import explained_actions
-from pixio_robot.downstream.robot_learning.suite import Suite
+from pixio_robot.downstream.robot_learning.suite import FromDemonstrations, Suite
 from pixio_robot.downstream.robot_learning.suites import PUBLISHED, suites
 from pixio_robot.downstream.task import CellResult, Metric, build_encoder
 from pixio_robot.encoders import EncoderConfig
@@ -114,7 +114,7 @@ class RobotLearningTask:
     def _resized(self, encoder: EncoderConfig) -> EncoderConfig:
         """Return the encoder, frozen, with the size to which it resizes frames that no encoder takes as they are."""
         side = encoder.image_size
-        if self._suite.score == "held out" and side is None:
+        if isinstance(self._suite, FromDemonstrations) and side is None:
             side = self._suite.settings.image_size
         return dataclasses.replace(encoder, mode="frozen", image_size=side)
 
@@ -128,7 +128,7 @@ class RobotLearningTask:
         if found is None:
             quiet = Console(quiet=True)
             run_policy_job(self._job(encoder, task, store, env, seed, folder), run=run, resume="auto", console=quiet)
-            if self._suite.score == "held out":
+            if isinstance(self._suite, FromDemonstrations):
                 held_out = self._suite.held_out(task, self._folder / "demonstrations", quiet)
                 mean_action = np.asarray(store.statistics()["action"]["mean"])
                 scores = explained_actions(_last_checkpoint(run_dir), held_out, mean_action)
@@ -142,7 +142,7 @@ class RobotLearningTask:
     ) -> PolicyJob:
         """Return the run of a policy: CortexBench's head, loss, optimiser and number of epochs."""
         protocol, settings, recipe = self._protocol, self._suite.settings, self._suite.recipe(task)
-        rollouts = 0 if self._suite.score == "held out" else settings.rollouts
+        rollouts = 0 if isinstance(self._suite, FromDemonstrations) else settings.rollouts
         windows = int(store.episode_ends[: settings.demonstrations][-1])
         per_epoch = max(windows // recipe.batch_size, 1)
         steps, every = recipe.epochs * per_epoch, protocol.evaluate_every * per_epoch if rollouts else 0
@@ -179,6 +179,7 @@ class RobotLearningTask:
                 episodes_during_training=rollouts,
                 workers=protocol.workers,
                 videos=1,
+                held_out=0.0,  # the protocol says what is trained on
                 checkpoint="last",
             ),
             seed=seed,

@@ -22,7 +22,7 @@ from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.downstream.robot_learning.expert_files import PUBLIC_FILE
 from pixio_robot.downstream.robot_learning.plain_pickle import read_plain_pickle
-from pixio_robot.downstream.robot_learning.suite import Recipe, Suite
+from pixio_robot.downstream.robot_learning.suite import FromDemonstrations, Recipe
 
 DEMOS_FOLDER = "trifinger-demos"
 _FILE = "downsample.pth"
@@ -31,10 +31,10 @@ _STEPS_PER_SECOND = 2.5  # of demonstrations; a store wants a whole number
 _FINGERS = {"reach": 1, "move": 3}
 
 
-class Trifinger(Suite):
+class Trifinger(FromDemonstrations):
     """Reach the cube with one finger; move it to where a picture shows it with three."""
 
-    name, title, score = "trifinger", "TriFinger, actions of demonstrations held out", "held out"
+    name, title = "trifinger", "TriFinger, actions of demonstrations held out"
 
     @property
     def settings(self) -> Any:  # noqa: ANN401 (each suite has its own)

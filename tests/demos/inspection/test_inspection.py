@@ -155,7 +155,7 @@ def test_a_switching_gripper_and_a_new_episode_are_no_jumps(tmp_path):
 
 
 @pytest.mark.parametrize("fps", [0, -20, None, "20", True])
-def test_unusable_fps(tmp_path, fps):
+def test_a_store_with_an_unusable_fps_is_refused(tmp_path, fps):
     with pytest.raises(UserError, match="damaged.*fps"):
         make_episodes(tmp_path, attributes={"fps": fps})
 
