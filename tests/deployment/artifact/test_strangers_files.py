@@ -5,23 +5,19 @@ import json
 import pickle
 import re
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from archives import Members, members_of, name_of, written
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.torch_files import open_torchscript
 from pixio_robot.deployment.artifact import load_artifact
 from pixio_robot.deployment.artifact.exported_program import GOLDEN_FILE, ExportedProgram
 from pixio_robot.deployment.artifact.golden import golden_text
 from pixio_robot.deployment.artifact.program_text import is_arithmetic
-from pixio_robot.encoders import EncoderConfig, VisionEncoder
-
-Members = dict[str, bytes]
 
 
 class Runs:
@@ -51,22 +47,6 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     golden = golden_text({"state": torch.ones(1, 3)}, torch.ones(1, 3))
     torch.export.save(program, path, extra_files={GOLDEN_FILE: golden})
     return path
-
-
-def members_of(path: Path) -> Members:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def written(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return path
-
-
-def name_of(members: Members, ending: str) -> str:
-    return next(name for name in members if name.endswith(ending))
 
 
 def in_program(edit: Callable[[str], str]) -> Callable[[Members, Path], list[tuple[str, bytes]]]:
@@ -222,121 +202,9 @@ def test_expressions(text: str, taken: bool) -> None:
     assert is_arithmetic(text) is taken
 
 
-class Saves(nn.Module):
-    def __init__(self, mark: str) -> None:
-        super().__init__()
-        self.mark = mark
-
-    def forward(self, images: Tensor) -> Tensor:
-        torch.save(images, self.mark)
-        return images
-
-
-class SavesElsewhere(nn.Module):
-    """Not in `forward`, but where something else calls it."""
-
-    def __init__(self, mark: str) -> None:
-        super().__init__()
-        self.mark = mark
-
-    @torch.jit.export
-    def reset(self, images: Tensor) -> None:
-        if images.shape[0] > 0:
-            for _ in range(2):
-                torch.save(images, self.mark)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images
-
-
-class SavesWhenLoaded(nn.Module):
-    """Its state is set while torch loads it."""
-
-    def __init__(self, mark: str) -> None:
-        super().__init__()
-        self.mark = mark
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, bool]:
-        return self.mark, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]) -> None:
-        self.mark, self.training = state[0], state[1]
-        torch.save(torch.zeros(1), self.mark)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images
-
-
-class ReadsAFile(nn.Module):
-    def __init__(self, mark: str) -> None:
-        super().__init__()
-        self.mark = mark
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images + torch.from_file(self.mark, True, 4).sum()
-
-
-class Prints(nn.Module):
-    def __init__(self, mark: str) -> None:
-        super().__init__()
-        self.mark = mark
-
-    def forward(self, images: Tensor) -> Tensor:
-        print("\x1b[2J", self.mark)
-        return images
-
-
-@pytest.mark.parametrize("kind", [Saves, SavesElsewhere, SavesWhenLoaded, ReadsAFile, Prints])
-def test_torchscript_that_reaches_files_is_refused(kind: type[nn.Module], tmp_path: Path) -> None:
-    path = tmp_path / "encoder.pt"
-    torch.jit.script(kind(str(tmp_path / "mark"))).save(str(path))
-    for load in (open_torchscript, lambda path: VisionEncoder(EncoderConfig("torchscript", str(path), image_size=32))):
-        with pytest.raises(UserError, match=r"encoder\.pt was not loaded: it holds"):
-            load(path)
-    assert sorted(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        'getattr(torch, "save")',
-        'getattr(torch, "sa" "ve")',
-        'getattr(torch, "\\163ave")',
-        "torch . \\\n save",
-        "torch.save",
-    ],
-)
-def test_an_operator_that_runs_at_load_is_found_however_it_is_written(call: str, tmp_path: Path) -> None:
-    plain, path, mark = tmp_path / "plain.pt", tmp_path / "evil.pt", tmp_path / "mark"
-    torch.jit.script(SavesWhenLoaded(str(mark))).save(str(plain))
-    members = members_of(plain)
-    code = name_of(members, ".py")
-    # A new number for the module's file: torch keeps no code of an earlier one.
-    members[code] = members[code].replace(b"torch.save", call.encode())
-    written(path, [*members.items()])
-    plain.unlink()
-    with pytest.raises(UserError, match=r"evil\.pt was not loaded"):
-        open_torchscript(path)
-    assert not mark.exists()
-
-
-def test_compressed_members_may_not_grow_to_gigabytes(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.pt"
-    torch.jit.script(nn.Identity()).save(str(path))
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        with archive.open(f"{root}/extra/zeros", "w") as member:
-            for _ in range(200):
-                member.write(bytes(1 << 20))
-    assert path.stat().st_size < 1 << 20
-    with pytest.raises(UserError, match="larger than the file can hold"):
-        open_torchscript(path)
-
-
 def test_an_onnx_file_reads_no_other(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(range(16)))
     elsewhere = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[4])

@@ -57,7 +57,6 @@ def test_missing_files_and_wrong_sizes_are_found_at_once(tmp_path: Path) -> None
     (task,) = tasks(tmp_path, image_size=100)
     with pytest.raises(UserError, match="100"):
         task.check(EncoderConfig("pixels"))
-    pytest.importorskip("gymnasium_robotics")
     (task,) = tasks(tmp_path, Data(adroit=tmp_path), suites=("adroit",))
     with pytest.raises(UserError, match="there is no expert .*relocate.npz"):
         task.check(EncoderConfig("pixels"))
@@ -205,7 +204,6 @@ def test_the_control_suite_from_an_expert_file_to_a_cell(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_adroit_from_experts_to_a_cell(tmp_path: Path) -> None:
     """An expert that keeps still solves the pens that begin as they shall lie."""
-    pytest.importorskip("gymnasium_robotics")
     sizes = [45, 4, 4, 24]
     arrays = {f"weight{layer}": np.zeros((sizes[layer + 1], sizes[layer])) for layer in range(3)}
     arrays |= {f"bias{layer}": np.zeros(sizes[layer + 1]) for layer in range(3)}

@@ -17,15 +17,9 @@ CONFIGS = [
 ]
 
 
-def needs_adroit(config: PixioEnvConfig) -> None:
-    if isinstance(config, AdroitEnvConfig):
-        pytest.importorskip("gymnasium_robotics")
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.type)
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_contract(config: PixioEnvConfig) -> None:
-    needs_adroit(config)
     env = config.make_env()
     check_env(env, skip_render_check=True)
     seen = preprocess_observation(env.reset(seed=5)[0])
@@ -124,7 +118,6 @@ def test_experts_that_are_none_are_named(tmp_path: Path, changes: dict[str, np.n
 
 
 def test_adroit_counts_the_steps_at_the_goal() -> None:
-    pytest.importorskip("gymnasium_robotics")
     env = AdroitEnvConfig(task="relocate", image_size=16, episode_length=30).make_env()
     env.render_observations = False
     for at_goal, success in ((25, False), (26, True)):
