@@ -2,7 +2,7 @@
 
 uv run scripts/train_policy.py
 uv run scripts/train_policy.py encoder=pixio_small policy=diffusion env=robosuite_stack run=stack
-uv run scripts/train_policy.py demos=lerobot demos.root=my_dataset evaluation.episodes=0
+uv run scripts/train_policy.py demos=lerobot demos.root=my_dataset
 
 With several processes: `torchrun --nproc-per-node 2 scripts/train_policy.py …`; the batch is shared among them.
 """

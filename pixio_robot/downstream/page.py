@@ -6,9 +6,7 @@ from pathlib import Path
 
 from pixio_robot.downstream.figures import chart
 from pixio_robot.downstream.results import TaskTable, heading, shown
-from pixio_robot.reports.page import data_url, render
-
-_EMBEDDED_BYTES = 1_500_000
+from pixio_robot.reports.page import data_url, render, source
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def _task(table: TaskTable, output: Path) -> _Task:
     pictures, files = [], []
     for label, cell in table.cells.items():
         pictures += [
-            _Picture(label, caption, _source(cell.folder / name, output))
+            _Picture(label, caption, source(cell.folder / name, output, "image/png"))
             for caption, name in cell.result.pictures.items()
         ]
         files += [
@@ -68,9 +66,3 @@ def _task(table: TaskTable, output: Path) -> _Task:
         pictures,
         files,
     )
-
-
-def _source(file: Path, output: Path) -> str:
-    if file.stat().st_size > _EMBEDDED_BYTES:
-        return str(file.relative_to(output))
-    return data_url(file.read_bytes(), "image/png")

@@ -137,14 +137,7 @@ def _videos(episodes: Iterable[Mapping[str, Any]], folder: Path) -> list[_Video]
     ]
     # Failures first: they are what one wants to understand.
     shown = sorted(shown, key=lambda episode: episode["success"])[:_MAX_VIDEOS]
-    return [_Video(episode, _video_source(folder, episode["video"])) for episode in shown]
-
-
-def _video_source(folder: Path, name: str) -> str:
-    path = folder / name
-    if path.stat().st_size > _MAX_EMBEDDED_BYTES:
-        return quote(f"{folder.name}/{name}")
-    return data_url(path.read_bytes(), "video/mp4")
+    return [_Video(episode, source(folder / episode["video"], folder.parent, "video/mp4")) for episode in shown]
 
 
 def _pictures(paths: Iterable[Path]) -> list[_Picture]:
@@ -152,6 +145,13 @@ def _pictures(paths: Iterable[Path]) -> list[_Picture]:
         _Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), data_url(path.read_bytes(), "image/png"))
         for path in paths
     ]
+
+
+def source(file: Path, page_folder: Path, kind: str) -> str:
+    """Return the address of a file below a page's folder: its content, or, where that is large, its place."""
+    if file.stat().st_size > _MAX_EMBEDDED_BYTES:
+        return quote(file.relative_to(page_folder).as_posix())
+    return data_url(file.read_bytes(), kind)
 
 
 def data_url(content: bytes, kind: str) -> str:

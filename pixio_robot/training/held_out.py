@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_STATE
+from torch import Tensor
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.evaluation.checkpoints import open_checkpoint
@@ -56,43 +57,29 @@ def foresee(
     policy: Any = get_policy_class(config.type).from_pretrained(checkpoint, config=config).eval()
     preprocess, postprocess = make_pre_post_processors(config, pretrained_path=str(checkpoint))
     mean_A = store.statistics()[ACTION]["mean"]
-    return [_episode(number, store, batches, windows, policy, preprocess, postprocess, mean_A) for number in episodes]
 
-
-def _episode(
-    number: int,
-    store: DemoStore,
-    batches: TrainingBatches,
-    windows: Windows,
-    policy: Any,  # noqa: ANN401 (our policies share no type with LeRobot's)
-    preprocess: Any,  # noqa: ANN401
-    postprocess: Any,  # noqa: ANN401
-    mean_A: np.ndarray,
-) -> Foreseen:
-    span = store.episode_range(number)
-    steps_N = np.arange(span.start, span.stop, policy.config.n_action_steps)
-    predicted, recorded, valid = [], [], []
-    for some in np.split(steps_N, range(_WINDOWS, len(steps_N), _WINDOWS)):
-        batch = batches.at(some)
-        # From now on: a chunk of a policy with a history may begin in the past.
-        actions_BHA, pads_BH = (batch[key][:, -windows.first_action :] for key in (ACTION, "action_is_pad"))
-        observations = {key: value for key, value in batch.items() if key.startswith("observation.")}
+    def chunks(observations: dict[str, Tensor], seed: int) -> Tensor:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(number)
-            chunk_BHA = postprocess(policy.predict_action_chunk(preprocess(observations)))
-        horizon = min(chunk_BHA.shape[1], actions_BHA.shape[1])
-        predicted.append(chunk_BHA[:, :horizon].float().cpu().numpy())
-        recorded.append(actions_BHA[:, :horizon].numpy())
-        valid.append(~pads_BH[:, :horizon].numpy())
-    predicted_NHA, recorded_NHA, valid_NH = (np.concatenate(parts) for parts in (predicted, recorded, valid))
-    return Foreseen(
-        number,
-        steps_N - span.start,
-        predicted_NHA,
-        recorded_NHA,
-        valid_NH,
-        _baselines(store, span, steps_N, recorded_NHA, mean_A),
-    )
+            torch.manual_seed(seed)
+            return postprocess(policy.predict_action_chunk(preprocess(observations))).float().cpu()
+
+    found = []
+    for number in episodes:
+        span = store.episode_range(number)
+        steps_N = np.arange(span.start, span.stop, config.n_action_steps)
+        parts = []
+        for some in np.split(steps_N, range(_WINDOWS, len(steps_N), _WINDOWS)):
+            batch = batches.at(some)
+            # From now on: a chunk of a policy with a history may begin in the past.
+            actions_BHA, pads_BH = (batch[key][:, -windows.first_action :] for key in (ACTION, "action_is_pad"))
+            observations = {key: value for key, value in batch.items() if key.startswith("observation.")}
+            chunk_BHA = chunks(observations, seed=number)
+            horizon = min(chunk_BHA.shape[1], actions_BHA.shape[1])
+            parts.append([values[:, :horizon].numpy() for values in (chunk_BHA, actions_BHA, ~pads_BH)])
+        predicted_NHA, recorded_NHA, valid_NH = (np.concatenate(some) for some in zip(*parts, strict=True))
+        baselines = _baselines(store, span, steps_N, recorded_NHA, mean_A)
+        found.append(Foreseen(number, steps_N - span.start, predicted_NHA, recorded_NHA, valid_NH, baselines))
+    return found
 
 
 def _baselines(
