@@ -1,6 +1,7 @@
 """Bars with intervals, readable from two to forty rows and at any length of a label."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,15 +50,24 @@ def _bars(axes: Axes, table: TaskTable, metric: Metric, title: str | None) -> No
     labels, best = list(table.rows), table.best(metric)
     values = [table.rows[label][metric.name] for label in labels]
     means = [metric.factor * (value.mean or 0.0) for value in values]
-    ends = [value.ci95 or (value.mean or 0.0,) * 2 for value in values]
-    below = [max(0.0, mean - metric.factor * end[0]) for mean, end in zip(means, ends, strict=True)]
-    above = [max(0.0, metric.factor * end[1] - mean) for mean, end in zip(means, ends, strict=True)]
+    # No whiskers where there is no interval.
+    ends = [value.ci95 or (math.nan, math.nan) for value in values]
+    below, above = (
+        [abs(metric.factor * end[side] - mean) for mean, end in zip(means, ends, strict=True)] for side in (0, 1)
+    )
     colours = [_BEST if label == best else _BASELINE if label in table.baselines else _ENCODER for label in labels]
     places = range(len(labels))
     axes.barh(places, means, xerr=(below, above), color=colours, error_kw={"elinewidth": 1, "capsize": 2})
     for place, value, mean, over in zip(places, values, means, above, strict=True):
         text = "–" if value.mean is None else f"{mean:.3g}"
-        axes.annotate(text, (mean + over, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.annotate(
+            text,
+            (mean if math.isnan(over) else mean + over, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
     axes.set_yticks(places, labels, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.16)

@@ -85,7 +85,7 @@ class HeldOutRecord:
 
     def save(self, path: Path) -> None:
         """Write `held_out.json`."""
-        write_json(path, dataclasses.asdict(self))
+        write_json(path, {"summary": self.summary(), **dataclasses.asdict(self)})
 
 
 def judge(foreseen: Sequence[Foreseen], names: Sequence[str], scale_A: np.ndarray, executed: int) -> HeldOutRecord:

@@ -106,6 +106,7 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
                 if path
             ),
         ],
+        held_out=_held_out(run_dir / "held_out.json"),
         awaits_evaluation=not any(series.values()),
         config=_read_text(run_dir / "config.yaml"),
         versions=versions or (evaluation["versions"] if evaluation else {}),
@@ -123,6 +124,15 @@ def render(template: str, path: Path, **values: Any) -> None:  # noqa: ANN401
         lstrip_blocks=True,
     )
     write_text(path, environment.get_template(template).render(**values))
+
+
+def _held_out(file: Path) -> tuple[str, dict[str, float]] | None:
+    """Return the verdict on held-out episodes and the error of the policy and of each guess, in per cent; None without one."""
+    try:
+        record = read_json(file)
+        return str(record["summary"]), {str(name): 100 * float(value) for name, value in record["relative"].items()}
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:

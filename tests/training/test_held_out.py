@@ -49,4 +49,5 @@ def test_a_run_without_a_simulation_judges_what_it_was_not_trained_on(tmp_path: 
     assert len(record["error"]) == len(record["names"]) == 2
     assert "open-loop error" in said
     assert "held out worst" in " ".join(path.name for path in (run / "pictures").iterdir())
-    assert "Held out worst" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Held out worst" in page and "open-loop error" in page and "no evaluation yet" not in page
