@@ -1,6 +1,7 @@
 """A policy drives a robot: what `scripts/run_policy.py` does, for both kinds of robots."""
 
 import dataclasses
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,11 +109,11 @@ def drive_simulation(
             robot.reset(seed)
             if dry_run:
                 rehearsal = Rehearsal(controller.limits)
-                run_episode(robot, controller, clock, 1, on_step=rehearsal)
+                run_episode(robot, controller, clock, 1, on_step=rehearsal, seed=seed)
                 rehearsal.show(console, controller.report)
                 return None
             # Periods in which nothing is sent take none of the episode's own steps.
-            run_episode(robot, controller, clock, 2 * robot.max_steps)
+            run_episode(robot, controller, clock, 2 * robot.max_steps, seed=seed)
             seconds = time.perf_counter() - start
             episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds))
             outcome = "success" if robot.success else "failure"
@@ -161,6 +162,7 @@ def drive_robot(
     console: Console,
     caution: Caution | None = None,
     clock: Clock | None = None,
+    seed: int | None = None,
 ) -> bool:
     """Let a policy drive a robot of LeRobot's.
 
@@ -175,6 +177,7 @@ def drive_robot(
         console: Where that is shown.
         caution: How far the policy is trusted; None takes the defaults.
         clock: What keeps the rate; None is real time.
+        seed: What a policy that samples starts from; None draws one, and says it.
 
     Returns:
         Whether the robot may be driven so, after a dry run; else True.
@@ -200,8 +203,11 @@ def drive_robot(
     for what, names in (("observation.state", robot.state_names), ("action", robot.action_names)):
         console.print(f"{what}: {', '.join(names)}", highlight=False, soft_wrap=True)
     rehearsal = Rehearsal(limits) if dry_run else None
+    seed = secrets.randbelow(1 << 31) if seed is None else seed
+    if policy.metadata["noise"] is not None:
+        console.print(f"noise_seed={seed}", highlight=False)
     with guarded(robot, controller, caution.call_seconds) as guard:
-        run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal)
+        run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal, seed=seed)
     report = controller.report
     console.print(report.summary(), highlight=False, soft_wrap=True)
     if rehearsal is not None:

@@ -5,7 +5,7 @@ A action size.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from lerobot.policies.utils import populate_queues
@@ -21,7 +21,13 @@ class HistoryPolicy(VisionPolicy):
     """Stands before LeRobot's policy class among the bases of a policy with a history of observations.
 
     Where `n_obs_steps` is 1, a batch may leave out the axis of observation steps.
+
+    Attributes:
+        episode_seeds: What the episode in each row was reset with, for a policy that samples; whoever runs episodes
+            sets it before `reset`. None draws seeds from torch's own generator for every episode.
     """
+
+    episode_seeds: Sequence[int] | None = None
 
     _observations: dict[str, deque[Tensor]]
     _actions: deque[Tensor]

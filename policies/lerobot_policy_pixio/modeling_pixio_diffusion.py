@@ -4,8 +4,10 @@ Shape letters: B batch, O observation steps, F features of all cameras at a step
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import PreTrainedPolicy
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from lerobot_policy_pixio.configuration_pixio_diffusion import PixioDiffusionConfig
 from lerobot_policy_pixio.history_policy import HistoryPolicy
+from pixio_robot.common.noise import chunk_noise
 
 
 class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
@@ -42,6 +45,11 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
         self.diffusion = DiffusionModel(dataclasses.replace(config, input_features=features))
         self._noise_shape = (config.horizon, config.action_feature.shape[0])
 
+    def reset(self) -> None:
+        """Forget the past, and which episodes are in the rows."""
+        super().reset()
+        self._row_seeds: Sequence[int] | None = None
+
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean squared error of the denoised chunks."""
         conditions = self._conditions(batch)
@@ -68,14 +76,15 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
         return self.diffusion.generate_actions(self._conditions(batch), noise=noise)
 
     def _next_chunk(self, history: dict[str, Tensor], noise: Tensor | None) -> Tensor:
-        """Sample from noise that depends on the number of chunks since the reset alone.
-
-        Then an episode is the same whatever ran before it, and whatever else is in its batch.
-        """
+        """Sample from noise that depends on each row's episode and the number of chunks since its reset alone."""
         states_BOS = history[OBS_STATE]
         if noise is None:
-            noise = torch.randn(self._noise_shape, generator=torch.Generator().manual_seed(self._num_chunks))
-            noise = noise.to(states_BOS).expand(len(states_BOS), -1, -1)
+            rows = len(states_BOS)
+            if self._row_seeds is None:
+                self._row_seeds = self.episode_seeds or torch.randint(2**31, (rows,)).tolist()
+            assert len(self._row_seeds) == rows, "a seed for each row"
+            drawn = [chunk_noise(self._noise_shape, seed, self._num_chunks) for seed in self._row_seeds]
+            noise = torch.from_numpy(np.stack(drawn)).to(states_BOS)
         return self.predict_action_chunk(history, noise=noise)
 
     def _conditions(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -180,9 +180,9 @@ class Leisurely(LockStepClock):
         self._predict, self._busy = policy.predict, threading.Lock()
         monkeypatch.setattr(policy, "predict", self._predict_alone)
 
-    def _predict_alone(self, stacked: dict[str, np.ndarray], chunk: int) -> np.ndarray:
+    def _predict_alone(self, stacked: dict[str, np.ndarray], chunk: int, seed: int) -> np.ndarray:
         with self._busy:
-            return self._predict(stacked, chunk)
+            return self._predict(stacked, chunk, seed)
 
     def sleep_until(self, moment: float) -> None:
         if moment > self.now():

@@ -61,14 +61,16 @@ class Counting:
     def __init__(self, described: dict[str, Any], answer: Callable[[int], np.ndarray] | None = None) -> None:
         self.metadata = described
         self.seen: list[dict[str, np.ndarray]] = []
+        self.seeds: list[int] = []
         self._answer = answer or self.chunk
 
     @staticmethod
     def chunk(number: int) -> np.ndarray:
         return np.array([[number + place / 100, 7] for place in range(6)], dtype=np.float32)
 
-    def predict(self, stacked: dict[str, np.ndarray], chunk: int) -> np.ndarray:
+    def predict(self, stacked: dict[str, np.ndarray], chunk: int, seed: int = 0) -> np.ndarray:
         self.seen.append(stacked)
+        self.seeds.append(seed)
         return self._answer(chunk)
 
 
@@ -80,8 +82,8 @@ class Gated(Counting):
         self.begun = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
 
-    def predict(self, stacked: dict[str, np.ndarray], chunk: int) -> np.ndarray:
-        actions = super().predict(stacked, chunk)
+    def predict(self, stacked: dict[str, np.ndarray], chunk: int, seed: int = 0) -> np.ndarray:
+        actions = super().predict(stacked, chunk, seed)
         self.begun.release()
         assert self.gate.acquire(timeout=60)
         return actions

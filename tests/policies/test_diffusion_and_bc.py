@@ -201,20 +201,31 @@ def test_ddim_finds_the_actions_when_the_noise_is_predicted_rightly() -> None:
     assert policy.diffusion.unet.calls == 10
 
 
-def test_sampling_repeats_after_a_reset_and_follows_the_noise_given() -> None:
+def test_sampling_follows_each_rows_own_episode_and_the_noise_given() -> None:
     policy = make("pixio_diffusion")
-    batch = random_batch()
-    first_of_three = {key: value[:1] for key, value in batch.items()}
+    first_of_three = {key: value[:1] for key, value in random_batch().items()}
+    batch = {key: value.expand(3, *value.shape[1:]) for key, value in first_of_three.items()}  # the same in every row
 
     def rollout(observation, **noise):
         policy.reset()
         return torch.stack([policy.select_action(observation, **noise) for _ in range(4)])
 
+    policy.episode_seeds = [100, 101, 100]
     together = rollout(batch)
     torch.manual_seed(5)
     assert torch.equal(rollout(batch), together)
-    torch.testing.assert_close(rollout(first_of_three), together[:, :1])
+    torch.testing.assert_close(together[:, 0], together[:, 2], rtol=0, atol=1e-4)  # the same episode in another row
+    assert not torch.allclose(together[:, 0], together[:, 1])  # another episode, other noise
     assert not torch.allclose(together[0], together[2])  # another chunk, other noise
+    policy.episode_seeds = [101]
+    torch.testing.assert_close(rollout(first_of_three), together[:, 1:2], rtol=0, atol=1e-4)
+    policy.episode_seeds = None  # in a loop that says none: torch's generator decides
+    torch.manual_seed(5)
+    drawn = rollout(batch)
+    assert not torch.allclose(drawn[:, 0], drawn[:, 1])
+    assert not torch.allclose(rollout(batch), drawn)
+    torch.manual_seed(5)
+    assert torch.equal(rollout(batch), drawn)
     noise = torch.randn(3, 4, 3)
     given = rollout(batch, noise=noise)
     assert torch.equal(given[:2], policy.predict_action_chunk(batch, noise=noise).transpose(0, 1))

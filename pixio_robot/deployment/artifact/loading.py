@@ -2,8 +2,6 @@
 
 An artifact is a TorchScript or torch.export (`.pt2`) file, both of them zip archives, with its metadata
 (`pixio_robot.deployment.artifact.metadata` says what that is) among the archive's extra files; or an ONNX file.
-
-Shape letter: A action size.
 """
 
 import hashlib
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.torch_files import open_torchscript
@@ -77,21 +74,6 @@ def seal_archive(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         root = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{root}/{_METADATA_FILE}", json.dumps(described, ensure_ascii=False, indent=1))
     return described
-
-
-def chunk_noise(metadata: Mapping[str, Any], chunk: int) -> Tensor | None:
-    """Return the noise (1, horizon, A) that a policy's rollouts give it for a chunk; None for one that takes none.
-
-    It depends on the number of chunks since the reset alone, so that episodes repeat, and is that of
-    `pixio_diffusion` in evaluation.
-
-    Args:
-        metadata: Of the artifact.
-        chunk: Number of chunks since the episode began, from 0.
-    """
-    if metadata["noise"] is None:
-        return None
-    return torch.randn((1, *metadata["noise"]["shape"]), generator=torch.Generator().manual_seed(chunk))
 
 
 def _read_archive(path: Path) -> tuple[object, str]:

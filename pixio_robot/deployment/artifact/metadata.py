@@ -16,7 +16,8 @@ works at), `colour_order` (`RGB`), `frame_sizes` (`same_aspect`: any size whose 
 `velocity`; or null), `minimum`, `maximum` (lists of numbers, the limits to keep), `limits_from` (`environment` or \
 `demonstrations`), `largest_change` and `largest_value` (lists or null: of each number in the demonstrations the largest \
 change from one step to the next, and the largest absolute value); null for an encoder |
-| `noise` | null, or of a policy that samples: `key` (`noise`), `shape` [horizon, action size]; see `chunk_noise` |
+| `noise` | null, or of a policy that samples: `key` (`noise`), `shape` [horizon, action size]; standard normal: \
+`pixio_robot.common.noise` has what evaluation gives it, by episode and chunk |
 | `observation_horizon` | O: observation steps that the policy reads; 1 for an encoder |
 | `action_horizon` | H: actions in the chunk it returns, the first for the present step; null for an encoder |
 | `executed_actions` | actions of a chunk that were executed in training's evaluation before the next one |

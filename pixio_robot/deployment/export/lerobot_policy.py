@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from lerobot.configs import FeatureType, NormalizationMode
@@ -21,6 +22,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.noise import chunk_noise
 from pixio_robot.common.versions import software_versions
 from pixio_robot.deployment.export.shell import IDENTITY, Normalisation, ShellLayout
 from pixio_robot.encoders import VisionEncoder, weights_hash
@@ -85,8 +87,8 @@ class OpenedPolicy:
                 )
         observed = {key: observations[key] for key in keys}
         if layout.noise_shape is not None:
-            generator = torch.Generator().manual_seed(seed)
-            observed["noise"] = torch.randn((len(observed[OBS_STATE]), *layout.noise_shape), generator=generator)
+            drawn = [chunk_noise(layout.noise_shape, seed, chunk) for chunk in range(len(observed[OBS_STATE]))]
+            observed["noise"] = torch.from_numpy(np.stack(drawn))
         return observed
 
     @torch.no_grad()

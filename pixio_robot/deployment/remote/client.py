@@ -70,7 +70,7 @@ class RemotePolicy(contextlib.AbstractContextManager):
         if self.metadata["kind"] != "policy":
             raise UserError(f"{server} serves an encoder, which gives no actions: serve a policy.")
 
-    def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
+    def predict(self, stacked: Arrays, chunk: int, seed: int = 0) -> np.ndarray:
         """Return the actions (H, A); see `ChunkPolicy`.
 
         Raises:
@@ -78,7 +78,7 @@ class RemotePolicy(contextlib.AbstractContextManager):
         """
         with self._lock:
             try:
-                return self._ask(stacked, chunk)
+                return self._ask(stacked, chunk, seed)
             except (WebSocketException, OSError, MalformedMessageError) as error:
                 self.close()  # an answer that comes later must not be taken for one to the next question
                 raise RemoteError(f"{type(error).__name__}: {error}") from error
@@ -93,7 +93,7 @@ class RemotePolicy(contextlib.AbstractContextManager):
         """Disconnect."""
         self.close()
 
-    def _ask(self, stacked: Arrays, chunk: int) -> np.ndarray:
+    def _ask(self, stacked: Arrays, chunk: int, seed: int) -> np.ndarray:
         if self._connection is None:
             connection, metadata = self._connect()
             if metadata != self.metadata:
@@ -101,7 +101,7 @@ class RemotePolicy(contextlib.AbstractContextManager):
                 raise RemoteError("the server has another artifact now: start the robot's program again")
             self._connection = connection
         self._requests += 1
-        self._connection.send(encode("predict", id=self._requests, chunk=chunk, observation=stacked))
+        self._connection.send(encode("predict", id=self._requests, chunk=chunk, seed=seed, observation=stacked))
         horizon, rate = self.metadata["action_horizon"], self.metadata["control_rate_hz"]
         patience = self._timeout if rate is None else min(self._timeout, horizon / rate)
         answer = decode(self._connection.recv(timeout=patience), "actions", "error", "refused")

@@ -4,7 +4,7 @@
 |---|---|---|
 | `hello` | client | `protocol`, `schema`: versions that it speaks and reads |
 | `welcome` | server | `metadata`: the artifact's |
-| `predict` | client | `id`, `chunk` (numbers), `observation` (arrays by key, as `History.stacked` gives them) |
+| `predict` | client | `id`, `chunk`, `seed` (numbers), `observation` (arrays by key, as `History.stacked` gives them) |
 | `actions` | server | `id`, `actions`: an array float32 (H, A) |
 | `error` | server | `id`, `reason`: this request was refused; the connection stays |
 | `refused` | server | `reason`: the connection ends |
@@ -22,7 +22,7 @@ import numpy as np
 
 from pixio_robot.common.errors import UserError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 POLICY_PATH, HEALTH_PATH = "/policy", "/health"
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 MAX_MESSAGE_BYTES = 1 << 20
@@ -36,7 +36,7 @@ _DTYPES = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
 _ENTRIES: dict[str, dict[str, type]] = {
     "hello": {"protocol": int, "schema": int},
     "welcome": {"metadata": dict},
-    "predict": {"id": int, "chunk": int, "observation": dict},
+    "predict": {"id": int, "chunk": int, "seed": int, "observation": dict},
     "actions": {"id": int, "actions": np.ndarray},
     "error": {"id": int, "reason": str},
     "refused": {"reason": str},

@@ -6,6 +6,7 @@ import hmac
 import http
 import json
 import logging
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from pixio_robot.deployment.runtime.policy import ChunkPolicy
 
 logger = logging.getLogger(__name__)
 _POLICY_VIOLATION = 1008
+_NUMBERS = 1 << 31
+"""Chunks and seeds lie below."""
 # It logs with tracebacks what `_Connection` and `_serve_client` say in a line.
 _quiet = logging.getLogger(f"{__name__}.websockets")
 _quiet.setLevel(logging.CRITICAL)
@@ -188,7 +191,7 @@ class PolicyServer:
             # In a thread: what takes long to read keeps nobody else waiting.
             request = await asyncio.to_thread(decode, received, "predict")
             try:
-                actions_HA = await self._actions(connection, request["observation"], request["chunk"])
+                actions_HA = await self._actions(connection, request["observation"], request["chunk"], request["seed"])
                 answer = encode("actions", id=request["id"], actions=actions_HA)
             except UserError as error:
                 logger.warning("refused a request of %s: %s", _name(connection), printable(str(error)))
@@ -199,16 +202,16 @@ class PolicyServer:
         metadata, loop = self._policy.metadata, asyncio.get_running_loop()
         await self._send(connection, openpi.pack(metadata))
         logger.info("connected %s, which speaks openpi's protocol", _name(connection))
-        chunk = 0
+        chunk, seed = 0, secrets.randbelow(_NUMBERS)  # its client knows no episodes
         async for received in connection:
             observation = await asyncio.to_thread(openpi.unpack_observation, received, metadata)
             began = loop.time()
-            actions_HA = await self._actions(connection, observation, chunk)
+            actions_HA = await self._actions(connection, observation, chunk, seed)
             timing = {"infer_ms": 1000 * (loop.time() - began)}
             await self._send(connection, openpi.pack({"actions": actions_HA, "server_timing": timing}))
             chunk += 1
 
-    async def _actions(self, connection: ServerConnection, observation: Arrays, chunk: int) -> np.ndarray:
+    async def _actions(self, connection: ServerConnection, observation: Arrays, chunk: int, seed: int) -> np.ndarray:
         """Return the actions (H, A) for a request, by the one thread of the policy.
 
         Raises:
@@ -218,13 +221,14 @@ class PolicyServer:
         if connection in self._last_asked:
             self._last_asked[connection] = loop.time()
         check_stacked(self._policy.metadata, observation)
-        if chunk not in range(1 << 31):
-            raise UserError(f"The chunk's number is {chunk}, expected one from 0 on.")
+        for what, number in (("chunk's number", chunk), ("episode's seed", seed)):
+            if number not in range(_NUMBERS):
+                raise UserError(f"The {what} is {number}, expected one from 0 on.")
         if self._counts["waiting"] >= self._most["waiting"]:
             raise UserError(f"The server is busy: {self._counts['waiting']} requests wait already.")
         with self._counted("waiting"):
             try:
-                actions_HA = await loop.run_in_executor(self._thread, self._policy.predict, observation, chunk)
+                actions_HA = await loop.run_in_executor(self._thread, self._policy.predict, observation, chunk, seed)
             except Exception as error:
                 logger.exception("the policy failed on a request of %s", _name(connection))
                 raise UserError(f"the policy failed ({type(error).__name__})") from error

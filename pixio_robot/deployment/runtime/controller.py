@@ -121,10 +121,10 @@ class Controller:
         self.limits = Limits(self.metadata) if limits is None else limits
         self.reset()
 
-    def reset(self) -> None:
-        """Begin an episode."""
+    def reset(self, seed: int = 0) -> None:
+        """Begin an episode, whose seed decides what a policy that samples starts from."""
         self._history.reset()
-        self._mode.reset()
+        self._mode.reset(seed)
         self.limits.reset()
         self._held: HoldReason | None = None
         self._begun = False

@@ -95,6 +95,7 @@ def run_episode(
     max_steps: int = sys.maxsize,
     seconds: float = math.inf,
     on_step: Callable[[Observation | None, Command], bool] | None = None,
+    seed: int = 0,
 ) -> int:
     """Drive a robot until its episode is over.
 
@@ -108,6 +109,7 @@ def run_episode(
         max_steps: Control periods after which the loop ends.
         seconds: Seconds after which it ends.
         on_step: Sees every command before it is sent, and says whether to send it; with None for a robot not read.
+        seed: Of the episode; decides what a policy that samples starts from.
 
     Returns:
         The number of control periods.
@@ -116,7 +118,7 @@ def run_episode(
         UserError: The first observation does not fit the artifact, or the robot stands where it may not start: nothing
             was sent. Or the robot cannot be read any more.
     """
-    controller.reset()
+    controller.reset(seed)
     period, overruns = 1 / controller.rate, _Overruns(1 / controller.rate)
     start = due = clock.now()
     earliest = -math.inf  # when the next command may be sent

@@ -86,9 +86,9 @@ class Mode(ABC):
         self._executor = executor or Worker("inference")
         self.reset()
 
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._num_chunks = 0
+    def reset(self, seed: int = 0) -> None:
+        """Begin an episode, whose seed decides what a policy that samples starts from."""
+        self._num_chunks, self._seed = 0, seed
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -117,7 +117,7 @@ class Mode(ABC):
         """Begin an inference on the present history."""
         stacked, chunk = history.stacked(), self._num_chunks
         self._num_chunks += 1
-        future = self._executor.submit(self._infer, stacked, chunk)
+        future = self._executor.submit(self._infer, stacked, chunk, self._seed)
         self._flight = _Flight(future, time, self._clock.now(), standing)
         return self._flight
 
@@ -134,11 +134,11 @@ class Mode(ABC):
         self._flight = None
         return flight.future.result()[0]
 
-    def _infer(self, stacked: Arrays, chunk: int) -> tuple[np.ndarray, float]:
+    def _infer(self, stacked: Arrays, chunk: int, seed: int) -> tuple[np.ndarray, float]:
         """Return actions (H, A) that a robot may execute and the seconds that they took, or raise NoActionError."""
         start = self._clock.now()
         try:
-            actions_HA = self._policy.predict(stacked, chunk)
+            actions_HA = self._policy.predict(stacked, chunk, seed)
         except BaseException as error:  # whatever it is, the robot must not go on
             sentence = f"the policy failed ({type(error).__name__}: {error})"
             raise NoActionError(HoldReason.FAILED_INFERENCE, sentence) from error
@@ -188,9 +188,9 @@ class Ensemble(Mode):
 class Asynchronous(Mode):
     """The next chunk is computed in a thread while the present one is executed."""
 
-    def reset(self) -> None:
+    def reset(self, seed: int = 0) -> None:
         """Begin an episode."""
-        super().reset()
+        super().reset(seed)
         self._latency = 0.0
 
     def _forget(self) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.deployment.artifact.loading import chunk_noise, load_artifact
+from pixio_robot.common.noise import chunk_noise
+from pixio_robot.deployment.artifact.loading import load_artifact
 from pixio_robot.deployment.runtime.observation import Arrays
 
 # TorchScript profiles its first call and compiles in the second; the third is as fast as all later ones.
@@ -26,12 +27,13 @@ class ChunkPolicy(Protocol):
         """The artifact's metadata (`pixio_robot.deployment.artifact.metadata`)."""
         ...
 
-    def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
+    def predict(self, stacked: Arrays, chunk: int, seed: int = 0) -> np.ndarray:
         """Return the actions (H, A) in raw units, the first for the newest observation.
 
         Args:
             stacked: As `History.stacked` gives it.
-            chunk: Number of chunks since the episode began, which decides what a policy that samples starts from.
+            chunk: Number of chunks since the episode began.
+            seed: Of the episode; with the chunk it decides what a policy that samples starts from.
         """
         ...
 
@@ -53,10 +55,10 @@ class ArtifactPolicy:
                 self._module(self._module.golden_observation)
 
     @torch.inference_mode()
-    def predict(self, stacked: Arrays, chunk: int) -> np.ndarray:
+    def predict(self, stacked: Arrays, chunk: int, seed: int = 0) -> np.ndarray:
         """Return the actions (H, A); see `ChunkPolicy`."""
         observed = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in stacked.items()}
-        noise = chunk_noise(self.metadata, chunk)
+        noise = self.metadata["noise"]
         if noise is not None:
-            observed[self.metadata["noise"]["key"]] = noise
+            observed[noise["key"]] = torch.from_numpy(chunk_noise(tuple(noise["shape"]), seed, chunk))[None]
         return self._module(observed)[0].to("cpu", torch.float32).numpy()

@@ -7,7 +7,8 @@ whether or not it or its neighbours had to be repeated. Batches of another size 
 by about 1e-6, as matrix products of another shape do; a success that hangs by so little can then change.
 
 With a batch of one episode the successes are those of `lerobot-eval --eval.batch_size=1` with the same seeds, since the
-policy, the processors and the loop are LeRobot's.
+policy, the processors and the loop are LeRobot's; but a policy of ours that samples gets noise by each episode's seed here,
+and by torch's generator there.
 """
 
 import threading
@@ -185,6 +186,8 @@ class _Rollouts:
         set_seed(try_.stream)
         keeps = list(zip(try_.keep_success, try_.keep_failure, strict=True))
         self._env.recording = [success or failure for success, failure in keeps]
+        # What a policy of ours samples from follows from each row's own episode.
+        self._policy.episode_seeds = [seed or 0 for seed in try_.rows]
         self._run(list(try_.rows))
         keeps = [keep for keep, seed in zip(keeps, try_.rows, strict=True) if seed is not None]
         return [

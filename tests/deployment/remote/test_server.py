@@ -24,7 +24,7 @@ from pixio_robot.deployment.remote.protocol import decode, encode
 from pixio_robot.deployment.remote.server import PolicyServer, tls_context
 from pixio_robot.deployment.runtime import Controller, LockStepClock
 
-HELLO = encode("hello", protocol=1, schema=DESCRIBED["schema"])
+HELLO = encode("hello", protocol=2, schema=DESCRIBED["schema"])
 REQUEST = {key: value[None] for key, value in observation(3).values.items()}
 
 
@@ -84,7 +84,8 @@ def test_random_bytes_change_nothing(policy: Counting, address: str, caplog: pyt
                 reason = decode(client.recv(timeout=60), "refused")["reason"]
                 assert reason.startswith("malformed message: ")
         assert not policy.seen
-        np.testing.assert_array_equal(remote.predict(REQUEST, 5), policy.chunk(5))
+        np.testing.assert_array_equal(remote.predict(REQUEST, 5, seed=11), policy.chunk(5))
+        assert policy.seeds == [11]
     assert len(logged(caplog, "malformed message")) == 750
     assert len(logged(caplog, "refused ")) == len(caplog.records) == 1000
 
@@ -124,7 +125,7 @@ def test_other_versions_and_wrong_tokens_are_refused(policy: Counting) -> None:
             with pytest.raises(UserError, match="401 .a token is needed"):
                 RemotePolicy(f"ws://{address}", token)
         assert RemotePolicy(f"ws://{address}", "secret").predict(REQUEST, 0).shape == (6, 2)
-        for hello, what in ({"protocol": 2, "schema": 2}, "protocol 2"), ({"protocol": 1, "schema": 9}, "schema 9"):
+        for hello, what in ({"protocol": 1, "schema": 2}, "protocol 1"), ({"protocol": 2, "schema": 9}, "schema 9"):
             headers = {"Authorization": "Bearer secret"}
             with connect(f"ws://{address}/policy", additional_headers=headers) as client:
                 client.send(encode("hello", **hello))
@@ -201,7 +202,7 @@ def test_a_client_that_does_not_read_is_dropped(caplog: pytest.LogCaptureFixture
     with serving(PolicyServer(policy, patience=0.5)) as address, caplog.at_level(logging.INFO):
         with plain_connection(address) as raw:
             upgrade(raw)
-            request = encode("predict", id=1, chunk=0, observation=REQUEST)
+            request = encode("predict", id=1, chunk=0, seed=0, observation=REQUEST)
             raw.sendall(frame(HELLO) + 20 * frame(request))  # and reads nothing, pings included
             (line,) = logged(caplog, "dropped", "lost")
             assert "took longer than 0.5 s" in line or "keepalive" in line
@@ -210,7 +211,7 @@ def test_a_client_that_does_not_read_is_dropped(caplog: pytest.LogCaptureFixture
         with connect(f"ws://{address}/policy", compression=None, max_size=None) as client:
             client.send(HELLO)
             decode(client.recv(timeout=60), "welcome")
-            client.send(encode("predict", id=7, chunk=3, observation=REQUEST))
+            client.send(encode("predict", id=7, chunk=3, seed=0, observation=REQUEST))
             answer = decode(client.recv(timeout=60), "actions")
         assert answer["id"] == 7 and (answer["actions"] == 3).all()
         assert len(policy.seen) == asked + 1
@@ -219,7 +220,7 @@ def test_a_client_that_does_not_read_is_dropped(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize("where", ["in the handshake", "in a message", "during inference"])
 def test_a_client_that_is_gone_or_stuck_leaves_nothing_behind(where: str, caplog: pytest.LogCaptureFixture) -> None:
     policy = Gated(DESCRIBED)
-    request = frame(encode("predict", id=1, chunk=0, observation=REQUEST))
+    request = frame(encode("predict", id=1, chunk=0, seed=0, observation=REQUEST))
     with serving(PolicyServer(policy, patience=0.5)) as address, caplog.at_level(logging.INFO):
         raw = plain_connection(address)
         if where == "in the handshake":

@@ -24,7 +24,7 @@ from pixio_robot.deployment.remote.openpi import pack, unpack_observation
 from pixio_robot.deployment.remote.protocol import MalformedMessageError, decode, encode, read_token
 from pixio_robot.deployment.remote.server import PolicyServer
 
-HELLO = encode("hello", protocol=1, schema=DESCRIBED["schema"])
+HELLO = encode("hello", protocol=2, schema=DESCRIBED["schema"])
 REQUEST = {key: value[None] for key, value in observation(3).values.items()}
 README = Path(pixio_robot.__file__).parent / "deployment/remote/README.md"
 
@@ -101,7 +101,7 @@ def test_a_bomb_ends_its_connection_and_no_other(caplog: pytest.LogCaptureFixtur
     with serving(PolicyServer(Counting(DESCRIBED))) as address, greeted(address) as good, greeted(address) as bad:
         bad.send(b"\x81\xa1a" * 900_000)
         assert decode(bad.recv(timeout=60), "refused")["reason"].startswith("malformed message")
-        good.send(encode("predict", id=1, chunk=0, observation=REQUEST))
+        good.send(encode("predict", id=1, chunk=0, seed=0, observation=REQUEST))
         assert decode(good.recv(timeout=60), "actions")["id"] == 1
         with contextlib.suppress(ConnectionClosed):
             good.send(bytes(1 << 26))  # more than the cameras can give
@@ -116,12 +116,12 @@ def test_idle_clients_make_room(caplog: pytest.LogCaptureFixture) -> None:
             greeted(address)
         for number in range(4):
             time.sleep(0.4)
-            busy.send(encode("predict", id=number, chunk=0, observation=REQUEST))
+            busy.send(encode("predict", id=number, chunk=0, seed=0, observation=REQUEST))
             decode(busy.recv(timeout=60), "actions")
         with greeted(address) as third:
-            third.send(encode("predict", id=9, chunk=0, observation=REQUEST))
+            third.send(encode("predict", id=9, chunk=0, seed=0, observation=REQUEST))
             assert decode(third.recv(timeout=60), "actions")["id"] == 9
-            busy.send(encode("predict", id=10, chunk=0, observation=REQUEST))
+            busy.send(encode("predict", id=10, chunk=0, seed=0, observation=REQUEST))
             assert decode(busy.recv(timeout=60), "actions")["id"] == 10
             with pytest.raises(ConnectionClosed):
                 idle.recv(timeout=60)
@@ -213,14 +213,14 @@ def test_openpis_own_client(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ten_thousand_requests_take_no_memory() -> None:
     class Forgetful(Counting):
-        def predict(self, stacked: dict[str, np.ndarray], chunk: int) -> np.ndarray:
+        def predict(self, stacked: dict[str, np.ndarray], chunk: int, seed: int = 0) -> np.ndarray:
             self.seen.clear()
-            return super().predict(stacked, chunk)
+            return super().predict(stacked, chunk, seed)
 
     with serving(PolicyServer(Forgetful(DESCRIBED))) as address, greeted(address) as client:
         sizes = []
         for number in range(12_000):
-            client.send(encode("predict", id=number, chunk=0, observation=REQUEST))
+            client.send(encode("predict", id=number, chunk=0, seed=0, observation=REQUEST))
             decode(client.recv(timeout=60), "actions")
             if number % 2000 == 1999:
                 sizes.append(int(Path("/proc/self/statm").read_text().split()[1]))
