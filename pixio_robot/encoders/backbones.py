@@ -6,6 +6,7 @@ Shape letters: B batch, N tokens, D width, H and W image size, h and w patch-gri
 import contextlib
 import functools
 import inspect
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -18,12 +19,15 @@ from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders.checkpoints import load_encoder_weights
 from pixio_robot.encoders.config import is_pretrained
 from pixio_robot.encoders.hub import pretrained_weights
-from pixio_robot.encoders.pixels import RawPixels
+from pixio_robot.encoders.pixels import PIXELS, RawPixels
 from pixio_robot.encoders.pixio import PRETRAINABLE
-from pixio_robot.encoders.torchscript import finest_grid
+from pixio_robot.encoders.torchscript import TORCHSCRIPT, finest_grid
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+_MOST_PIXELS = 256  # of a transformer's longer side, whatever it was trained on, unless the user says more
+_MUCH_LARGER = 2  # times the own size: what somebody renders a little larger is meant to be seen so
 
 
 def build_backbone(name: str, weights: str, size: Size | None = None) -> nn.Module:
@@ -91,6 +95,29 @@ def takes_any_size(backbone: nn.Module) -> TypeGuard[VisionTransformer | RawPixe
     return isinstance(backbone, VisionTransformer | RawPixels)
 
 
+def side_for_frames(name: str, sizes: Collection[Size]) -> int | None:
+    """Choose `image_size` for frames of cameras: the encoder's own size where they are much larger, or do not fit it.
+
+    Frames of 480×640 px as they are would be 1,200 patches of 16 px, from which a policy learns slowly and no better.
+
+    Args:
+        name: The encoder's name.
+        sizes: Heights and widths of the frames.
+
+    Returns:
+        None for frames that are taken as they are, and where the encoder's own size is unknown.
+    """
+    if name == TORCHSCRIPT or not _is_known(name) or not sizes:
+        return None
+    model, longest = _on_meta(name, None), max(max(size) for size in sizes)
+    native, patch = max(_native_size(name)), 1
+    if takes_any_size(model):
+        patch = int(model.feature_info[-1]["reduction"])
+        native = min(native, _MOST_PIXELS)
+    fits = all(side % patch == 0 for size in sizes for side in size)
+    return None if fits and longest <= _MUCH_LARGER * native else min(native, longest) // patch * patch
+
+
 def layout(name: str, size: Size, built_for: Size | None) -> Layout:
     """Say how a timm model's features are to be read for images of a size, by a run without numbers.
 
@@ -145,6 +172,8 @@ def _does_not_fit(name: str, size: Size, built_for: Size | None, error: Exceptio
 
 
 def _native_size(name: str) -> Size:
+    if name == PIXELS:
+        return _MOST_PIXELS, _MOST_PIXELS
     stated: Any = timm.get_pretrained_cfg(name)
     _, height, width = stated.input_size
     return height, width

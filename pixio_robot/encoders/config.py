@@ -26,7 +26,8 @@ class EncoderConfig:
     """`frozen`: evaluation mode and no gradients; `finetune`: all weights train; `lora`: frozen, with low-rank adapters that
     train."""
     image_size: Count | None = None
-    """Side in pixels to resize camera frames to; null keeps the camera's size."""
+    """Longer side in pixels to resize camera frames to, their aspect kept; null keeps the camera's size, or, where policies
+    are trained on larger frames, takes the encoder's own."""
     lora_rank: Count = 8
     """Rank of the adapters."""
     lora_alpha: Positive = 16.0

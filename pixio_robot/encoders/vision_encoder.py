@@ -76,7 +76,8 @@ class VisionEncoder(nn.Module):
         # Any: timm's models share these attributes but no type.
         self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
-        self.preprocess = ImagePreprocessor(source["mean"], source["std"], size)
+        patch = int(self.backbone.feature_info[-1]["reduction"]) if takes_any_size(self.backbone) else None
+        self.preprocess = ImagePreprocessor(source["mean"], source["std"], config.image_size, patch)
         if config.mode != "finetune":
             self.backbone.requires_grad_(False)
             self.backbone.eval()
@@ -195,7 +196,7 @@ class VisionEncoder(nn.Module):
 
     def _layout(self, height: int, width: int) -> Layout:
         """Say how the features of camera frames of a size are to be read."""
-        size = self.preprocess.image_size or (height, width)
+        size = self.preprocess.seen(height, width)
         if takes_any_size(self.backbone):
             return patch_layout(self.backbone, self.config.name, size)
         if isinstance(self.backbone, TorchScriptBackbone):

@@ -219,6 +219,17 @@ class _Run:
         reference = encoder.reference()
         kept = f"named in checkpoints by their hash {reference.hash}" if reference else "kept in every checkpoint"
         self.console.print(f"encoder weights ({self.job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
+        for key, feature in policy.config.image_features.items():  # type: ignore[union-attr]
+            given = (int(feature.shape[-2]), int(feature.shape[-1]))
+            (height, width), seen = encoder.preprocess.resized(*given), encoder.preprocess.seen(*given)
+            if seen != given:
+                filled = "" if seen == (height, width) else f" and filled up to {seen[0]}×{seen[1]}"
+                self.console.print(
+                    f"{key}: frames of {given[0]}×{given[1]} px are resized to {height}×{width}{filled}, their aspect "
+                    f"kept, in training and on the robot (encoder.image_size={encoder.config.image_size})",
+                    highlight=False,
+                    soft_wrap=True,
+                )
         self.log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
 
     def say_unused(self, config: PreTrainedConfig, store: DemoStore) -> None:

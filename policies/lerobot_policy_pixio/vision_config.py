@@ -46,7 +46,8 @@ class VisionConfig:
     encoder_mode: str = "frozen"
     """`frozen`, `finetune` or `lora`."""
     encoder_image_size: int | None = None
-    """Side in pixels to which camera frames are resized; None keeps the camera's size."""
+    """Longer side in pixels to which camera frames are resized, their aspect kept; None keeps the camera's size, but a new
+    policy for larger frames takes the encoder's own."""
     encoder_lora_rank: int = 8
     """Rank of the adapters of mode `lora`."""
     encoder_lora_alpha: float = 16.0

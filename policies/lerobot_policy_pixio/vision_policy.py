@@ -16,6 +16,7 @@ from lerobot_policy_pixio.neck import NECKS
 from lerobot_policy_pixio.vision_config import tokens_key
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.encoders.backbones import side_for_frames
 
 # A mixin must not itself be a policy: LeRobot asks every subclass of its base for a name and a config.
 _Policy = PreTrainedPolicy if TYPE_CHECKING else object
@@ -48,6 +49,8 @@ class VisionPolicy(_Policy):
         super().__init__(config, **kwargs)
         config.validate_features()
         sizes = {key: feature.shape[-2:] for key, feature in config.image_features.items()}
+        if config.encoder_image_size is None and not encoder_from_checkpoint:
+            config.encoder_image_size = side_for_frames(config.encoder_name, sizes.values())
         self.encoder = VisionEncoder(
             EncoderConfig.from_prefixed(config),
             from_checkpoint=encoder_from_checkpoint,

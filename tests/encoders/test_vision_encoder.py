@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, readout
-from pixio_robot.images.preprocessing import frames_to_images
+from pixio_robot.encoders.backbones import side_for_frames
+from pixio_robot.images.preprocessing import ImagePreprocessor, frames_to_images
 
 
 def encoder(name: str = "pixio_tiny16", **fields) -> VisionEncoder:
@@ -137,3 +138,34 @@ def test_official_weights_come_from_the_hub_cache(monkeypatch: MonkeyPatch, tmp_
     loaded = VisionEncoder(EncoderConfig("pixio_vitb16"))
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(loaded(images).flatten(), source(images).flatten())
+
+
+@mark.parametrize(
+    ("name", "patch", "frame", "chosen", "seen"),
+    [
+        ("pixio_tiny16", 16, (480, 640), 128, (96, 128)),
+        ("pixio_vitb16", 16, (480, 640), 256, (192, 256)),
+        ("pixio_vitb16", 16, (1280, 720), 256, (256, 144)),
+        ("pixio_vitb16", 16, (256, 256), None, (256, 256)),
+        ("pixio_tiny16", 16, (100, 100), 96, (96, 96)),
+        ("vit_small_patch14_dinov2", 14, (480, 640), 252, (196, 252)),
+        ("resnet18", None, (480, 640), 224, (224, 224)),
+        ("resnet18", None, (128, 128), None, (128, 128)),
+    ],
+)
+def test_frames_of_cameras_are_seen_at_the_encoders_size(
+    name: str, patch: int | None, frame: tuple[int, int], chosen: int | None, seen: tuple[int, int]
+) -> None:
+    assert side_for_frames(name, [frame]) == chosen
+    assert ImagePreprocessor((0.0,) * 3, (1.0,) * 3, chosen, patch).seen(*frame) == seen
+
+
+def test_frames_keep_their_aspect_and_squares_are_filled_up() -> None:
+    wide_BCHW = torch.zeros(1, 3, 48, 64)
+    wide_BCHW[..., :32] = 1.0
+    to_patches = ImagePreprocessor((0.5,) * 3, (1.0,) * 3, side=32, patch=8)(wide_BCHW)
+    assert to_patches.shape == (1, 3, 24, 32)
+    assert torch.equal(to_patches[..., :14], torch.full((1, 3, 24, 14), 0.5))
+    square = ImagePreprocessor((0.5,) * 3, (1.0,) * 3, side=32)(wide_BCHW)
+    assert torch.equal(square[:, :, 4:28], to_patches)
+    assert square[:, :, :4].abs().sum() == square[:, :, 28:].abs().sum() == 0

@@ -102,7 +102,7 @@ def cache_features(
     identity = {
         "encoder": encoder.config.name,
         "weights": weights_hash(encoder.backbone),
-        "image_size": encoder.config.image_size,
+        "image_sizes": [list(encoder.preprocess.seen(*store.features[key].shape[:2])) for key in sorted(image_keys)],
         "store": store.fingerprint(),
         "cameras": sorted(image_keys),
     }
