@@ -80,7 +80,8 @@ def patch_layout(backbone: nn.Module, name: str, size: Size) -> Layout:
     """
     model: Any = backbone
     height, width = size
-    reduction = int(model.feature_info[-1]["reduction"])
+    reduction = patch_side(backbone)
+    assert reduction is not None
     if height % reduction or width % reduction:
         smaller = max(height // reduction, 1) * reduction
         raise UserError(
@@ -88,6 +89,12 @@ def patch_layout(backbone: nn.Module, name: str, size: Size) -> Layout:
             f"set encoder.image_size={smaller}, or render with env.image_size={smaller}."
         )
     return Layout(model.num_prefix_tokens, (height // reduction, width // reduction), False)
+
+
+def patch_side(backbone: nn.Module) -> int | None:
+    """Return the side in pixels of the patches of a network that takes any number of them; None of another."""
+    model: Any = backbone
+    return int(model.feature_info[-1]["reduction"]) if takes_any_size(backbone) else None
 
 
 def takes_any_size(backbone: nn.Module) -> TypeGuard[VisionTransformer | RawPixels]:
@@ -109,11 +116,11 @@ def side_for_frames(name: str, sizes: Collection[Size]) -> int | None:
     """
     if name == TORCHSCRIPT or not _is_known(name) or not sizes:
         return None
-    model, longest = _on_meta(name, None), max(max(size) for size in sizes)
-    native, patch = max(_native_size(name)), 1
-    if takes_any_size(model):
-        patch = int(model.feature_info[-1]["reduction"])
-        native = min(native, _MOST_PIXELS)
+    patch, longest = patch_side(_on_meta(name, None)), max(max(size) for size in sizes)
+    native = max(_native_size(name))
+    if patch is None:
+        return native if longest > _MUCH_LARGER * native else None
+    native = min(native, _MOST_PIXELS)
     fits = all(side % patch == 0 for size in sizes for side in size)
     return None if fits and longest <= _MUCH_LARGER * native else min(native, longest) // patch * patch
 

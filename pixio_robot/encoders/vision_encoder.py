@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.adapters import add_adapters, base_keys, base_weights, merge_adapters
-from pixio_robot.encoders.backbones import Layout, Size, build_backbone, layout, patch_layout, takes_any_size
+from pixio_robot.encoders.backbones import (
+    Layout,
+    Size,
+    build_backbone,
+    layout,
+    patch_layout,
+    patch_side,
+    takes_any_size,
+)
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.config import EncoderConfig, is_pretrained
 from pixio_robot.encoders.intermediate import intermediate_tokens, stages
@@ -76,8 +84,7 @@ class VisionEncoder(nn.Module):
         # Any: timm's models share these attributes but no type.
         self.backbone: Any = self._build_backbone(from_checkpoint)
         source = self.backbone.pretrained_cfg
-        patch = int(self.backbone.feature_info[-1]["reduction"]) if takes_any_size(self.backbone) else None
-        self.preprocess = ImagePreprocessor(source["mean"], source["std"], config.image_size, patch)
+        self.preprocess = ImagePreprocessor(source["mean"], source["std"], config.image_size, patch_side(self.backbone))
         if config.mode != "finetune":
             self.backbone.requires_grad_(False)
             self.backbone.eval()
