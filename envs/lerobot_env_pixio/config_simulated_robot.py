@@ -28,8 +28,15 @@ class SimulatedRobotConfig(RobotConfig):
         camera_names: Cameras of the robot.
         image_size: Height and width of a frame in pixels.
         render_profile: How it is rendered.
-        episode_length: Steps after which an episode without success ends.
+        episode_length: Steps after which an episode is over.
         seed: Of the first episode; every next one has the next seed.
+        next_by_itself: Whether the next episode begins when one is over, while nobody records. Otherwise the robot stays
+            where it is, and after a success it goes on, as a real one does.
+        recording: Folder of the dataset that ``lerobot-record`` makes, the same as ``--dataset.root``: when the robot is
+            disconnected, it adds what LeRobot's recorder does not ask for: success, seeds and the environment.
+        by_deltas: Whether an action is called ``delta_x``, ``delta_y``, ``delta_z`` and ``gripper``, as ``keyboard_ee`` and
+            ``gamepad`` send it. ``lerobot-record`` needs it with these; other tools do not.
+        delta_scale: How much of the task's largest motion in one step a full deflection of such a device is.
     """
 
     env: str = "pixio_robosuite"
@@ -39,6 +46,10 @@ class SimulatedRobotConfig(RobotConfig):
     render_profile: str | None = None
     episode_length: int | None = None
     seed: int = 0
+    next_by_itself: bool = False
+    recording: str | None = None
+    by_deltas: bool = False
+    delta_scale: float = 0.3
 
     def env_config(self) -> "PixioEnvConfig":
         """Return the config of the environment.

@@ -4,6 +4,7 @@ Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, 
 """
 
 import abc
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +19,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
 from pixio_robot.encoders.backbones import side_for_frames
 
+_FEATURES = ("input_features", "output_features")
 # A mixin must not itself be a policy: LeRobot asks every subclass of its base for a name and a config.
 _Policy = PreTrainedPolicy if TYPE_CHECKING else object
 
@@ -93,6 +95,12 @@ class VisionPolicy(_Policy):
         try:
             return super()._load_as_safetensor(model, model_file, map_location, True)
         except RuntimeError as error:
+            others = _features_it_was_not_trained_with(model.config, Path(model_file).with_name("config.json"))
+            if others:
+                raise UserError(
+                    f"The policy in {Path(model_file).parent} fits neither this environment nor this dataset: {others}. Give "
+                    "the ones it was trained for."
+                ) from error
             raise UserError(
                 f"{model_file} does not fit its own config.json ({str(error).splitlines()[0]}); the checkpoint "
                 f"is incomplete or was edited."
@@ -124,6 +132,18 @@ class VisionPolicy(_Policy):
     def train(self, mode: bool = True) -> Self:
         """Set the training mode, unless it is set: LeRobot asks at every action, and the walk takes milliseconds."""
         return self if mode == self.training else super().train(mode)
+
+    def _get_default_peft_targets(self) -> dict[str, Any]:
+        """Return the layers that LeRobot's `--peft` gives adapters: the encoder's too, where gradients reach it."""
+        adapted = [
+            name
+            for name, module in self.named_modules()
+            if not name.startswith("encoder.") and type(module) in (nn.Linear, nn.Conv1d)
+        ]
+        if self.config.encoder_mode == "finetune":
+            ends = tuple(f".{target}" for target in self.config.encoder_lora_targets)
+            adapted += [name for name, _ in self.encoder.named_modules(prefix="encoder") if name.endswith(ends)]
+        return {"target_modules": adapted}
 
     def get_optim_params(self) -> list[Tensor]:  # type: ignore[override]
         """Return the trainable parameters: without the encoder's while it is frozen."""
@@ -174,6 +194,24 @@ class VisionPolicy(_Policy):
                 f"encoder gives {expected}: the cache was made by another encoder or image size."
             )
         return EncoderTokens.unflatten(tokens_BND, self.encoder.num_global, (h, w))
+
+
+def _features_it_was_not_trained_with(config: Any, saved: Path) -> str:  # noqa: ANN401 (a config of ours)
+    """Say where the features that a policy is built for differ from those in its checkpoint: LeRobot puts in the former."""
+    try:
+        content = json.loads(saved.read_bytes())
+        trained = {key: feature["shape"] for part in _FEATURES for key, feature in content[part].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    wanted = {key: list(feature.shape) for part in _FEATURES for key, feature in getattr(config, part).items()}
+    differing = [key for key in {**trained, **wanted} if trained.get(key) != wanted.get(key)]
+    return "; ".join(
+        f"{key} is {_or_nothing(wanted.get(key))}, in training {_or_nothing(trained.get(key))}" for key in differing
+    )
+
+
+def _or_nothing(shape: list[int] | None) -> str:
+    return "not there" if shape is None else f"of shape {tuple(shape)}"
 
 
 def _noisy(tokens_BND: Tensor, strength: float) -> Tensor:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
+from pixio_robot.demos.formats.conversion import convert
 from pixio_robot.deployment.driving import Caution, compare_episodes, drive_robot, drive_simulation
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.runtime import ArtifactPolicy, LockStepClock
@@ -221,7 +222,7 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
 
 @pytest.mark.slow
 def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
-    """`lerobot-rollout` runs a checkpoint on `pixio_sim` and records; nothing but the installed plugins names it."""
+    """`lerobot-rollout`, `-record`, `-replay` and `-edit-dataset`; nothing but the installed plugins names the robot."""
     cameras = ("agentview", "robot0_eye_in_hand")
     checkpoint = make_checkpoint(
         "pixio_act", make_store(tmp_path / "lift.zarr", cameras, (64, 9, 7)), tmp_path / "pretrained_model"
@@ -229,28 +230,34 @@ def test_lerobots_tools_drive_the_simulated_robot(tmp_path: Path) -> None:
     robot = ["--robot.type=pixio_sim", "--robot.env=pixio_robosuite", "--robot.image_size=64"]
     robot += ["--robot.episode_length=15", f"--robot.calibration_dir={tmp_path}", "--play_sounds=false"]
     rollout = ["--strategy.type=base", f"--policy.path={checkpoint}", "--task=lift", "--fps=20", "--duration=8"]
-    said = _run("lerobot.scripts.lerobot_rollout", *rollout, *robot, cwd=tmp_path)
+    said = _run("rollout", *rollout, *robot, "--robot.next_by_itself=true", cwd=tmp_path)
     assert "seed 0: failure; the next episode begins" in said
-    record = ["--teleop.type=swaying", "--teleop.names=[x.vel,y.vel,z.vel,roll.vel,pitch.vel,yaw.vel,gripper.pos]"]
-    record += [
-        "--dataset.repo_id=local/swaying",
-        f"--dataset.root={tmp_path / 'dataset'}",
-        "--dataset.single_task=sway",
-    ]
-    record += ["--dataset.num_episodes=1", "--dataset.episode_time_s=2", "--dataset.reset_time_s=0", "--dataset.fps=10"]
-    record += ["--dataset.push_to_hub=false", "--dataset.video=false"]
-    _run("lerobot.scripts.lerobot_record", *record, *robot, cwd=tmp_path)
-    info = json.loads((tmp_path / "dataset" / "meta" / "info.json").read_text())
-    assert info["total_episodes"] == 1 and info["total_frames"] > 3
-    assert (
-        info["features"]["observation.state"]["shape"] == [9]
-        and info["features"]["action"]["names"][-1] == "gripper.pos"
-    )
+    assert "Returning robot to initial position" in said and "Could not return" not in said
+    for name, deltas in (("swaying", "false"), ("deltas", "true")):
+        own = "x.vel,y.vel,z.vel,roll.vel,pitch.vel,yaw.vel,gripper.pos"
+        record = [f"--teleop.names=[{'delta_x,delta_y,delta_z,gripper' if deltas == 'true' else own}]"]
+        record += ["--teleop.type=swaying", f"--robot.by_deltas={deltas}", f"--robot.recording={tmp_path / name}"]
+        record += [f"--dataset.repo_id=local/{name}", f"--dataset.root={tmp_path / name}", "--dataset.single_task=sway"]
+        record += ["--dataset.num_episodes=2", "--dataset.episode_time_s=2", "--dataset.reset_time_s=1"]
+        record += ["--dataset.fps=20", "--dataset.push_to_hub=false", "--dataset.video=false"]
+        _run("record", *record, *robot, cwd=tmp_path)
+    convert(str(tmp_path / "swaying"), str(tmp_path / "sway.zarr"))
+    assert DemoStore.open(tmp_path / "sway.zarr").episode_seeds.tolist() == [0, 1]
+    convert(str(tmp_path / "sway.zarr"), str(tmp_path / "converted"), use_videos=False)
+    names = ("swaying", "deltas", "converted")
+    merge = [f"--operation.repo_ids=[{','.join(f'local/{name}' for name in names)}]", "--operation.type=merge"]
+    merge += [f"--operation.roots=[{','.join(str(tmp_path / name) for name in names)}]", "--new_repo_id=local/merged"]
+    _run("edit_dataset", *merge, f"--new_root={tmp_path / 'merged'}", cwd=tmp_path)
+    info = json.loads((tmp_path / "merged" / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 6 and "next.success" in info["features"]
+    assert info["features"]["observation.state"]["shape"] == [9] and info["features"]["action"]["shape"] == [7]
     assert info["features"]["observation.images.agentview"]["shape"] == [64, 64, 3]
+    replay = ["--dataset.repo_id=local/converted", f"--dataset.root={tmp_path / 'converted'}", "--dataset.episode=1"]
+    _run("replay", *replay, *robot, cwd=tmp_path)
 
 
-def _run(module: str, *arguments: str, cwd: Path) -> str:
+def _run(tool: str, *arguments: str, cwd: Path) -> str:
     environment = {"PYTHONPATH": str(HELPERS / "robot_plugin"), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd)}
-    done = run_python("-m", module, *arguments, cwd=cwd, environment=environment)
+    done = run_python("-m", f"lerobot.scripts.lerobot_{tool}", *arguments, cwd=cwd, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -342,3 +342,16 @@ def test_lerobots_processors_are_found(policy_type: str) -> None:
 def test_each_config_names_the_choice_of_neck(policy: str) -> None:
     for neck in NECKS:
         assert composed("train_policy", f"policy={policy}", f"policy.neck={neck}")["policy"]["neck"] == neck
+
+
+@mark.parametrize("mode", ["frozen", "finetune"])
+@mark.parametrize("policy_type", TINY)
+def test_lerobots_adapters_train_and_nothing_else(policy_type: str, mode: str) -> None:
+    """`lerobot-train --peft.method_type=LORA` names no targets; the encoder gets adapters where it is not frozen."""
+    policy = make(policy_type, encoder_mode=mode, pretrained_path="anywhere")
+    adapted = policy.wrap_with_peft(peft_cli_overrides={"method_type": "LORA", "r": 2})
+    adapted.forward(random_batch())[0].backward()
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    moved = {name for name, parameter in adapted.named_parameters() if parameter.grad is not None}
+    assert trained == moved and all("lora_" in name for name in trained)
+    assert any(".encoder.backbone." in name for name in trained) == (mode == "finetune")

@@ -134,6 +134,15 @@ def test_incomplete_checkpoint_is_refused(tmp_path) -> None:
         PixioACTPolicy.from_pretrained(tmp_path)
 
 
+def test_another_environment_is_named_and_no_damage(tmp_path) -> None:
+    """LeRobot's tools put the features of their environment or dataset into the config of a checkpoint."""
+    PixioACTPolicy(small_config()).save_pretrained(tmp_path)
+    config = small_config()
+    config.output_features = {"action": PolicyFeature(FeatureType.ACTION, (4,))}
+    with raises(UserError, match=r"action is of shape \(4,\), in training of shape \(3,\)"):
+        PixioACTPolicy.from_pretrained(tmp_path, config=config)
+
+
 def test_no_camera_is_refused() -> None:
     config = small_config()
     config.input_features = {

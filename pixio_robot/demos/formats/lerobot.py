@@ -91,6 +91,7 @@ def import_lerobot(
     names = {key: flat for key, feature in layout.features.items() if (flat := _flat_names(key, feature))}
     attributes = (
         {"names": names}
+        | ({"robot_type": layout.robot_type} if layout.robot_type else {})
         | record.attributes
         | {
             "fps": layout.fps,
@@ -157,7 +158,7 @@ def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool,
         fps=store.fps,
         features=features,
         root=root,
-        robot_type=store.attributes.get("env", {}).get("robot"),
+        robot_type=_robot_type(store),
         use_videos=use_videos,
         video_backend="pyav",
         # Its streaming encoder drops frames when it falls behind, and fails on an episode of a single frame.
@@ -177,6 +178,13 @@ def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool,
             advance()
         dataset.finalize()
     (root / _EXTRA_FILE).write_text(json.dumps(asdict(Record.of_store(store)), indent=2))
+
+
+def _robot_type(store: DemoStore) -> str | None:
+    """Return LeRobot's name of the robot: LeRobot merges datasets of one robot alone."""
+    env = store.attributes.get("env", {})
+    ours = str(env.get("type", "")).startswith("pixio_")
+    return "pixio_sim" if ours else store.attributes.get("robot_type") or env.get("robot")
 
 
 @contextlib.contextmanager
@@ -205,7 +213,8 @@ def _lerobot_feature(key: str, store: DemoStore, use_videos: bool) -> dict[str, 
     feature = store.features[key]
     if feature.is_image:
         dtype = "video" if use_videos else "image"
-        return {"dtype": dtype, "shape": feature.shape, "names": ["height", "width", "channels"]}
+        names = ["height", "width", "channels"]
+        return {"dtype": dtype, "shape": feature.shape, "names": names, "info": {"is_depth_map": False}}
     names = store.names.get(key) or _numbered_names(key, feature.shape)
     return {"dtype": feature.dtype, "shape": feature.shape, "names": names}
 

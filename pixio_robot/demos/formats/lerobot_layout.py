@@ -72,6 +72,7 @@ class LeRobotLayout:
         cameras: Keys of the colour cameras.
         values: Keys of state, action and other numbers that are observed.
         episodes: In the order of `meta/episodes`.
+        robot_type: What LeRobot calls the robot, if it says so.
         given_up: What of it is not read, in words.
     """
 
@@ -81,6 +82,7 @@ class LeRobotLayout:
     cameras: list[str]
     values: list[str]
     episodes: list[LeRobotEpisode]
+    robot_type: str | None = None
     given_up: list[str] = field(default_factory=list)
 
     def is_video(self, camera: str) -> bool:
@@ -128,7 +130,9 @@ def open_layout(root: Path) -> LeRobotLayout:
     episodes = [found[number] for number in listed]
     if list(listed) != list(range(len(listed))):
         given_up.append(f"the numbers of episodes, which go from {min(listed)} to {max(listed)} with gaps")
-    return LeRobotLayout(root, fps, features, cameras, values, episodes, given_up)
+    robot_type = info.get("robot_type")
+    robot_type = robot_type if isinstance(robot_type, str) else None
+    return LeRobotLayout(root, fps, features, cameras, values, episodes, robot_type, given_up)
 
 
 def _disagree(root: Path, file: Path, what: str) -> UserError:
