@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.engine.processes import Processes
+from pixio_robot.engine.processes import PATIENCE, Processes
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Checkpoints:
         """Steps whose checkpoints stay whatever their age."""
         self._processes, self._keep, self._keep_every = processes, keep, keep_every
         # Beside the training's own: its collectives must not meet those of a checkpoint that is still being written.
-        self._group: Any = distributed.new_group(backend="gloo") if processes.count > 1 else None
+        # A large model takes its time to be written.
+        self._group: Any = distributed.new_group(backend="gloo", timeout=PATIENCE) if processes.count > 1 else None
         self._saving: Future[Any] | None = None
         self._finished = threading.Event()
         self._failure: Exception | None = None

@@ -125,6 +125,7 @@ class Training[D, P]:
         self.log.begin_curves(objective.phase, first)
         if self.processes.main and first and self.evaluation_due(first):  # stopped while evaluating
             self.evaluate(first)
+        self.processes.wait()
         self._model = self.processes.wrap(objective.module, weights_rest=plan.weights_rest)
         objective.module.train()
         stream = batches(first, samples)
@@ -139,7 +140,7 @@ class Training[D, P]:
                     self._pending.append(self._step(batch))
                     if batch.skipped:
                         self._skipped.append((done, batch.skipped))
-                    asked = asked or request.signal
+                    asked = asked or request.signal or (signal.SIGTERM if self.processes.abandoned else None)
                     stop, flush, due, evaluates = self._decide(done, asked is not None, saved)
                     if flush or due:
                         line = self._flush(done, everything=due and (stop or done == plan.steps))
@@ -160,6 +161,8 @@ class Training[D, P]:
                     before = time.monotonic()
                     self.evaluate(done)
                     self._rated += time.monotonic() - before
+                if evaluates:
+                    self.processes.wait()
         stream.close()
         self.checkpoints.wait()
         if asked is not None:

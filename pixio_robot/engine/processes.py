@@ -5,7 +5,10 @@ launch` does the same, and nothing else of either is used.
 """
 
 import atexit
+import functools
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +17,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from pixio_robot.common.errors import UserError
 
+# Steps are taken together: a process that does not come is lost. The others end, and their launcher may start all anew.
+_STEP_PATIENCE = timedelta(minutes=10)
 # One process may collect, decode or evaluate for hours while the others wait.
-_PATIENCE = timedelta(hours=12)
+PATIENCE = timedelta(hours=12)
 _ACCELERATE_NAMES = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -32,17 +38,26 @@ class Processes:
         count: Number of processes.
         distribution: `none`, `ddp` (the model whole in each) or `fsdp` (shared out, see `sharding`).
         device: Where this process computes.
+        patient: Group by which all wait for each other, and for what one of them does alone; None for one process.
+        launcher: Number of the process that started this one among others.
     """
 
     rank: int
     count: int
     distribution: str
     device: torch.device
+    patient: Any = None
+    launcher: int | None = None
 
     @property
     def main(self) -> bool:
         """Whether this is the process that logs, draws and writes results."""
         return self.rank == 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the launcher is gone, killed before it could say anything."""
+        return self.launcher is not None and os.getppid() != self.launcher
 
     @property
     def sharded(self) -> bool:
@@ -52,7 +67,7 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:
-            distributed.barrier()
+            distributed.barrier(self.patient)
 
     @contextmanager
     def one_after_another(self) -> Iterator[None]:
@@ -73,7 +88,7 @@ class Processes:
         if self.count == 1:
             return value
         values = [value]
-        distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        distributed.broadcast_object_list(values, src=0, group=self.patient, device=torch.device("cpu"))
         return values[0]
 
     def gather[T](self, value: T) -> list[T]:
@@ -81,7 +96,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        distributed.all_gather_object(values, value)
+        distributed.all_gather_object(values, value, self.patient)
         return values
 
     def add_up(self, numbers: Sequence[float]) -> list[float]:
@@ -157,9 +172,48 @@ def join_processes(device: str = "cpu", distribution: str = "auto", precision: s
     if not distributed.is_initialized():  # a sweep's jobs follow each other in the same processes
         # Decisions and plain values travel by gloo: they must not wait for the accelerator.
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        store, rank = _store_of_launcher(), int(os.environ["RANK"])
+        met: dict[str, Any] = (
+            {} if store is None else {"store": meet(store, rank, count), "rank": rank, "world_size": count}
+        )
+        distributed.init_process_group(backend, timeout=_STEP_PATIENCE, **met)
         atexit.register(distributed.destroy_process_group)
-    return Processes(distributed.get_rank(), count, distribution, place)
+    return Processes(distributed.get_rank(), count, distribution, place, _patient_group(), os.getppid())
+
+
+@functools.cache
+def _patient_group() -> Any:  # noqa: ANN401 (torch's type of groups)
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _store_of_launcher() -> Store | None:
+    """Return the store of torchrun, where processes meet; None where they have to make one."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(*address, is_master=False, timeout=_STEP_PATIENCE)
+
+
+def meet(store: Store, rank: int, count: int) -> Store:
+    """Return a part of a launcher's store that no earlier attempt of these processes has written to.
+
+    torchrun restarts processes in front of the store of the ones before, where the new ones would find addresses of processes
+    that are gone. So the first process draws a name for this attempt and answers whoever asks for it, until all have come.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"pixio/asked/{rank}", own)
+        attempt = store.get(f"pixio/answer/{own}").decode()
+        store.set(f"pixio/{attempt}/{rank}", "here")
+        return PrefixStore(attempt, store)
+    missing, deadline = set(range(1, count)), time.monotonic() + _STEP_PATIENCE.total_seconds()
+    while missing and time.monotonic() < deadline:
+        for other in missing:
+            if store.check([f"pixio/asked/{other}"]):  # perhaps by a process that is gone, whom an answer does not hurt
+                store.set(f"pixio/answer/{store.get(f'pixio/asked/{other}').decode()}", own)
+        time.sleep(0.02)
+        missing = {other for other in missing if not store.check([f"pixio/{own}/{other}"])}
+    return PrefixStore(own, store)
 
 
 def _check_one_gpu_each() -> None:

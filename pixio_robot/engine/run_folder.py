@@ -1,6 +1,8 @@
 """Folders of runs: named by the user or by the time at which they began, and found again."""
 
 import datetime
+import fcntl
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +14,13 @@ from pixio_robot.common.json_lines import read_lines
 CONFIG_FILE = "config.yaml"
 
 
-def new_run_dir(runs: Path, name: str | None = None) -> Path:
+def new_run_dir(runs: Path, name: str | None = None, *, empty: bool = False) -> Path:
     """Make the folder of a new run; two that begin in the same instant get two.
 
     Args:
         runs: Where runs of a job are.
         name: The user's name for it; None takes the time.
+        empty: Whether there may be an empty one of that name, left by a process that ended at once.
 
     Raises:
         UserError: There is one of that name, or it is no name of a folder.
@@ -29,9 +32,10 @@ def new_run_dir(runs: Path, name: str | None = None) -> Path:
         try:
             (runs / name).mkdir()
         except FileExistsError:
-            raise UserError(
-                f"There is a run {runs / name} already: continue it with resume=auto, or choose another name."
-            ) from None
+            if not empty or not (runs / name).is_dir() or any((runs / name).iterdir()):
+                raise UserError(
+                    f"There is a run {runs / name} already: continue it with resume=auto, or choose another name."
+                ) from None
         return runs / name
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"_{number}" for number in range(2, 100))):
@@ -41,6 +45,28 @@ def new_run_dir(runs: Path, name: str | None = None) -> Path:
             continue
         return runs / f"{stamp}{suffix}"
     raise AssertionError("a hundred runs in one second")
+
+
+def begun_run_dir(runs: Path, name: str | None, resume: str | None, resumed: Path | None) -> Path:
+    """Return the folder of the run that is continued or a new one, and keep other processes out of it.
+
+    It is this process's until it ends, however it ends.
+
+    Raises:
+        UserError: See `new_run_dir`; or another process works there.
+    """
+    run_dir = resumed or new_run_dir(runs, name, empty=resume == "auto")
+    folder = os.open(run_dir, os.O_RDONLY)  # open until the end of the process, and with it the lock is held
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise UserError(
+            f"Another process is at work in {run_dir}: wait for its end or stop it, or give this run another name (run=…)."
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(folder)
+    return run_dir
 
 
 def run_to_resume(runs: Path, name: str | None, resume: str | None, result: str) -> Path | None:

@@ -9,6 +9,7 @@ Every step seeds its own random numbers. Sources with random access need no othe
 is part of every batch.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,13 +49,28 @@ def own_part(batch_size: int, process: int = 0, processes: int = 1) -> slice:
     return slice(process * share, (process + 1) * share)
 
 
-def image_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
-    """Pick the images of a step from one random order per epoch, epochs laid end to end."""
-    first = step * batch_size
+def image_indices(seed: int, step: int, batch_size: int, images: int, shift: int = 0) -> list[int]:
+    """Pick the images of a step from one random order per epoch, epochs laid end to end.
+
+    Args:
+        seed: Of the orders.
+        step: Number of the step.
+        batch_size: Images of a step.
+        images: How many there are.
+        shift: How many more images have been seen than in steps of this size, by a run whose batches had another.
+    """
+    first = step * batch_size + shift
     epochs = range(first // images, (first + batch_size - 1) // images + 1)
-    order = torch.cat([torch.randperm(images, generator=generator_for(seed, ORDER, epoch)) for epoch in epochs])
     offset = first - epochs.start * images
-    return order[offset : offset + batch_size].tolist()
+    rows = slice(offset, offset + batch_size)
+    if len(epochs) == 1:
+        return _order(seed, epochs.start, images)[rows].tolist()
+    return torch.cat([_order(seed, epoch, images) for epoch in epochs])[rows].tolist()
+
+
+@functools.lru_cache(maxsize=2)  # drawing 1.28 million takes longer than a small step
+def _order(seed: int, epoch: int, images: int) -> Tensor:
+    return torch.randperm(images, generator=generator_for(seed, ORDER, epoch))
 
 
 def training_batches(
@@ -75,14 +91,15 @@ def training_batches(
         last: Step to end before.
         process: Rank of this process.
         processes: Number of processes.
-        state: The merged `Batch.state` of step first-1; not needed when `first` is 0 or the source is an `ImageCache`.
+        state: The merged `Batch.state` of step first-1; not needed when `first` is 0.
 
     Raises:
         UserError: Batch, lanes and processes do not divide each other, or the source fails.
     """
     own = own_part(config.batch_size, process, processes)
     if isinstance(source, ImageCache):
-        yield from ahead(lambda step: _cached_batch(config, source, step, own), first, last)
+        shift = state["seen"] - first * config.batch_size if state else 0
+        yield from ahead(lambda step: _cached_batch(config, source, step, own, shift), first, last)
         return
     if config.lanes % processes:
         raise UserError(
@@ -131,11 +148,11 @@ def ahead[T](make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
                 future.cancel()
 
 
-def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice) -> Batch[Tensor]:
-    indices = image_indices(config.seed, step, config.batch_size, len(source))[own]
+def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice, shift: int) -> Batch[Tensor]:
+    indices = image_indices(config.seed, step, config.batch_size, len(source), shift)[own]
     frames = list(source.read(indices))
     images_BCHW = _crop(config, frames, source.aspect_N[indices], step, own)
-    return Batch(step, images_BCHW, source.names(indices))
+    return Batch(step, images_BCHW, source.names(indices), {"seen": (step + 1) * config.batch_size + shift})
 
 
 def _streamed_batch(

@@ -14,11 +14,18 @@ Distribution = Literal["auto", "none", "ddp", "fsdp"]
 
 CHANGEABLE = frozenset(
     (
-        *("steps", "epochs", "accumulation", "precision", "distribution", "activation_checkpointing", "compile_blocks"),
-        *("device", "checkpoint_minutes", "keep_checkpoints", "keep_checkpoints_every", "result_dtype"),
+        *("steps", "epochs", "batch_size", "accumulation", "precision", "distribution", "activation_checkpointing"),
+        *(
+            "compile_blocks",
+            "device",
+            "checkpoint_minutes",
+            "keep_checkpoints",
+            "keep_checkpoints_every",
+            "result_dtype",
+        ),
     )
 )
-"""Settings that may change in the middle of a run: how far and how fast it goes."""
+"""Settings that may change in the middle of a run: how far and how fast it goes, and by how many images a step."""
 
 
 @settings(kw_only=True)

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_text
 from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
 from pixio_robot.common.signals import requests_raise
 from pixio_robot.engine.processes import join_processes
-from pixio_robot.engine.run_folder import CONFIG_FILE, new_run_dir, run_to_resume, with_changes
+from pixio_robot.engine.run_folder import CONFIG_FILE, begun_run_dir, run_to_resume, with_changes
 from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig
 from pixio_robot.pretraining.images import Images
 from pixio_robot.pretraining.model.weights import ENCODER_FILE
@@ -51,7 +52,7 @@ class PretrainingJob[C: TrainingConfig]:
             "cache_dir": self.cache_dir,
             "output_root": self.output_root,
         }
-        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
     def continued(self, run_dir: Path, given: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """Return the job of a run folder with the settings that its continuation was given, and what changed.
@@ -67,6 +68,11 @@ class PretrainingJob[C: TrainingConfig]:
         changeable = frozenset([*(f"{self.group}.{name}" for name in CHANGEABLE), "images.workers", "cache_dir"])
         values, changes = with_changes(values, given, changeable, run_dir)
         settings = type(self.settings)(**values[self.group])
+        if settings.steps is None and any(change.startswith(f"{self.group}.batch_size ") for change in changes):
+            raise UserError(
+                f"With {settings.batch_size} images a step the epochs of {run_dir} no longer say how many steps there are: give "
+                f"{self.group}.steps=N {self.group}.epochs=null, too."
+            )
         job = dataclasses.replace(self, settings=settings, images=values["images"], cache_dir=values["cache_dir"])
         return job, changes
 
@@ -110,7 +116,7 @@ def run_job[C: TrainingConfig](
     console = (console or Console()) if processes.main else Console(quiet=True)
     with processes.one_after_another():
         source = open_source(job.images, Path(job.cache_dir))
-    folder = processes.share((resumed or new_run_dir(runs, run)) if processes.main else runs)
+    folder = processes.share(begun_run_dir(runs, run, resume, resumed) if processes.main else runs)
     if processes.main and (resumed is None or changes):
         job.save(folder / CONFIG_FILE)
     count = "a stream of" if source.images is None else source.images

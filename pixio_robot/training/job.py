@@ -22,7 +22,7 @@ from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore, Sampling
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
-from pixio_robot.engine.run_folder import CONFIG_FILE, discard_refused, new_run_dir, run_to_resume
+from pixio_robot.engine.run_folder import CONFIG_FILE, begun_run_dir, discard_refused, run_to_resume
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
@@ -81,7 +81,7 @@ def run_policy_job(
         job, changes = PolicyJob.load(resumed / CONFIG_FILE).changed(given or {}, resumed)
     processes = join_training_processes(job.trainer.precision)
     console = (console or Console()) if processes.main else Console(quiet=True)
-    run_dir = processes.share((resumed or new_run_dir(runs, run)) if processes.main else runs)
+    run_dir = processes.share(begun_run_dir(runs, run, resume, resumed) if processes.main else runs)
     if processes.main and (resumed is None or changes):
         job.save(run_dir / CONFIG_FILE)
     said = "" if resumed is None else ", continued" + (f" with {', '.join(changes)}" if changes else "")

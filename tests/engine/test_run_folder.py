@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.engine.run_folder import new_run_dir, run_to_resume, with_changes
+from pixio_robot.engine.run_folder import begun_run_dir, new_run_dir, run_to_resume, with_changes
 
 
 def begun(folder: Path, *, age: float = 0.0, finished: bool = False) -> Path:
@@ -30,6 +30,19 @@ def test_a_name_is_taken_once(tmp_path: Path) -> None:
     for wrong in ("a/b", "..", "", "/tmp/x"):
         with pytest.raises(UserError, match="is no name of a folder"):
             new_run_dir(tmp_path, wrong)
+
+
+def test_an_empty_folder_left_behind_is_begun_and_two_jobs_never_meet_in_one(tmp_path: Path) -> None:
+    (tmp_path / "lift").mkdir()
+    with pytest.raises(UserError, match="There is a run"):
+        begun_run_dir(tmp_path, "lift", None, None)
+    run_dir = begun_run_dir(tmp_path, "lift", "auto", None)
+    for resumed in (None, run_dir):
+        with pytest.raises(UserError, match=r"Another process is at work in .*lift"):
+            begun_run_dir(tmp_path, "lift", "auto", resumed)
+    (run_dir / "config.yaml").touch()
+    with pytest.raises(UserError, match="There is a run"):
+        begun_run_dir(tmp_path, "lift", "auto", None)
 
 
 def test_auto_begins_what_does_not_exist_and_continues_what_does(tmp_path: Path) -> None:

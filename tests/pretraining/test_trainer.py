@@ -21,8 +21,9 @@ from tar_shards import write_shards
 from timm.models.vision_transformer import Block
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.pretraining.batches import image_indices
+from pixio_robot.pretraining.batches import image_indices, training_batches
 from pixio_robot.pretraining.config import PretrainConfig
+from pixio_robot.pretraining.job import PretrainingJob
 from pixio_robot.pretraining.model.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.model.weights import load_mae
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
@@ -153,6 +154,7 @@ import json, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from pixio_robot.pretraining.config import PretrainConfig
+from pixio_robot.pretraining.job import PretrainingJob
 from pixio_robot.pretraining.sources import open_source
 from pixio_robot.pretraining.trainer import pretrain
 config, images, cache, folder = sys.argv[1:]
@@ -261,6 +263,33 @@ def test_every_epoch_shows_every_image_once_in_a_new_order() -> None:
     epochs = [drawn[start : start + 13] for start in range(0, len(drawn), 13)]
     assert all(sorted(epoch) == list(range(13)) for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_a_run_goes_on_with_batches_of_another_size_where_it_was(source: ImageCache, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, steps=2, accumulation=1)
+    pretrain(config, source, tmp_path / "run")
+    larger = dataclasses.replace(config, steps=4, batch_size=12)
+    pretrain(larger, source, tmp_path / "run", resume=True)
+    assert list(logged_losses(tmp_path / "run")) == [1, 2, 3, 4]
+    states = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("run/checkpoints/[0-9]*/samples-*.json"))]
+    assert states == [{"seen": 16}, {"seen": 40}]
+    names = [name for batch in training_batches(config, source, 0, 2) for name in batch.names]
+    names += [name for batch in training_batches(larger, source, 2, 4, state=states[0]) for name in batch.names]
+    epochs = [names[start : start + 13] for start in range(0, 39, 13)]
+    assert [len(set(epoch)) for epoch in epochs] == [13] * 3
+
+
+def test_epochs_of_other_batches_are_no_number_of_steps(image_folder: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(TINY, steps=None, epochs=1.0)
+    images = {"kind": "folder", "path": str(image_folder)}
+    job = PretrainingJob("pretraining", settings, images, str(tmp_path), str(tmp_path))
+    job.save(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"give pretraining\.steps=N pretraining\.epochs=null, too"):
+        job.continued(tmp_path, {"pretraining.batch_size": 16})
+    given = {"pretraining.batch_size": 16, "pretraining.steps": 9, "pretraining.epochs": None}
+    continued, changes = job.continued(tmp_path, given)
+    assert (continued.settings.batch_size, continued.settings.steps) == (16, 9)
+    assert changes[0] == "pretraining.batch_size 8 → 16"
 
 
 def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
