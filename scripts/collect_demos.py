@@ -21,7 +21,7 @@ class CollectDemos:
     env: EnvDescription
     """The task."""
     episodes: Count = 100
-    """Successful ones; those that the store has already count."""
+    """Successful ones, of all tasks together; those that the store has already count."""
     output: Place | None = None
     """A DemoStore; null names one after the environment under `<output_root>/demos`, where train_policy looks for it."""
     output_root: Place = Path("outputs")

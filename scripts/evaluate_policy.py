@@ -28,7 +28,7 @@ class EvaluatePolicy:
     checkpoint: Place
     """A pretrained_model folder."""
     episodes: Count = 50
-    """Rollouts."""
+    """Rollouts, of all tasks together."""
     first_seed: Whole = 100000
     """Seed of the first; the others follow."""
     workers: Count = 2

@@ -70,6 +70,8 @@ class RunPolicy:
     """robot=lerobot: or how far every number may move in one, in its own unit."""
     ramp: NonNegative = 2
     """robot=lerobot: seconds in which the largest step grows from nothing."""
+    task: Text | None = None
+    """robot=lerobot: what a policy of several tasks is to do, in the words of its demonstrations; robot=sim says it itself."""
     noise_seed: Whole | None = None
     """robot=lerobot: what a policy that samples starts from; null draws one and prints it."""
     call_timeout: Positive = 0.5
@@ -111,7 +113,7 @@ def main(settings: RunPolicy) -> None:
             settings.call_timeout,
         )
         given |= {"cameras": settings.cameras, "seconds": settings.duration, "caution": caution}
-        given |= {"seed": settings.noise_seed}
+        given |= {"seed": settings.noise_seed, "task": settings.task}
         sys.exit(0 if drive_robot(policy, description, **given) else 1)
     env_config = env_config_from(settings.env)
     seeds = range(settings.first_seed, settings.first_seed + settings.episodes)

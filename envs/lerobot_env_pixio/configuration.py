@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
@@ -26,6 +28,7 @@ from lerobot_env_pixio.simulators.dmc import CAMERA, EPISODE_STEPS, DmcEnv
 from lerobot_env_pixio.simulators.metaworld import MetaworldEnv
 from lerobot_env_pixio.simulators.pusht import PushTEnv
 from lerobot_env_pixio.simulators.robosuite import RobosuiteEnv
+from lerobot_env_pixio.simulators.task_mixture import TaskMixture
 from lerobot_env_pixio.simulators.tasks import ROBOTS
 
 # LeRobot's own fields that say nothing about the environment itself.
@@ -36,7 +39,8 @@ _LEROBOTS_FIELDS = ("features", "features_map", "max_parallel_tasks", "disable_e
 class PixioEnvConfig(EnvConfig):
     """What the simulators' configs share: an environment made from the config's fields, and its features.
 
-    A subclass names its environment's class, whose arguments are the config's fields.
+    A subclass names its environment's class, whose arguments are the config's fields. `task` may name several tasks with
+    commas between them, or a group of them; each episode is then one of them by its seed, see `TaskMixture`.
 
     Attributes:
         camera_names: Cameras that the policy sees.
@@ -90,14 +94,29 @@ class PixioEnvConfig(EnvConfig):
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
         return {name: getattr(self, name) for name in names}
 
-    def make_env(self) -> CameraEnv:
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks that `task` stands for."""
+        return self.env_class.task_names(self.task or "")
+
+    @property
+    def task_descriptions(self) -> list[str]:
+        """Their sentences; an episode's is at its seed modulo their number."""
+        return list(getattr(self.make_env(), "task_descriptions", ())) or [self.make_env().task_description]
+
+    def make_env(self) -> CameraEnv | TaskMixture:
         """Return one environment, which builds its simulation on the first reset."""
-        return self.env_class(**self.gym_kwargs)
+        return _make(self.env_class, self.task_names, {**self.gym_kwargs})
+
+    def _expert(self, make: Callable[[str], Expert]) -> Expert:
+        """Return the demonstrator of a task, or of whichever of several an environment was reset to."""
+        names = self.task_names
+        return make(names[0]) if len(names) == 1 else _ExpertOfEpisode(make)
 
     def create_envs(
         self, n_envs: int, use_async_envs: bool = False
     ) -> dict[str, dict[int, gymnasium.vector.VectorEnv | _LazyAsyncVectorEnv]]:
-        """Return LeRobot's ``{suite: {task_id: vectorised environment}}``, with one task.
+        """Return LeRobot's ``{suite: {task_id: vectorised environment}}``, with one entry, however many tasks it mixes.
 
         Args:
             n_envs: Environments that step together.
@@ -105,10 +124,29 @@ class PixioEnvConfig(EnvConfig):
                 class, so that they need no registration.
         """
         # A partial of a class pickles by name: worker processes import this package and nothing else of the parent's.
-        env_fns = [functools.partial(self.env_class, **self.gym_kwargs)] * n_envs
+        env_fns = [functools.partial(_make, self.env_class, self.task_names, {**self.gym_kwargs})] * n_envs
         if use_async_envs and n_envs > 1:
             return {self.type: {0: _LazyAsyncVectorEnv(env_fns)}}
         return {self.type: {0: gymnasium.vector.SyncVectorEnv(env_fns)}}
+
+
+def _make(kind: type[CameraEnv], tasks: Sequence[str], settings: dict[str, Any]) -> CameraEnv | TaskMixture:
+    others = {name: value for name, value in settings.items() if name != "task"}
+    return kind(task=tasks[0], **others) if len(tasks) == 1 else TaskMixture(kind, tasks, **others)  # type: ignore[call-arg]
+
+
+class _ExpertOfEpisode:
+    """The demonstrator of the task that an environment was reset to."""
+
+    def __init__(self, make: Callable[[str], Expert]) -> None:
+        self._make = make
+
+    def reset(self, env: gymnasium.Env) -> None:
+        self._expert = self._make(env.unwrapped.task)  # type: ignore[attr-defined]
+        self._expert.reset(env)
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
+        return self._expert.act(observation, info)
 
 
 @EnvConfig.register_subclass("pixio_robosuite")
@@ -137,8 +175,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         Args:
             seed: One for each episode: the expert's `reset` starts the same noise again.
         """
-        assert self.task in EXPERTS, f"no expert for {self.task}"
-        return EXPERTS[self.task](seed, self.robot)
+        return self._expert(lambda task: EXPERTS[task](seed, self.robot))
 
 
 @EnvConfig.register_subclass("pixio_metaworld")
@@ -147,7 +184,7 @@ class MetaworldEnvConfig(PixioEnvConfig):
     """One of Meta-World's 50 tasks.
 
     Attributes:
-        task: Meta-World's name of the task.
+        task: Meta-World's name of the task, or ``MT10``.
         fps: 80: Meta-World knows no other control rate.
         camera_names: Cameras that the policy sees.
         episode_length: Steps after which an episode without success ends, 500 at most.
@@ -167,8 +204,7 @@ class MetaworldEnvConfig(PixioEnvConfig):
 
     def make_expert(self, seed: int) -> Expert:
         """Return Meta-World's own demonstrator for the task, with recorded noise that follows from the seed."""
-        assert self.task is not None
-        return MetaworldExpert(self.task, seed, self.expert_noise)
+        return self._expert(lambda task: MetaworldExpert(task, seed, self.expert_noise))
 
 
 @EnvConfig.register_subclass("pixio_aloha")
@@ -192,8 +228,7 @@ class AlohaEnvConfig(PixioEnvConfig):
 
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed."""
-        assert self.task is not None
-        return ALOHA_EXPERTS[self.task](seed)
+        return self._expert(lambda task: ALOHA_EXPERTS[task](seed))
 
 
 @EnvConfig.register_subclass("pixio_pusht")
@@ -250,8 +285,8 @@ class AdroitEnvConfig(PixioEnvConfig):
         """
         if self.experts is None:
             raise ValueError("Adroit's experts are the user's own files: name their folder with env.experts=…")
-        assert self.task is not None
-        return AdroitExpert(self.task, Path(self.experts))
+        folder = Path(self.experts)
+        return self._expert(lambda task: AdroitExpert(task, folder))
 
 
 @EnvConfig.register_subclass("pixio_dmc")

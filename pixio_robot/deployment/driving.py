@@ -27,6 +27,7 @@ from pixio_robot.deployment.runtime import (
     control_rate,
     guarded,
     run_episode,
+    task_number,
 )
 from pixio_robot.environments import describe_env
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
@@ -109,13 +110,14 @@ def drive_simulation(
             robot.reset(seed)
             if dry_run:
                 rehearsal = Rehearsal(controller.limits)
-                run_episode(robot, controller, clock, 1, on_step=rehearsal, seed=seed)
+                run_episode(robot, controller, clock, 1, on_step=rehearsal, seed=seed, task=robot.task)
                 rehearsal.show(console, controller.report)
                 return None
             # Periods in which nothing is sent take none of the episode's own steps.
-            run_episode(robot, controller, clock, 2 * robot.max_steps, seed=seed)
+            run_episode(robot, controller, clock, 2 * robot.max_steps, seed=seed, task=robot.task)
             seconds = time.perf_counter() - start
-            episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds))
+            task = robot.task if policy.metadata["tasks"] else None
+            episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds, task=task))
             outcome = "success" if robot.success else "failure"
             console.print(f"seed {seed}: {outcome} after {robot.steps} steps, {seconds:.1f} s", highlight=False)
     finally:
@@ -163,6 +165,7 @@ def drive_robot(
     caution: Caution | None = None,
     clock: Clock | None = None,
     seed: int | None = None,
+    task: str | None = None,
 ) -> bool:
     """Let a policy drive a robot of LeRobot's.
 
@@ -178,6 +181,7 @@ def drive_robot(
         caution: How far the policy is trusted; None takes the defaults.
         clock: What keeps the rate; None is real time.
         seed: What a policy that samples starts from; None draws one, and says it.
+        task: What a policy of several tasks is to do.
 
     Returns:
         Whether the robot may be driven so, after a dry run; else True.
@@ -187,6 +191,7 @@ def drive_robot(
             driver failed, or it held for most of the time.
     """
     caution, clock = caution or Caution(), clock or WallClock()
+    task_number(policy.metadata, task)  # before anything is connected
     robot = LeRobotRobot(make_robot(description), policy.metadata, cameras, caution.names)
     pace = control_rate(policy.metadata, rate)
     limits = Limits(
@@ -207,7 +212,7 @@ def drive_robot(
     if policy.metadata["noise"] is not None:
         console.print(f"noise_seed={seed}", highlight=False)
     with guarded(robot, controller, caution.call_seconds) as guard:
-        run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal, seed=seed)
+        run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal, seed=seed, task=task)
     report = controller.report
     console.print(report.summary(), highlight=False, soft_wrap=True)
     if rehearsal is not None:

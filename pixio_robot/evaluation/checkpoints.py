@@ -136,8 +136,8 @@ def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
     """Check that the environment offers every observation that the policy reads, and takes its actions.
 
     Raises:
-        UserError: A camera, an image size, the state or the action differs; the message lists every
-            difference.
+        UserError: A camera, an image size, the state or the action differs, or the policy does not know the task; the
+            message lists every difference.
     """
     offered = env_to_policy_features(env_config)
     wanted = {**(config.input_features or {}), **(config.output_features or {})}
@@ -149,6 +149,12 @@ def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
         elif tuple(feature.shape) != tuple(offered[name].shape):
             ours, theirs = tuple(feature.shape), tuple(offered[name].shape)
             differences.append(f"{name} is {ours} in the policy and {theirs} in the environment")
+    known = getattr(config, "tasks", ())
+    differences += [
+        f"the policy was trained on {len(known)} tasks, and {sentence!r} is none of them"
+        for sentence in task_sentences(env_config)
+        if known and sentence not in known
+    ]
     if differences:
         policy = f"The checkpoint {config.pretrained_path}" if config.pretrained_path else "A policy of these data"
         raise UserError(
@@ -156,6 +162,11 @@ def check_fit(config: PreTrainedConfig, env_config: EnvConfig) -> None:
             f"{'; '.join(differences)}. Evaluate it on the environment it was trained on, or set the "
             "environment's cameras and sizes to match."
         )
+
+
+def task_sentences(env_config: EnvConfig) -> list[str]:
+    """Return the sentences of an environment's tasks, of which an episode's is at its seed modulo their number."""
+    return list(getattr(env_config, "task_descriptions", ()))
 
 
 def check_seeds(checkpoint: Path, seeds: Sequence[int], demonstration_seeds: Collection[int]) -> None:

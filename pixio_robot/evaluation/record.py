@@ -34,6 +34,7 @@ class _KnownEpisode(TypedDict):
     seconds: _Seconds
     video: NotRequired[Annotated[str, AfterValidator(_inside)]]
     error: NotRequired[str]
+    task: NotRequired[str]
 
 
 class _KnownCrash(TypedDict):
@@ -67,6 +68,7 @@ class Episode:
         video: Path of the rollout's video, relative to the folder of `evaluation.json`; None without one.
         error: Why the rollout never finished, both its attempts having crashed (it then counts as a failure);
             None for a rollout that ran to its end.
+        task: The task's sentence, where the evaluation is of several tasks.
     """
 
     seed: int
@@ -76,6 +78,7 @@ class Episode:
     seconds: float
     video: str | None = None
     error: str | None = None
+    task: str | None = None
 
     @classmethod
     def lost(cls, seed: int, reason: str) -> Self:
@@ -143,12 +146,32 @@ class EvaluationRecord:
         """95 % Wilson interval of the success rate."""
         return wilson_interval(self.n_successes, self.n_episodes)
 
+    @property
+    def tasks(self) -> dict[str, tuple[int, int]]:
+        """Successes and episodes of each task by its sentence, in the order of the first episodes; empty for one task."""
+        counts: dict[str, tuple[int, int]] = {}
+        for episode in self.episodes:
+            if episode.task is not None:
+                successes, episodes = counts.get(episode.task, (0, 0))
+                counts[episode.task] = successes + episode.success, episodes + 1
+        return counts
+
     def summary(self) -> str:
-        """Say the result in one line, for people."""
+        """Say the result in one line, for people; of several tasks, with a line for each after it."""
         low, high = self.ci95
-        return (
+        whole = (
             f"{100 * self.success_rate:.0f} % success ({self.n_successes} of {self.n_episodes} episodes, "
             f"95 % interval {100 * low:.1f}–{100 * high:.1f} %)"
+        )
+        rates = {task: successes / episodes for task, (successes, episodes) in self.tasks.items()}
+        if not rates:
+            return whole
+        each = [
+            f"{100 * rate:4.0f} % ({self.tasks[task][0]} of {self.tasks[task][1]})  {task}"
+            for task, rate in rates.items()
+        ]
+        return "\n".join(
+            [f"{whole}; mean over {len(rates)} tasks {100 * sum(rates.values()) / len(rates):.0f} %", *each]
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -157,6 +180,7 @@ class EvaluationRecord:
             "success_rate": self.success_rate,
             "ci95": list(self.ci95),
             "n_episodes": self.n_episodes,
+            **({"tasks": {task: list(counts) for task, counts in self.tasks.items()}} if self.tasks else {}),
             "env": self.env,
             "render_profile": self.render_profile,
             "versions": self.versions,

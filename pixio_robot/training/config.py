@@ -93,7 +93,7 @@ class DemosConfig:
     path: Text | None = None
     """The DemoStore; null names one after the environment or the dataset under `<output_root>/demos`."""
     episodes: Count = 100
-    """Scripted: number of demonstrations; a store that has more is used up to there."""
+    """Scripted: number of demonstrations, of all tasks together; a store that has more is used up to there."""
     first_seed: Whole = 0
     """Scripted: seed of the first demonstration; the others follow."""
     workers: Count = 2
@@ -145,7 +145,8 @@ class EvaluationConfig:
     """How the policy is measured."""
 
     episodes: Whole = 50
-    """Rollouts of the final evaluation; 0 trains only, for data of a robot that no simulation here stands for."""
+    """Rollouts of the final evaluation, of all tasks together; 0 trains only, for data of a robot that no simulation here
+    stands for."""
     first_seed: Whole = 100000
     """Its first seed; the others follow."""
     workers: Count = 2

@@ -58,7 +58,7 @@ def foresee(
     preprocess, postprocess = make_pre_post_processors(config, pretrained_path=str(checkpoint))
     mean_A = store.statistics()[ACTION]["mean"]
 
-    def chunks(observations: dict[str, Tensor], seed: int) -> Tensor:
+    def chunks(observations: dict[str, Any], seed: int) -> Tensor:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             return postprocess(policy.predict_action_chunk(preprocess(observations))).float().cpu()
@@ -72,7 +72,9 @@ def foresee(
             batch = batches.at(some)
             # From now on: a chunk of a policy with a history may begin in the past.
             actions_BHA, pads_BH = (batch[key][:, -windows.first_action :] for key in (ACTION, "action_is_pad"))
-            observations = {key: value for key, value in batch.items() if key.startswith("observation.")}
+            observations = {
+                key: value for key, value in batch.items() if key.startswith("observation.") or key == "task"
+            }
             chunk_BHA = chunks(observations, seed=number)
             horizon = min(chunk_BHA.shape[1], actions_BHA.shape[1])
             parts.append([values[:, :horizon].numpy() for values in (chunk_BHA, actions_BHA, ~pads_BH)])

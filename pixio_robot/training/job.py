@@ -157,7 +157,7 @@ class _Run:
         """Build policy and batches; what does not fit is refused before anything slow."""
         job, console = self.job, self.console
         seed_everything(job.seed)
-        config: Any = policy_config_from(job.policy, job.encoder, store)
+        config: Any = policy_config_from(job.policy, job.encoder, store, self.used_episodes)
         config.device = self.processes.device.type
         if self.simulated:
             self.simulated = self.stands_for(store, config)

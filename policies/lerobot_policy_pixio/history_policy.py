@@ -55,6 +55,7 @@ class HistoryPolicy(VisionPolicy):
         populate_queues(self._observations, batch)
         if not self._actions:
             history = {key: torch.stack(list(queue), dim=1) for key, queue in self._observations.items() if queue}
+            history |= {key: batch[key] for key in ("task",) if key in batch}
             chunk_BHA = self._next_chunk(history, noise)
             self._actions.extend(chunk_BHA[:, : self.config.n_action_steps].transpose(0, 1))
             self._num_chunks += 1

@@ -1,13 +1,15 @@
 """ACT on a Pixio (or any timm) encoder, as a LeRobot policy.
 
-Shape letters: B batch, T neck tokens, M policy width.
+Shape letters: B batch, T neck tokens, M policy width, E width of a task's embedding.
 """
 
+import dataclasses
 from typing import Any
 
 import torch
-from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot.utils.constants import ACTION, OBS_IMAGES
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.policies.act.modeling_act import ACT, ACTPolicy
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES
 from torch import Tensor, nn
 
 from lerobot_policy_pixio.configuration_pixio_act import PixioACTConfig
@@ -32,6 +34,10 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
         return self.config.neck_tokens, self.config.dim_model
 
     def _build_head(self) -> None:
+        config = self.config
+        if config.tasks:  # to LeRobot's model the task is an `observation.environment_state`, a token of its own
+            task = {OBS_ENV_STATE: PolicyFeature(FeatureType.ENV, (self.task_width,))}
+            self.model = ACT(dataclasses.replace(config, input_features={**(config.input_features or {}), **task}))
         self.model.backbone = _FeatureMapBackbone()  # type: ignore[assignment]
         self.model.encoder_img_feat_input_proj = nn.Identity()  # type: ignore[assignment]
 
@@ -68,4 +74,5 @@ class PixioACTPolicy(VisionPolicy, ACTPolicy):
     def _with_camera_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         # ACT wants a feature map (B, M, height, width): one row of neck tokens.
         maps = {key: tokens_BTM.transpose(1, 2).unsqueeze(2) for key, tokens_BTM in self.camera_tokens(batch).items()}
-        return {**batch, **maps}
+        task_BE = self.task_features(batch)
+        return {**batch, **maps, **({} if task_BE is None else {OBS_ENV_STATE: task_BE})}

@@ -1,7 +1,7 @@
 """Behaviour cloning with CortexBench's head, as a LeRobot policy.
 
 Shape letters: B batch, O observation steps, F features of all cameras at a step, S state size, H chunk size,
-A action size.
+A action size, E width of a task's embedding.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
         config = self.config
         assert config.robot_state_feature is not None and config.action_feature is not None
         features = sum(neck.num_features for neck in self.necks.values())  # type: ignore[misc]
-        width = config.n_obs_steps * features + config.robot_state_feature.shape[0]
+        width = config.n_obs_steps * features + config.robot_state_feature.shape[0] + self.task_width
         layers: list[nn.Module] = [nn.BatchNorm1d(width) if config.input_norm == "batch" else nn.LayerNorm(width)]
         for _ in range(config.hidden_layers):
             layers += [nn.Linear(width, config.hidden_width), nn.ReLU()]
@@ -74,5 +74,8 @@ class PixioBCPolicy(HistoryPolicy, PreTrainedPolicy):
 
     def _predict(self, batch: dict[str, Tensor]) -> Tensor:
         features_BOF, states_BOS = self._observed(batch)
-        fused = torch.cat([fuse_history(features_BOF), states_BOS[:, -1]], dim=1)
+        task_BE = self.task_features(batch)
+        fused = torch.cat(
+            [fuse_history(features_BOF), states_BOS[:, -1], *([] if task_BE is None else [task_BE])], dim=1
+        )
         return self.head(fused).unflatten(1, (-1, self._action_size))

@@ -1,6 +1,7 @@
 """Diffusion policy on a Pixio (or any timm) encoder, as a LeRobot policy.
 
-Shape letters: B batch, O observation steps, F features of all cameras at a step, H horizon, A action size.
+Shape letters: B batch, O observation steps, F features of all cameras at a step, H horizon, A action size,
+E width of a task's embedding.
 """
 
 import dataclasses
@@ -21,9 +22,9 @@ from pixio_robot.common.noise import chunk_noise
 
 
 class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
-    """LeRobot's diffusion model, conditioned on states and on the neck tokens of all cameras.
+    """LeRobot's diffusion model, conditioned on states, on the neck tokens of all cameras and on the task.
 
-    To LeRobot's model the cameras' features are an `observation.environment_state`, so that it builds no image
+    To LeRobot's model the cameras' features, and the task's, are an `observation.environment_state`, so that it builds no image
     encoder of its own and needs no change.
     """
 
@@ -37,7 +38,7 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
     def _build_head(self) -> None:
         config = self.config
         assert config.robot_state_feature is not None and config.action_feature is not None
-        width = len(self.necks) * config.neck_tokens * config.neck_output_width
+        width = len(self.necks) * config.neck_tokens * config.neck_output_width + self.task_width
         features = {
             OBS_STATE: config.robot_state_feature,
             OBS_ENV_STATE: PolicyFeature(FeatureType.ENV, (width,)),
@@ -89,4 +90,8 @@ class PixioDiffusionPolicy(HistoryPolicy, PreTrainedPolicy):
 
     def _conditions(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         features_BOF, states_BOS = self._observed(batch)
+        task_BE = self.task_features(batch)
+        if task_BE is not None:
+            task_BOE = task_BE.unsqueeze(1).expand(-1, features_BOF.shape[1], -1)
+            features_BOF = torch.cat([features_BOF, task_BOE], dim=-1)
         return {OBS_STATE: states_BOS, OBS_ENV_STATE: features_BOF}

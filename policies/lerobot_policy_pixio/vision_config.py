@@ -60,6 +60,11 @@ class VisionConfig:
     """`flatten`, `spatial_softmax`, `attention_pool` or `cls_mean`."""
     neck_width: int = 32
     """Numbers that remain of each encoder token (`flatten`) or query; keypoints of `spatial_softmax`."""
+    tasks: tuple[str, ...] = ()
+    """Sentences of the tasks that it is told apart by, each with a learned embedding; others are refused. Empty: it does one
+    task, and is not told which. A training on demonstrations of several fills them in."""
+    condition_on_task: bool = True
+    """Whether a training on demonstrations of several tasks does so."""
     token_noise: float = 0.0
     """Gaussian noise on encoder tokens in training, as a multiple of how much each varies within the batch: features
     that move little in the demonstrations and much in other light then count for little."""
@@ -67,6 +72,7 @@ class VisionConfig:
     def __post_init__(self: Any) -> None:
         """Check names and ranges; see `check_ranges`."""
         self.check_ranges()
+        self.tasks = tuple(self.tasks)
         self.normalization_mapping = _modes(self.normalization_mapping)
         super().__post_init__()  # type: ignore[misc]
 
@@ -74,8 +80,10 @@ class VisionConfig:
         """Check names and ranges.
 
         Raises:
-            UserError: The neck is unknown, or a number is out of its range.
+            UserError: The neck is unknown, a task comes twice, or a number is out of its range.
         """
+        if len(set(self.tasks)) < len(self.tasks):
+            raise UserError("policy.tasks names a task twice: every task has one sentence.")
         if self.neck not in NECKS:
             raise UserError(f"Unknown policy.neck {self.neck!r}. {nearest_name(str(self.neck), NECKS)}")
         for name in _COUNTS:

@@ -1,10 +1,12 @@
-"""What all our policies share: one encoder for all cameras, a neck per camera, and strict loading.
+"""What all our policies share: one encoder for all cameras, a neck per camera, the task's embedding, and strict loading.
 
-Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, T neck tokens, M neck output width.
+Shape letters: B batch, O observation steps, N encoder tokens, D encoder width, T neck tokens, M neck output width, E width of
+a task's embedding.
 """
 
 import abc
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.neck import NECKS
 from lerobot_policy_pixio.vision_config import tokens_key
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
 from pixio_robot.encoders.backbones import side_for_frames
 
@@ -30,11 +32,16 @@ class VisionPolicy(_Policy):
     A batch brings, for each camera, images in [0, 1] (B, 3, H, W) or cached encoder tokens
     `observation.tokens.<camera>` (B, N, D), each with an axis of observation steps after B where there are
     several; cached tokens win. Where no neck reads patches (`reads_patches`), the global tokens alone will do.
+    For a policy of several tasks `task` says which, as LeRobot has it: sentences, one a row; or, in an exported policy, their
+    places in the config's `tasks`, int64 (B,).
     """
+
+    TASK_WIDTH = 32
 
     config: Any
     encoder: VisionEncoder
     necks: nn.ModuleDict
+    task_embedding: nn.Embedding | None
 
     def __init__(self, config: Any, *, encoder_from_checkpoint: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
         """Build the policy.
@@ -49,6 +56,9 @@ class VisionPolicy(_Policy):
                 unreachable; image size not divisible by the patch.
         """
         super().__init__(config, **kwargs)
+        meta = kwargs.get("dataset_meta")  # lerobot-train's
+        if meta is not None and not encoder_from_checkpoint and config.condition_on_task and len(meta.tasks) > 1:
+            config.tasks = config.tasks or tuple(meta.tasks.index)
         config.validate_features()
         sizes = {key: feature.shape[-2:] for key, feature in config.image_features.items()}
         if config.encoder_image_size is None and not encoder_from_checkpoint:
@@ -67,8 +77,39 @@ class VisionPolicy(_Policy):
                 for key, grid in self._grids.items()
             }
         )
+        self.task_embedding = nn.Embedding(len(config.tasks), self.TASK_WIDTH) if config.tasks else None
         self._build_head()
         self.reset()
+
+    @property
+    def task_width(self) -> int:
+        """Width E of what says the task; 0 for a policy of one."""
+        return self.TASK_WIDTH if self.config.tasks else 0
+
+    def task_features(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Return the embeddings (B, E) of the tasks of a batch; None from a policy of one task.
+
+        Raises:
+            UserError: The batch does not say the tasks, or one is none of the policy's.
+        """
+        if self.task_embedding is None:
+            return None
+        told = batch.get("task")
+        if told is None:
+            raise UserError(
+                f"The policy does {len(self.config.tasks)} tasks and has to be told which: give batches a `task` "
+                f"({self.config.tasks[0]!r}, …)."
+            )
+        if not isinstance(told, Tensor):
+            sentences = [told] if isinstance(told, str) else told
+            unknown = [sentence for sentence in sentences if sentence not in self.config.tasks]
+            if unknown:
+                raise UserError(
+                    f"The policy was not trained on the task {unknown[0]!r}. {nearest_name(unknown[0], self.config.tasks)}"
+                )
+            places = [self.config.tasks.index(sentence) for sentence in sentences]
+            told = torch.tensor(places, device=self.task_embedding.weight.device)
+        return self.task_embedding(told)
 
     @property
     def reads_patches(self) -> bool:

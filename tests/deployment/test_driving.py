@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.runtime import ArtifactPolicy, LockStepClock
 from pixio_robot.encoders import EncoderConfig
 from pixio_robot.environments import env_config_from
+from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 
@@ -44,9 +46,13 @@ ROBOT = {"type": "noting", "state_size": 2, "action_size": 2, "camera_names": li
 
 
 def make_store(
-    path: Path, cameras: tuple[str, ...], sizes: tuple[int, int, int], actions: tuple[float, float] = (0.2, 0.3)
+    path: Path,
+    cameras: tuple[str, ...],
+    sizes: tuple[int, int, int],
+    actions: tuple[float, float] = (0.2, 0.3),
+    tasks: Sequence[str] = ("toy",),
 ) -> DemoStore:
-    """Write an episode whose actions have a mean and a deviation: the toy's drift into some of its directions."""
+    """Write an episode of each task whose actions have a mean and a deviation: the toy's drift into some of its directions."""
     image, state, action = sizes
     features = {
         **{f"observation.images.{name}": Feature((image, image, 3), "uint8") for name in cameras},
@@ -63,7 +69,8 @@ def make_store(
         "action": generator.normal(*actions, (40, action)),
     }
     episode = {**frames, **{key: value.astype(np.float32) for key, value in numbers.items()}}
-    store.append_episode(episode, seed=0, success=True, task="toy")
+    for task in tasks:
+        store.append_episode(episode, seed=0, success=True, task=task)
     store.close()
     return DemoStore.open(path)
 
@@ -114,6 +121,28 @@ def test_every_episode_ends_as_with_the_eager_policy(exported: tuple[Path, Path]
     assert "12 of 12 episodes end alike, 12 of them after the same" in compare_episodes(
         ours, tmp_path / "evaluation.json"
     )
+
+
+def test_several_tasks_are_told_by_the_runtime_as_by_evaluation(tmp_path: Path) -> None:
+    tasks = ["push the point", "pull the point"]
+    store = make_store(tmp_path / "two.zarr", CAMERAS, (32, 2, 2), tasks=tasks)
+    checkpoint = make_checkpoint("pixio_bc", store, tmp_path / "pretrained_model")
+    export_policy(checkpoint, store, tmp_path / "policy.pt", ExportOptions(control_rate_hz=10))
+    env, seeds = ToyEnvConfig(task_descriptions=tasks), range(100, 106)
+    eager = evaluate_policy(checkpoint, env, seeds, workers=1, batch_size=2, console=quiet())
+    assert [episode.task for episode in eager.episodes] == tasks * 3
+    assert [episodes for _, episodes in eager.tasks.values()] == [3, 3]
+    assert "mean over 2 tasks" in eager.summary() and "of 3)  pull the point" in eager.summary()
+    eager.save(tmp_path / "evaluation.json")
+    assert EvaluationRecord.load(tmp_path / "evaluation.json").tasks == eager.tasks
+    given = {"mode": "synchronous", "name": "", "rate": None, "dry_run": False, "console": quiet()}
+    ours = drive_simulation(ArtifactPolicy(tmp_path / "policy.pt"), env, seeds, realtime=False, **given)
+    assert ours is not None
+    returns = [[episode.total_reward for episode in record.episodes] for record in (eager, ours)]
+    assert returns[1] == pytest.approx(returns[0], abs=1e-3)
+    assert ours.tasks.keys() == eager.tasks.keys()
+    with pytest.raises(UserError, match="trained on 2 tasks, and 'lift the point' is none of them"):
+        evaluate_policy(checkpoint, ToyEnvConfig(task_descriptions=["lift the point"]), seeds, workers=1)
 
 
 @pytest.mark.slow

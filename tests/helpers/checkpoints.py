@@ -20,7 +20,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 ENCODERS = ("pixio_tiny16", "vit_tiny_patch16_224", "resnet18", "torchscript")
 
 
-def make_store(path: Path) -> DemoStore:
+def make_store(path: Path, tasks: tuple[str, str] = ("toy", "toy")) -> DemoStore:
     """Write two random episodes of seven steps."""
     features = {
         **{key: Feature((*size, 3), "uint8") for key, size in CAMERAS.items()},
@@ -36,7 +36,7 @@ def make_store(path: Path) -> DemoStore:
             "action": generator.normal(-1, 3, (7, ACTION_SIZE)).astype(np.float32),
         }
         frames = {key: generator.integers(0, 256, (7, *size, 3), dtype=np.uint8) for key, size in CAMERAS.items()}
-        store.append_episode({**frames, **episode}, seed=seed, success=True, task="toy")
+        store.append_episode({**frames, **episode}, seed=seed, success=True, task=tasks[seed])
     store.close()
     return DemoStore.open(path)
 

@@ -73,4 +73,5 @@ class FakeGpu:
         images = [self.tensor(module.image(observation[key], index)) for index, key in enumerate(module.cameras)]
         unused = torch.zeros(len(images[0]), 1, 1)
         state, noise = (self.tensor(observation.get(key, unused)) for key in ("observation.state", "noise"))
-        return self.run_script(module.core, images, state, noise)
+        task = self.tensor(observation.get("task", torch.zeros(1, dtype=torch.int64)))
+        return self.run_script(module.core, images, state, noise, task)

@@ -11,7 +11,7 @@ from pixio_robot.deployment.runtime import Observation
 
 CAMERA = "observation.images.front"
 METADATA: dict[str, Any] = {
-    "schema": 2,
+    "schema": 3,
     "kind": "policy",
     "policy": "toy",
     "cameras": [{"key": CAMERA, "height": 24, "width": 32, "colour_order": "RGB", "frame_sizes": "same_aspect"}],
@@ -25,6 +25,7 @@ METADATA: dict[str, Any] = {
         "limits_from": "environment",
     },
     "noise": None,
+    "tasks": None,
     "observation_horizon": 1,
     "action_horizon": 6,
     "executed_actions": 3,

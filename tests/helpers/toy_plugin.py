@@ -37,6 +37,7 @@ class ToyEnvConfig(EnvConfig):
     raises_always: list[int] = field(default_factory=list)
     memory: str = ""
     broken: bool = False
+    task_descriptions: list[str] = field(default_factory=lambda: ["push the point"])  # several: one by each seed
     perturbation: str = "none"  # or far: success is further away
 
     def __post_init__(self) -> None:
@@ -88,6 +89,8 @@ class ToyEnv(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self._seed, self._step = seed, 0
+        sentences = self._config.task_descriptions
+        self.task_description = sentences[(seed or 0) % len(sentences)]
         angle = self.np_random.uniform(0, 2 * np.pi)
         self._direction = np.array([np.cos(angle), np.sin(angle)])
         self._position = np.zeros(2)

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ def make_store(
     sizes: dict[str, tuple[int, int]] = SIZES,
     state_size: int = 5,
     action_size: int = 3,
+    tasks: Sequence[str] = ("toy",),
 ) -> DemoStore:
-    """Write random episodes of 5, 6, 7 … steps, with cameras of some heights and widths."""
+    """Write random episodes of 5, 6, 7 … steps, with cameras of some heights and widths, of some tasks in turn."""
     features = {
         **{key: Feature((*size, 3), "uint8") for key, size in sizes.items()},
         "observation.state": Feature((state_size,), "float32"),
@@ -67,7 +68,7 @@ def make_store(
             },
             seed=number,
             success=True,
-            task="toy",
+            task=tasks[number % len(tasks)],
         )
     store.close()
     return DemoStore.open(path)

@@ -40,7 +40,9 @@ def check_names(env_type: str, fields: Mapping[str, Any]) -> None:
     if env_type in _CLASSES:
         module, name = _CLASSES[env_type]
         known = {key: value for key, value in fields.items() if key not in EXPERT_FIELDS}
-        getattr(importlib.import_module(f"{__name__}.{module}"), name)(**known)
+        kind = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        for task in kind.task_names(known.pop("task", None) or ""):
+            kind(task=task, **known)
 
 
 # Importing gymnasium registers the ids of all tasks, for which every module here is imported: before the first of them begins.

@@ -61,8 +61,8 @@ class CameraEnv(gymnasium.Env, ABC):
     Nothing is simulated or rendered, and no GL context exists, before the first `reset`: the main process of a vectorised
     environment can construct one for its spaces.
 
-    A subclass names its simulator, the rate that this runs at where it is one alone (Hz), the names of its tasks and of
-    its render profiles, and the groups of geoms to draw.
+    A subclass names its simulator, the rate that this runs at where it is one alone (Hz), the names of its tasks, of groups
+    of tasks and of its render profiles, and the groups of geoms to draw.
 
     Args:
         task: Name in `tasks`.
@@ -83,6 +83,7 @@ class CameraEnv(gymnasium.Env, ABC):
     simulator: ClassVar[str]
     rate: int | None = None
     tasks: ClassVar[Mapping[str, Any]]
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {}
     profiles: ClassVar[Mapping[str, Any]] = RENDER_PROFILES
 
     def __init__(
@@ -132,6 +133,11 @@ class CameraEnv(gymnasium.Env, ABC):
         self._frames: dict[str, np.ndarray] = {}
         self._has_begun = False
         self._steps = self._steps_done = 0
+
+    @classmethod
+    def task_names(cls, task: str) -> list[str]:
+        """Return the tasks that a name stands for: itself, those of a group, or several with commas between them."""
+        return list(cls.groups.get(task) or (name.strip() for name in task.split(",")))
 
     @property
     def simulation(self) -> Any:  # noqa: ANN401 (simulators have no common class)

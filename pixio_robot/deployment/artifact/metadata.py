@@ -1,10 +1,10 @@
-"""What an artifact says of itself: `metadata.json` inside the file, schema 2. Needs neither torch nor numpy.
+"""What an artifact says of itself: `metadata.json` inside the file, schema 3. Needs neither torch nor numpy.
 
 Every artifact, of whichever format, has all of these keys; null stands where something does not apply or is not known.
 
 | key | meaning |
 |---|---|
-| `schema` | 2; a reader refuses what is newer than itself |
+| `schema` | 3; a reader refuses what is newer than itself |
 | `kind` | `policy` or `encoder` |
 | `form` | the file's format: `torchscript`, `pt2` (torch.export) or `onnx` |
 | `policy` | LeRobot's type of the policy, for example `pixio_act`; null for an encoder |
@@ -18,6 +18,7 @@ works at), `colour_order` (`RGB`), `frame_sizes` (`same_aspect`: any size whose 
 change from one step to the next, and the largest absolute value); null for an encoder |
 | `noise` | null, or of a policy that samples: `key` (`noise`), `shape` [horizon, action size]; standard normal: \
 `pixio_robot.common.noise` has what evaluation gives it, by episode and chunk |
+| `tasks` | null, or of a policy that is told which task to do: their sentences, which the input `task` numbers from 0 |
 | `observation_horizon` | O: observation steps that the policy reads; 1 for an encoder |
 | `action_horizon` | H: actions in the chunk it returns, the first for the present step; null for an encoder |
 | `executed_actions` | actions of a chunk that were executed in training's evaluation before the next one |
@@ -35,7 +36,8 @@ change from one step to the next, and the largest absolute value); null for an e
 
 The call: a dictionary of tensors. `observation.images.<camera>` uint8 (B, height, width, 3) as the camera gives them,
 `observation.state` float32 (B, S) in raw units; with O > 1 each has an axis of steps after B, oldest first:
-(B, O, height, width, 3) and (B, O, S). `noise` float32 (B, horizon, A) where `noise` is not null. The answer: actions
+(B, O, height, width, 3) and (B, O, S). `noise` float32 (B, horizon, A) where `noise` is not null, and \
+`task` int64 (B,) where `tasks` is not null. The answer: actions
 (B, H, A) in raw units, or tokens (B, G + h·w, D).
 """
 
@@ -47,10 +49,10 @@ from typing import Any
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact.validation import fault_in
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 KEYS = frozenset(
-    ("schema", "kind", "form", "policy", "cameras", "state", "action", "noise", "observation_horizon")
+    ("schema", "kind", "form", "policy", "cameras", "state", "action", "noise", "tasks", "observation_horizon")
     + ("action_horizon", "executed_actions", "control_rate_hz", "sampling_steps", "normalisation", "encoder", "tokens")
     + ("precision", "devices", "env", "versions", "parity", "digest")
 )

@@ -57,6 +57,7 @@ _EVERY = {
     "control_rate_hz": _or_null(_RATE),
     "normalisation": _MAP,
     "encoder": _MAP,
+    "tasks": _or_null(_NAMES),
 }
 _CAMERA = {
     "key": _TEXT,

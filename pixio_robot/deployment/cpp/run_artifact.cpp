@@ -21,7 +21,7 @@
 
 namespace {
 
-constexpr int kSchemaVersion = 2;  // pixio_robot/deployment/artifact/metadata.py
+constexpr int kSchemaVersion = 3;  // pixio_robot/deployment/artifact/metadata.py
 // Rounding differs from processor to processor; the reduced precisions lose more (PARITY_TOLERANCE in verification.py).
 const std::map<std::string, double> kTolerance = {{"float32", 1e-5}, {"float16", 0.01}, {"bfloat16", 0.05}, {"int8", 0.2}};
 

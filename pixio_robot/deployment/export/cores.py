@@ -22,14 +22,14 @@ class EncoderCore(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, images: list[Tensor], state: Tensor, noise: Tensor) -> Tensor:
-        """Return the tokens; state and noise are not used."""
-        del state, noise
+    def forward(self, images: list[Tensor], state: Tensor, noise: Tensor, task: Tensor) -> Tensor:
+        """Return the tokens; the others are not used."""
+        del state, noise, task
         return self.encoder(images[0]).flatten()
 
 
 class PolicyCore(nn.Module):
-    """A LeRobot policy as a core: images, normalised state and noise → normalised actions (B, horizon, A)."""
+    """A LeRobot policy as a core: images, normalised state, noise and task → normalised actions (B, horizon, A)."""
 
     def __init__(self, policy: nn.Module, cameras: list[str], takes_noise: bool) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ class PolicyCore(nn.Module):
         self.cameras = cameras
         self.takes_noise = takes_noise
 
-    def forward(self, images: list[Tensor], state: Tensor, noise: Tensor) -> Tensor:
-        """Return the normalised action chunk."""
-        observation = {**dict(zip(self.cameras, images, strict=True)), "observation.state": state}
+    def forward(self, images: list[Tensor], state: Tensor, noise: Tensor, task: Tensor) -> Tensor:
+        """Return the normalised action chunk; a policy of one task does not look at `task`."""
+        observation = {**dict(zip(self.cameras, images, strict=True)), "observation.state": state, "task": task}
         return self.policy.predict_action_chunk(observation, **({"noise": noise} if self.takes_noise else {}))
 
 
@@ -66,7 +66,9 @@ def reduce_precision(encoder: VisionEncoder, precision: Precision) -> None:
     encoder.backbone.forward_features = lambda images: full(images.to(dtype)).to(torch.float32)
 
 
-def trace_core(core: nn.Module, images: list[Tensor], state: Tensor, noise: Tensor) -> torch.jit.ScriptModule:
+def trace_core(
+    core: nn.Module, images: list[Tensor], state: Tensor, noise: Tensor, task: Tensor
+) -> torch.jit.ScriptModule:
     """Return the core as a TorchScript module that runs on whatever device its state lies on.
 
     Args:
@@ -74,11 +76,12 @@ def trace_core(core: nn.Module, images: list[Tensor], state: Tensor, noise: Tens
         images: Example images (B, [O,] 3, H, W) in [0, 1] of every camera; B must not be 1, which tracing would fix.
         state: Example state.
         noise: Example noise.
+        task: Example tasks.
     """
     core.eval().requires_grad_(False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shape checks become constants, which fixed sizes intend
-        traced = torch.jit.trace(core, (images, state, noise), check_trace=False)
+        traced = torch.jit.trace(core, (images, state, noise, task), check_trace=False)
     assert isinstance(traced, torch.jit.ScriptModule)
     _follow_the_inputs_device(traced)
     return traced

@@ -57,7 +57,8 @@ def _write_torchscript(path: Path, content: Content) -> None:
     rows, unused = content.two_rows, torch.zeros(1)
     plain = Shell(content.core, content.layout)
     images = [plain.image(rows[camera], index) for index, camera in enumerate(plain.cameras)]
-    traced = trace_core(content.core, images, rows.get("observation.state", unused), rows.get("noise", unused))
+    others = (rows.get(key, unused) for key in ("observation.state", "noise", "task"))
+    traced = trace_core(content.core, images, *others)
     shell = CheckedShell(traced, content.layout, content.golden, content.expected)
     torch.jit.save(torch.jit.script(shell.eval()), str(path))
 

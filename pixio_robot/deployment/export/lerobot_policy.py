@@ -53,6 +53,7 @@ class OpenedPolicy:
             state=_affine(self._normaliser, OBS_STATE, FeatureType.STATE),
             action=_affine(self._unnormaliser, ACTION, FeatureType.ACTION),
             noise_shape=(config.horizon, config.action_feature.shape[0]) if config.type == _DIFFUSION else None,
+            tasks=len(config.tasks),
         )
 
     @property
@@ -64,7 +65,7 @@ class OpenedPolicy:
         return next(step for step in self.processors[1].steps if isinstance(step, UnnormalizerProcessorStep))
 
     def observed(self, observations: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Return of real observations (N, [O,] …) what the policy reads, and noise by a seed if it takes any.
+        """Return of real observations (N, [O,] …) what the policy reads, noise by a seed if it takes any, and its tasks in turn.
 
         Raises:
             UserError: One is missing, or frames have another size or history.
@@ -89,6 +90,8 @@ class OpenedPolicy:
         if layout.noise_shape is not None:
             drawn = [chunk_noise(layout.noise_shape, seed, chunk) for chunk in range(len(observed[OBS_STATE]))]
             observed["noise"] = torch.from_numpy(np.stack(drawn))
+        if layout.tasks:  # all of them, whichever the observations are of
+            observed["task"] = torch.arange(len(observed[OBS_STATE])) % layout.tasks
         return observed
 
     @torch.no_grad()
@@ -99,15 +102,20 @@ class OpenedPolicy:
             observed: Raw frames of each camera and the state as an artifact takes them, and the noise if there is one.
         """
         steps = self.layout.observation_steps
-        rows = {key: value.flatten(0, 1) if steps > 1 else value for key, value in observed.items() if key != "noise"}
+        rows = {
+            key: observed[key].flatten(0, 1) if steps > 1 else observed[key]
+            for key in (*self.layout.image_sizes, OBS_STATE)
+        }
         cameras: dict[str, Any] = {
             key.removeprefix(f"{OBS_IMAGES}."): rows[key].numpy() for key in self.layout.image_sizes
         }
         raw: dict[str, Any] = {"pixels": cameras, "agent_pos": rows[OBS_STATE].numpy()}
-        batch = preprocess_observation(raw)
+        batch: dict[str, Any] = preprocess_observation(raw)
         if steps > 1:
             batch = {key: value.unflatten(0, (-1, steps)) for key, value in batch.items()}
         noise = {} if self.layout.noise_shape is None else {"noise": observed["noise"]}
+        if self.layout.tasks:
+            batch["task"] = [self.config.tasks[number] for number in observed["task"].tolist()]
         chunk = self.policy.predict_action_chunk(self.processors[0](batch), **noise)
         return self.processors[1](chunk)
 
@@ -135,6 +143,7 @@ class OpenedPolicy:
                 **self._action_space(env),
             },
             "noise": None if layout.noise_shape is None else {"key": "noise", "shape": list(layout.noise_shape)},
+            "tasks": list(config.tasks) or None,
             "observation_horizon": layout.observation_steps,
             "executed_actions": config.n_action_steps,
             "control_rate_hz": (trained.get("env") or {}).get("fps"),

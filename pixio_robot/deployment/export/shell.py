@@ -39,13 +39,15 @@ class ShellLayout:
     """Of the action, each (A,)."""
     noise_shape: tuple[int, int] | None = None
     """Of the noise that sampling starts from; None for a core that takes none."""
+    tasks: int = 0
+    """Number of tasks that the core is told apart; 0 for a core of one, which is not told."""
 
 
 class Shell(nn.Module):
     """Prepares observations for a core, and its answer for the robot, without checking either.
 
     The core takes images in [0, 1] (a list, one (B, [O,] 3, H, W) per camera), the normalised state (B, [O,] S), and
-    noise (B, horizon, A); the last two are unused zeros for a core that does not want them.
+    noise (B, horizon, A), and the number of the task (B,); the last three are unused zeros for a core that does not want them.
     """
 
     def __init__(self, core: nn.Module, layout: ShellLayout) -> None:
@@ -57,6 +59,7 @@ class Shell(nn.Module):
         self.has_state = layout.state is not None
         self.has_noise = layout.noise_shape is not None
         self.noise_shape = list(layout.noise_shape or (1, 1))
+        self.tasks = layout.tasks
         for name, normalisation in (("state", layout.state or IDENTITY), ("action", layout.action)):
             for part in Normalisation._fields:
                 self.register_buffer(f"{name}_{part}", getattr(normalisation, part).to(torch.float32).clone())
@@ -88,7 +91,10 @@ class Shell(nn.Module):
         noise = torch.zeros(1, device=device)
         if self.has_noise:
             noise = observation["noise"].to(device, torch.float32)
-        output = self.core(images, state, noise).to(torch.float32)
+        task = torch.zeros(1, dtype=torch.int64, device=device)
+        if self.tasks > 0:
+            task = observation["task"].to(device)
+        output = self.core(images, state, noise, task).to(torch.float32)
         return (output - self.action_shift) * self.action_scale + self.action_offset
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
@@ -135,7 +141,19 @@ class CheckedShell(Shell):
             self.check_numbers(observation, "observation.state", self.state_offset.size(0), self.steps, rows)
         if self.has_noise:
             self.check_numbers(observation, "noise", self.noise_shape[1], self.noise_shape[0], rows)
+        if self.tasks > 0:
+            self.check_task(observation, rows)
         return self.answer(images, observation)
+
+    def check_task(self, observation: dict[str, Tensor], rows: int) -> None:
+        """Refuse tasks that are missing or are none of the core's."""
+        if "task" not in observation:
+            raise ValueError("task is missing: the artifact does several, and its metadata's `tasks` number them")
+        task = observation["task"]
+        if task.dtype != torch.int64 or list(task.size()) != [rows]:
+            raise ValueError(f"task must be int64 {[rows]}, not another type or {task.size()}")
+        if bool(((task < 0) | (task >= self.tasks)).any()):
+            raise ValueError(f"task must be a number from 0 to {self.tasks - 1}, its place in the metadata's `tasks`")
 
     def check_frames(self, camera: str, frames: Tensor, index: int) -> None:
         """Refuse frames of the wrong dtype, shape, history or aspect ratio."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.remote.protocol import MalformedMessageError, unpack
-from pixio_robot.deployment.runtime.observation import Arrays, observed_keys
+from pixio_robot.deployment.runtime.observation import TASK, Arrays, observed_keys, task_number
 
 OPENPI_PATH, OPENPI_HEALTH_PATH = "/", "/healthz"
 # By name: what a message calls a dtype may be a structure, or Python objects.
@@ -33,13 +33,13 @@ def unpack_observation(received: object, metadata: Mapping[str, Any]) -> Arrays:
 
     Args:
         received: What came. Keys may be LeRobot's (`observation.images.front`), with slashes for dots, and without what
-            they begin with (`images/front`, `front`, `state`); others, such as `prompt`, are left out. With more than one
-            observation step the arrays have an axis of steps first.
+            they begin with (`images/front`, `front`, `state`); others are left out. With more than one
+            observation step the arrays have an axis of steps first. `prompt` says the task to an artifact of several.
         metadata: Of the artifact.
 
     Raises:
         MalformedMessageError: It is no such message.
-        UserError: A key is missing, or two are one.
+        UserError: A key is missing, or two are one, or the prompt is none of the artifact's tasks.
     """
     if not isinstance(received, bytes):
         raise MalformedMessageError("text instead of bytes")
@@ -58,6 +58,9 @@ def unpack_observation(received: object, metadata: Mapping[str, Any]) -> Arrays:
         if not isinstance(value, np.ndarray):
             raise UserError(f"{key} brings a {type(value).__name__}, expected an array.")
         found[key] = value.astype(_NUMBERS[value.dtype.type])[None]
+    number = task_number(metadata, message.get("prompt"))
+    if number is not None:
+        found[TASK] = np.array([number])
     missing = [key for key in wanted if key not in found]
     if missing:
         raise UserError(

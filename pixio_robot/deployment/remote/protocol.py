@@ -9,7 +9,7 @@
 | `error` | server | `id`, `reason`: this request was refused; the connection stays |
 | `refused` | server | `reason`: the connection ends |
 
-An array is a map of `dtype` (`uint8` or `float32`), `shape`, and `data`, its bytes in C order. `GET /health` answers 200
+An array is a map of `dtype` (`uint8`, `float32` or `int64`), `shape`, and `data`, its bytes in C order. `GET /health` answers 200
 with a JSON object; the websocket is at `/policy`. A token is sent as `Authorization: Bearer <token>`.
 """
 
@@ -32,7 +32,7 @@ _LARGEST_FRAME = 1920 * 1080 * 3
 # A message holds arrays by a few keys. Nested or many-membered ones would take seconds for nothing.
 _MOST_ENTRIES, _MOST_ENTRIES_IN_ONE = 1 << 16, 1 << 12
 
-_DTYPES = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+_DTYPES = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
 _ENTRIES: dict[str, dict[str, type]] = {
     "hello": {"protocol": int, "schema": int},
     "welcome": {"metadata": dict},

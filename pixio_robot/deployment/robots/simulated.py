@@ -43,6 +43,7 @@ class SimulatedRobot:
         self.action_size: int = config.features[ACTION].shape[0]
         self.max_steps: int = self._env.unwrapped._max_episode_steps  # type: ignore[attr-defined]  # LeRobot's contract
         self.is_over = True
+        self.task: str | None = None
         self.success = False
         self.steps = 0
         self.total_reward = 0.0
@@ -51,6 +52,7 @@ class SimulatedRobot:
         """Begin the episode of a seed, the same as in evaluation."""
         set_seed(seed)
         self._observed, _ = self._env.reset(seed=seed)
+        self.task = getattr(self._env.unwrapped, "task_description", None)
         self.is_over = self.success = False
         self.steps, self.total_reward = 0, 0.0
 

@@ -21,7 +21,13 @@ from pixio_robot.deployment.runtime.guard import Device, Guard, guarded
 from pixio_robot.deployment.runtime.holding import HoldReason
 from pixio_robot.deployment.runtime.limits import Limits
 from pixio_robot.deployment.runtime.loop import Robot, check_robot, run_episode
-from pixio_robot.deployment.runtime.observation import CameraSource, NotReadError, Observation, check_observation
+from pixio_robot.deployment.runtime.observation import (
+    CameraSource,
+    NotReadError,
+    Observation,
+    check_observation,
+    task_number,
+)
 from pixio_robot.deployment.runtime.policy import ArtifactPolicy, ChunkPolicy
 
 __all__ = [
@@ -46,4 +52,5 @@ __all__ = [
     "control_rate",
     "guarded",
     "run_episode",
+    "task_number",
 ]

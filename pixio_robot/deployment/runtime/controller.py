@@ -17,7 +17,13 @@ from pixio_robot.deployment.runtime.clock import Clock
 from pixio_robot.deployment.runtime.holding import HoldReason, NoActionError
 from pixio_robot.deployment.runtime.limits import Limited, Limits
 from pixio_robot.deployment.runtime.modes import MODES
-from pixio_robot.deployment.runtime.observation import History, NotReadError, Observation, check_observation
+from pixio_robot.deployment.runtime.observation import (
+    History,
+    NotReadError,
+    Observation,
+    check_observation,
+    task_number,
+)
 from pixio_robot.deployment.runtime.policy import ChunkPolicy
 
 logger = logging.getLogger(__name__)
@@ -119,11 +125,22 @@ class Controller:
         self._mode = MODES[mode](policy, clock, 1 / self.rate, executor)
         self._history = History(self.metadata)
         self.limits = Limits(self.metadata) if limits is None else limits
-        self.reset()
+        self._begin(0)
 
-    def reset(self, seed: int = 0) -> None:
-        """Begin an episode, whose seed decides what a policy that samples starts from."""
-        self._history.reset()
+    def reset(self, seed: int = 0, task: str | None = None) -> None:
+        """Begin an episode.
+
+        Args:
+            seed: Decides what a policy that samples starts from.
+            task: What a policy of several tasks is to do.
+
+        Raises:
+            UserError: The policy does several tasks, and this is none of them.
+        """
+        self._history.reset(task_number(self.metadata, task))
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
         self._mode.reset(seed)
         self.limits.reset()
         self._held: HoldReason | None = None

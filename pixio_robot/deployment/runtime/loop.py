@@ -96,6 +96,7 @@ def run_episode(
     seconds: float = math.inf,
     on_step: Callable[[Observation | None, Command], bool] | None = None,
     seed: int = 0,
+    task: str | None = None,
 ) -> int:
     """Drive a robot until its episode is over.
 
@@ -110,15 +111,16 @@ def run_episode(
         seconds: Seconds after which it ends.
         on_step: Sees every command before it is sent, and says whether to send it; with None for a robot not read.
         seed: Of the episode; decides what a policy that samples starts from.
+        task: What a policy of several tasks is to do, in the words of its metadata.
 
     Returns:
         The number of control periods.
 
     Raises:
-        UserError: The first observation does not fit the artifact, or the robot stands where it may not start: nothing
-            was sent. Or the robot cannot be read any more.
+        UserError: The task is none of the artifact's, the first observation does not fit it, or the robot stands where it may
+            not start: nothing was sent. Or the robot cannot be read any more.
     """
-    controller.reset(seed)
+    controller.reset(seed, task)
     period, overruns = 1 / controller.rate, _Overruns(1 / controller.rate)
     start = due = clock.now()
     earliest = -math.inf  # when the next command may be sent

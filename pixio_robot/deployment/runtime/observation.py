@@ -14,6 +14,8 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.artifact.metadata import check_size
 
 Arrays = dict[str, np.ndarray]
+TASK = "task"
+"""Key of a task's number, int64 (1,), for an artifact that does several."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,17 @@ def check_stacked(metadata: Mapping[str, Any], stacked: Mapping[str, object]) ->
     Raises:
         UserError: As for `check_observation`; keys are missing or too many, or the history has another length.
     """
-    horizon, wanted = metadata["observation_horizon"], observed_keys(metadata)
+    horizon, wanted, tasks = metadata["observation_horizon"], observed_keys(metadata), metadata["tasks"]
+    if tasks is not None:
+        task = stacked.get(TASK)
+        if (
+            not isinstance(task, np.ndarray)
+            or task.dtype != np.int64
+            or task.shape != (1,)
+            or task[0] not in range(len(tasks))
+        ):
+            raise UserError(f"task brings {_kind(task)}, but the artifact reads int64 (1,) below {len(tasks)}.")
+        stacked = {key: value for key, value in stacked.items() if key != TASK}
     if stacked.keys() != set(wanted):
         raise UserError(f"The observation has {sorted(stacked)}, but the artifact reads {sorted(wanted)}.")
     leading = (1,) if horizon == 1 else (1, horizon)
@@ -107,6 +119,21 @@ def check_stacked(metadata: Mapping[str, Any], stacked: Mapping[str, object]) ->
         check_observation(metadata, {key: np.asarray(array)[place] for key, array in stacked.items()})
 
 
+def task_number(metadata: Mapping[str, Any], task: str | None) -> int | None:
+    """Return the number by which an artifact is told a task; None for an artifact of one task.
+
+    Raises:
+        UserError: The artifact does several tasks, and this is none of them.
+    """
+    tasks: list[str] | None = metadata["tasks"]
+    if tasks is None:
+        return None
+    if task not in tasks:
+        asked = "needs to be told which" if task is None else f"{task!r} is none of them"
+        raise UserError(f"The artifact does {len(tasks)} tasks, and {asked}: set task to one of {'; '.join(tasks)}.")
+    return tasks.index(task)
+
+
 class History:
     """The last O observations; the first of an episode stands for those before it, as in training."""
 
@@ -115,8 +142,9 @@ class History:
         self._keys = observed_keys(metadata)
         self.reset()
 
-    def reset(self) -> None:
-        """Begin an episode."""
+    def reset(self, task: int | None = None) -> None:
+        """Begin an episode, of a task as `task_number` has it."""
+        self._task: Arrays = {} if task is None else {TASK: np.array([task])}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.forget()
 
@@ -139,8 +167,8 @@ class History:
     def stacked(self) -> Arrays:
         """Return what the artifact is called with: (1, …), or (1, O, …) where O > 1."""
         if self._horizon == 1:
-            return {key: self._steps[0][key][None] for key in self._keys}
-        return {key: np.stack([step[key] for step in self._steps])[None] for key in self._keys}
+            return {key: self._steps[0][key][None] for key in self._keys} | self._task
+        return {key: np.stack([step[key] for step in self._steps])[None] for key in self._keys} | self._task
 
 
 def _kind(value: object) -> str:

@@ -15,7 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -37,6 +39,7 @@ from pixio_robot.evaluation.checkpoints import (
     check_seeds,
     open_checkpoint,
     run_information,
+    task_sentences,
 )
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.evaluation.rollouts.episode_batch import EpisodeBatch, RunningEpisode
@@ -120,7 +123,7 @@ def evaluate_policy(
                         on_episode(episode)
 
     return EvaluationRecord(
-        episodes=tries.episodes_with_videos(videos_dir),
+        episodes=_with_tasks(tries.episodes_with_videos(videos_dir), env_config),
         env=describe_env(env_config),
         render_profile=getattr(env_config, "render_profile", None),
         versions=versions,
@@ -130,6 +133,12 @@ def evaluate_policy(
         batch_size=batch_size,
         crashes=tuple(tries.crashes),
     )
+
+
+def _with_tasks(episodes: tuple[Episode, ...], env_config: EnvConfig) -> tuple[Episode, ...]:
+    """Say of each episode which task it is, where its seed decides between several."""
+    tasks = task_sentences(env_config)
+    return tuple(replace(one, task=tasks[one.seed % len(tasks)]) if len(tasks) > 1 else one for one in episodes)
 
 
 @contextmanager
@@ -169,7 +178,7 @@ class _Rollouts:
         torch.backends.cuda.matmul.allow_tf32 = True
         config = open_checkpoint(checkpoint)
         self._config = config
-        self._policy = make_policy(cfg=config, env_cfg=env_config, rename_map={}).eval()
+        self._policy: Any = make_policy(cfg=config, env_cfg=env_config, rename_map={}).eval()
         self._preprocessor, self._postprocessor = make_pre_post_processors(
             policy_cfg=config,
             pretrained_path=str(checkpoint),

@@ -79,7 +79,7 @@ class TrainingBatches:
             first_action=windows.first_action,
         )
         self._image_keys = tuple(image_keys)
-        self._ends = store.episode_ends
+        self._ends, self._tasks = store.episode_ends, store.episode_tasks
         sampling = sampling or Sampling()
         starts = window_starts(store, num_episodes, windows, sampling)
         self._sampler = WindowSampler(starts, seed, window_weights(store, starts, sampling))
@@ -96,11 +96,11 @@ class TrainingBatches:
         first = np.concatenate([[0], self._ends])[episodes]
         return [f"episode {episode} step {step}" for episode, step in zip(episodes, steps - first)]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Return the batch of a training step: state (B, S), action (B, H, A), its padding mask, and cameras.
+    def batch(self, step: int) -> dict[str, Any]:
+        """Return the batch of a training step: state (B, S), action (B, H, A), its padding mask, task, and cameras.
 
-        Cameras are images (B, 3, height, width) in [0, 1], or `observation.tokens.<camera>`. Of several
-        observation steps, states and cameras have an axis O after B.
+        `task` is a list of B sentences, as LeRobot has it. Cameras are images (B, 3, height, width) in [0, 1], or
+        `observation.tokens.<camera>`. Of several observation steps, states and cameras have an axis O after B.
         """
         per_epoch = len(self._sampler) // self._batch_size
         epoch, position = divmod(step, per_epoch)
@@ -110,14 +110,15 @@ class TrainingBatches:
         steps = self._order[position * self._batch_size : (position + 1) * self._batch_size]
         return self.at(steps, self._copies(step, len(steps)))
 
-    def at(self, steps: np.ndarray, copies: np.ndarray | None = None) -> dict[str, Tensor]:
+    def at(self, steps: np.ndarray, copies: np.ndarray | None = None) -> dict[str, Any]:
         """Return the windows of steps of the store, whether they are trained on or not.
 
         Args:
             steps: Numbers of steps in the store.
             copies: Which cached copy of its frames each window sees; None is the frames themselves.
         """
-        batch = self._windows.batch(steps)
+        batch: dict[str, Any] = self._windows.batch(steps)
+        batch["task"] = [self._tasks[episode] for episode in np.searchsorted(self._ends, steps, side="right")]
         for key in self._image_keys:
             if self._cache is None:
                 frames = batch[key]

@@ -27,18 +27,31 @@ def check_policy(description: Mapping[str, Any], encoder: EncoderConfig) -> None
     _policy_config(description, encoder, device="cpu")
 
 
-def policy_config_from(description: Mapping[str, Any], encoder: EncoderConfig, store: DemoStore) -> PreTrainedConfig:
+def policy_config_from(
+    description: Mapping[str, Any], encoder: EncoderConfig, store: DemoStore, num_episodes: int | None = None
+) -> PreTrainedConfig:
     """Build the config of a policy of ours.
 
     Args:
         description: `type` (for example `pixio_act`) and any fields of that policy's config.
         encoder: The encoder, whose fields become the policy's `encoder_*` fields.
-        store: The demonstrations, whose features become the policy's.
+        store: The demonstrations, whose features become the policy's, and their tasks, where there are several.
+        num_episodes: How many of them, from the first, it is trained on; None for all.
 
     Raises:
         UserError: The type or a field is unknown (the nearest name is offered), a value is refused, or the
-            demonstrations lack what the policy needs.
+            demonstrations lack what the policy needs, or have a task that is none of the policy's.
     """
+    tasks = list(dict.fromkeys(store.episode_tasks[:num_episodes]))
+    given = description.get("tasks")
+    if not given and len(tasks) > 1 and description.get("condition_on_task", True):
+        description = {**description, "tasks": tasks}
+    unknown = [task for task in tasks if given and task not in given]
+    if unknown:
+        raise UserError(
+            f"{store.path} has demonstrations of {unknown[0]!r}, which is none of policy.tasks. "
+            f"{nearest_name(unknown[0], given or ())}"
+        )
     inputs = {key: PolicyFeature(FeatureType.VISUAL, (3, *store.features[key].shape[:2])) for key in store.image_keys}
     if OBS_STATE in store.features:
         inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, tuple(store.features[OBS_STATE].shape))

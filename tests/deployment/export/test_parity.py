@@ -33,11 +33,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
     return make_store(tmp_path_factory.mktemp("demos") / "demos.zarr")
 
 
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
+    return make_store(tmp_path_factory.mktemp("demos") / "two.zarr", ("open the door", "close the door"))
+
+
 @pytest.mark.parametrize(
     ("policy", "encoder", "format_"),
     [pytest.param(*case, marks=[] if case in FEW else pytest.mark.slow) for case in ALL],
 )
-def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: DemoStore, tmp_path: Path) -> None:
+def test_parity_over_an_episode(policy: str, encoder: str, format_: str, two_tasks: DemoStore, tmp_path: Path) -> None:
+    store = two_tasks  # policies of one task are in test_whole_way.py
     checkpoint = make_checkpoint(policy, encoder, store, tmp_path)
     options = ExportOptions(format_, sampling_steps=3 if policy == "pixio_diffusion" else None)
     path = tmp_path / f"policy{suffix_of(format_)}"
@@ -49,6 +55,9 @@ def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: 
     observed = opened.observed(episode_observations(store, opened.layout.observation_steps, episode=-1), seed=7)
     expected = opened.eager(observed)
     assert expected.std(dim=0).max() > 1e-3  # the observations matter
+    assert metadata["tasks"] == ["open the door", "close the door"]
+    other = opened.eager({**observed, "task": 1 - observed["task"]})
+    assert (other - expected).abs().max() > 1e-3  # and so does the task
     for row in range(len(expected)):  # one at a time, as a robot does
         got = module({key: value[row : row + 1] for key, value in observed.items()})
         torch.testing.assert_close(got, expected[row : row + 1], rtol=1e-5, atol=1e-5)
@@ -61,6 +70,8 @@ def test_parity_over_an_episode(policy: str, encoder: str, format_: str, store: 
         assert on_gpu.device.type == "cuda"
         torch.testing.assert_close(on_gpu.cpu(), expected, rtol=1e-3, atol=1e-3)
     if format_ == "torchscript":
+        with pytest.raises(Exception, match="task must be a number from 0 to 1"):
+            module({**observed, "task": observed["task"] + 1})
         code = module.core.code
         # A device in its code would be the one that it was traced on, wherever it is loaded; nor is other code called.
         assert "torch.device(" not in code and ".forward(" not in code

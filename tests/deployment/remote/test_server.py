@@ -125,7 +125,7 @@ def test_other_versions_and_wrong_tokens_are_refused(policy: Counting) -> None:
             with pytest.raises(UserError, match="401 .a token is needed"):
                 RemotePolicy(f"ws://{address}", token)
         assert RemotePolicy(f"ws://{address}", "secret").predict(REQUEST, 0).shape == (6, 2)
-        for hello, what in ({"protocol": 1, "schema": 2}, "protocol 1"), ({"protocol": 2, "schema": 9}, "schema 9"):
+        for hello, what in ({"protocol": 1, "schema": 3}, "protocol 1"), ({"protocol": 2, "schema": 9}, "schema 9"):
             headers = {"Authorization": "Bearer secret"}
             with connect(f"ws://{address}/policy", additional_headers=headers) as client:
                 client.send(encode("hello", **hello))

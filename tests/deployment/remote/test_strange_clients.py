@@ -193,6 +193,19 @@ def test_openpis_clients_are_served() -> None:
                 client.connection.recv(timeout=60)
 
 
+def test_an_openpi_prompt_says_the_task() -> None:
+    policy = Counting({**DESCRIBED, "tasks": ["open the door", "close the door"]})
+    with serving(PolicyServer(policy)) as address:
+        seen = {"front": FRAME, "state": STATE}
+        OpenpiClient(f"ws://{address}").infer({**seen, "prompt": "close the door"})
+        assert policy.seen[-1]["task"].tolist() == [1]
+        with pytest.raises(RuntimeError, match="needs to be told which"):
+            OpenpiClient(f"ws://{address}").infer(seen)
+        with RemotePolicy(f"ws://{address}") as remote:
+            remote.predict({**REQUEST, "task": np.array([0])}, 0)
+        assert policy.seen[-1]["task"].tolist() == [0]
+
+
 @pytest.mark.slow
 def test_openpis_own_client(tmp_path: Path) -> None:
     """Without what it asks for, an older numpy: its client needs websockets, msgpack and typing_extensions alone."""

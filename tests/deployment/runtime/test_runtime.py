@@ -12,6 +12,7 @@ from runtime_policies import CAMERA, Counting, Gated, metadata, observation
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.deployment.runtime import CameraSource, Controller, HoldReason, LockStepClock, Observation, check_robot
+from pixio_robot.deployment.runtime.observation import check_stacked
 
 
 def places(controller: Controller, steps: range) -> list[float]:
@@ -30,6 +31,23 @@ def test_synchronous_executes_the_beginning_of_every_chunk_and_reads_the_history
     controller.reset()
     assert places(controller, range(3)) == [0, 0.01, 0.02]  # chunks are numbered anew
     assert policy.seen[-1]["observation.state"][0, :, 0].tolist() == [0, 0]
+
+
+def test_a_policy_of_several_tasks_is_told_which() -> None:
+    policy = Counting(metadata(tasks=["open the door", "close the door"]))
+    controller = Controller(policy, "synchronous", LockStepClock())
+    for task, message in ((None, "needs to be told which"), ("open the dor", "is none of them")):
+        with pytest.raises(UserError, match=f"does 2 tasks.*{message}.*open the door; close the door"):
+            controller.reset(task=task)
+    controller.reset(seed=5, task="close the door")
+    places(controller, range(4))
+    assert [stacked["task"].tolist() for stacked in policy.seen] == [[1], [1]] and policy.seeds == [5, 5]
+    check_stacked(policy.metadata, policy.seen[-1])
+    for wrong in (None, np.array([2]), np.array([-1]), np.array([0.0]), np.array([[0]])):
+        with pytest.raises(UserError, match=r"task brings .* reads int64 \(1,\) below 2"):
+            check_stacked(policy.metadata, {**policy.seen[-1], "task": wrong})
+    single = Counting(metadata())
+    Controller(single, "synchronous", LockStepClock()).reset(task="open the door")  # one task needs no telling
 
 
 def test_ensemble_is_that_of_act() -> None:
