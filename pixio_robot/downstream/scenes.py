@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, write_json
+from pixio_robot.common.files import make_folder_once, write_json
 from pixio_robot.common.progress import progress_bar
 
 
@@ -148,12 +148,10 @@ def scenes(wanted: SceneSet, simulator: Simulator, folder: Path, console: Consol
         UserError: A family is unknown, there are fewer frames than families, or the machine has no usable OpenGL.
     """
     place = folder / _digest(wanted)
-    if not (place / "scenes.json").exists():
-        try:
-            with atomic_path(place) as unfinished:
-                _render(wanted, simulator, unfinished, console)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    try:
+        make_folder_once(place, lambda unfinished: _render(wanted, simulator, unfinished, console))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return Scenes(*(np.load(place / f"{name}.npy", mmap_mode="r") for name in Scenes._fields))
 
 

@@ -8,6 +8,7 @@ Shape letters: B and N images, C channels, D width, h and w patch grid, H and W 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, write_json
+from pixio_robot.common.files import make_folder_once, write_json
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.downstream.dense.data.sets import DenseSet
 from pixio_robot.downstream.task import build_encoder
@@ -29,7 +30,6 @@ from pixio_robot.images.preprocessing import frames_to_images
 LEVELS = 4
 """Levels that DPT reads."""
 _BATCH = 32
-_FINISHED = "features.json"
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ def keep_features(
     for mirror in (False, True)[: 1 + mirrored]:
         digest = hashlib.blake2b(f"{encoder.key} {images.key} {mirror}".encode(), digest_size=8).hexdigest()
         place = folder / digest
-        if not (place / _FINISHED).exists():
-            with atomic_path(place) as unfinished:
-                _compute(encoder, images, mirror, unfinished, example, console)
+        make_folder_once(place, partial(_compute, encoder, images, mirror, example=example, console=console))
         kept.append(
             [
                 (
@@ -157,6 +155,7 @@ def _compute(
     images: DenseSet,
     mirror: bool,
     place: Path,
+    *,
     example: Sequence[EncoderTokens],
     console: Console,
 ) -> None:
@@ -185,7 +184,7 @@ def _compute(
     for arrays in opened:
         for array in arrays:
             array.flush()
-    write_json(place / _FINISHED, {"encoder": encoder.key, "images": images.key, "mirrored": mirror})
+    write_json(place / "features.json", {"encoder": encoder.key, "images": images.key, "mirrored": mirror})
 
 
 def _images(images: DenseSet, rows: Sequence[int], *, mirrored: bool) -> Tensor:

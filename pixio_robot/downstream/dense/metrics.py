@@ -34,6 +34,24 @@ SEGMENTATION_METRICS = (
 HIGHER_IS_BETTER = {metric.name for metric in (*DEPTH_METRICS, *SEGMENTATION_METRICS) if metric.higher_is_better}
 
 
+def delta(predicted: np.ndarray, actual: np.ndarray, power: int = 1) -> float:
+    """Return the share of depths within a factor of 1.25 to a power of the actual ones."""
+    return float(np.mean(np.maximum(predicted / actual, actual / predicted) < 1.25**power))
+
+
+def mean_iou(right_C: np.ndarray, predicted_C: np.ndarray, actual_C: np.ndarray) -> float:
+    """Return the mean of intersection over union over the classes that occur in either.
+
+    Args:
+        right_C: Of each class, pixels that are predicted rightly.
+        predicted_C: Pixels that are predicted.
+        actual_C: Pixels that there are.
+    """
+    union_C = predicted_C + actual_C - right_C
+    occurs = union_C > 0
+    return float((right_C[occurs] / union_C[occurs]).mean()) if occurs.any() else np.nan
+
+
 class Score(Protocol):
     """How predictions of one kind become metrics."""
 
@@ -65,9 +83,9 @@ class DepthScore:
         if valid.sum() < FEWEST_PIXELS:
             return np.full(len(DEPTH_METRICS), np.nan)
         guess, truth = predicted[valid].astype(np.float64).clip(low), actual[valid].astype(np.float64)
-        ratio, error = np.maximum(guess / truth, truth / guess), guess - truth
+        error = guess - truth
         log_error = np.log(guess) - np.log(truth)
-        values = {f"delta{power}": np.mean(ratio < 1.25**power) for power in (1, 2, 3)}
+        values: dict[str, float] = {f"delta{power}": delta(guess, truth, power) for power in (1, 2, 3)}
         values |= {
             "abs_rel": np.mean(np.abs(error) / truth),
             "sq_rel": np.mean(error**2 / truth),
@@ -107,12 +125,11 @@ class SegmentationScore:
     def metrics(self, images: np.ndarray) -> dict[str, float]:
         """Return means over the classes that occur: in either for mIoU, in truth for the accuracy of classes."""
         right, predicted, actual = images.sum(axis=0)
-        union = predicted + actual - right
         with np.errstate(invalid="ignore"):
-            iou, accuracy = right / union, right / actual
+            accuracy = right / actual
             pixels = right.sum() / actual.sum()
         return {
-            "miou": float(iou[union > 0].mean()) if union.any() else np.nan,
+            "miou": mean_iou(right, predicted, actual),
             "pixel_accuracy": float(pixels),
             "class_accuracy": float(accuracy[actual > 0].mean()) if actual.any() else np.nan,
         }

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pixio_robot.downstream.dense.metrics import SegmentationScore, delta, mean_iou
 from pixio_robot.downstream.probes.features import ProbeFeatures
 from pixio_robot.downstream.probes.ridge import LinearMap, best_map, ridge_path
 from pixio_robot.downstream.probes.scenes import LABEL_GRID, MAX_DEPTH, ProbeScenes, Split
 
 MIN_DEPTH = 0.05  # metres
-DELTA1 = 1.25  # the usual threshold on max(d / d̂, d̂ / d)
 # Class scores are divided by the class's share to this power, chosen on the validation split: least squares alone
 # gives rare classes away, and the mean IoU counts them like any other.
 PRIOR_POWERS = (0.0, 0.5, 1.0)
@@ -62,19 +62,6 @@ def nearest_rotation(columns_n6: Tensor) -> Tensor:
     x = torch.nn.functional.normalize(first, dim=1)
     y = torch.nn.functional.normalize(second - (x * second).sum(dim=1, keepdim=True) * x, dim=1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=2)
-
-
-def mean_iou(predicted: Tensor, actual: Tensor, classes: int) -> float:
-    """Mean over the classes that occur in either of intersection over union."""
-    confusion_CC = torch.bincount((actual * classes + predicted).flatten(), minlength=classes**2).view(classes, classes)
-    union_C = confusion_CC.sum(dim=0) + confusion_CC.sum(dim=1) - confusion_CC.diagonal()
-    present_C = union_C > 0
-    return (confusion_CC.diagonal()[present_C] / union_C[present_C]).mean().item()
-
-
-def delta1(predicted: Tensor, actual: Tensor) -> float:
-    """Share of depths within a factor of 1.25."""
-    return (torch.maximum(predicted / actual, actual / predicted) < DELTA1).float().mean().item()
 
 
 def _labelled(split: Split, labels: Tensor) -> Split:
@@ -162,7 +149,11 @@ def _log_depth(scenes: ProbeScenes) -> Tensor:
 def _depth_accuracy(scenes: ProbeScenes, prediction_nRR: Tensor, rows: Tensor) -> float:
     depth_nRR = scenes.on_grid(scenes.depth_NHW)[rows].clamp_min(MIN_DEPTH)
     near = depth_nRR < MAX_DEPTH
-    return delta1(prediction_nRR.exp()[near], depth_nRR[near])
+    return delta(prediction_nRR.exp()[near].numpy(), depth_nRR[near].numpy())
+
+
+def _mean_iou(predicted_nRR: Tensor, actual_nRR: Tensor, classes: int) -> float:
+    return mean_iou(*SegmentationScore(classes).image(predicted_nRR.numpy(), actual_nRR.numpy()))
 
 
 def _one_hot(scenes: ProbeScenes, rows: Tensor) -> Tensor:
@@ -183,7 +174,7 @@ def _guess_labels(scenes: ProbeScenes, split: Split) -> tuple[float, float]:
     actual = scenes.on_grid(scenes.classes_NHW)[split.test]
     return (
         _depth_accuracy(scenes, depth_RR.expand_as(actual), split.test),
-        mean_iou(class_RR.expand_as(actual), actual, len(scenes.class_names)),
+        _mean_iou(class_RR.expand_as(actual), actual, len(scenes.class_names)),
     )
 
 
@@ -205,5 +196,5 @@ def _segmentation(features: ProbeFeatures, scenes: ProbeScenes, split: Split, ma
 
     candidates = [(fit, power) for fit in maps for power in PRIOR_POWERS]
     actual = labels_NRR[split.validation]
-    fit, power = max(candidates, key=lambda pair: mean_iou(predict(*pair, inputs), actual, classes))
-    return mean_iou(predict(fit, power, _dense(features, split.test)[0]), labels_NRR[split.test], classes)
+    fit, power = max(candidates, key=lambda pair: _mean_iou(predict(*pair, inputs), actual, classes))
+    return _mean_iou(predict(fit, power, _dense(features, split.test)[0]), labels_NRR[split.test], classes)

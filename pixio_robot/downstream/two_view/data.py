@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, write_json
+from pixio_robot.common.files import make_folder_once, write_json
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.downstream.scenes import Simulator
 from pixio_robot.downstream.two_view.config import TwoViewProtocol
@@ -69,13 +69,15 @@ def rendered_set(
         "image_size": protocol.image_size,
     }
     place = folder / f"pairs-{hashlib.blake2b(json.dumps(wanted).encode(), digest_size=6).hexdigest()}"
-    if not (place / "pairs.json").exists():
-        try:
-            with atomic_path(place) as unfinished:
-                _render(protocol, simulator, unfinished, console)
-                write_json(unfinished / "pairs.json", wanted)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+
+    def make(unfinished: Path) -> None:
+        _render(protocol, simulator, unfinished, console)
+        write_json(unfinished / "pairs.json", wanted)
+
+    try:
+        make_folder_once(place, make)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return read_scenes(place / TRAIN), read_scenes(place / TEST)
 
 

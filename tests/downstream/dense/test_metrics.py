@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pixio_robot.downstream.dense.metrics import DEPTH_METRICS, DepthScore, SegmentationScore, intervals
+from pixio_robot.downstream.dense.metrics import (
+    DEPTH_METRICS,
+    DepthScore,
+    SegmentationScore,
+    delta,
+    intervals,
+    mean_iou,
+)
 from pixio_robot.downstream.dense.objective import cross_entropy, silog
 
 
@@ -39,6 +46,13 @@ def test_depth_metrics_are_the_formulas_pixel_by_pixel() -> None:
     score = DepthScore((0.001, 10.0))
     assert score.metrics(score.image(predicted, actual)[None]) == pytest.approx(expected, rel=1e-6)
     assert set(expected) == {metric.name for metric in DEPTH_METRICS}
+
+
+def test_measures_that_others_share_follow_their_definitions() -> None:
+    assert delta(np.array([1.0, 1.2, 2.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.3])) == 0.5
+    counts = SegmentationScore(3).image(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]))
+    # Class 0: 1 of 2, class 1: 2 of 3, class 2 does not occur.
+    assert mean_iou(*counts) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
 def test_depth_metrics_are_means_over_images_that_have_ten_valid_pixels() -> None:
