@@ -1,6 +1,6 @@
 """Measure the success rate of a policy checkpoint in simulation.
 
-uv run scripts/evaluate_policy.py checkpoint=outputs/train_policy/<run>/checkpoints/last/pretrained_model
+uv run scripts/evaluate_policy.py checkpoint=latest
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> env=robosuite_stack episodes=200 workers=8 run=stack
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> 'perturbations=[light,camera,distractors]'
 
@@ -26,7 +26,7 @@ class EvaluatePolicy:
     env: EnvDescription
     """The task."""
     checkpoint: Place
-    """A pretrained_model folder."""
+    """A pretrained_model folder; or a run's folder or name, or `latest`."""
     episodes: Count = 50
     """Rollouts, of all tasks together."""
     first_seed: Whole = 100000
@@ -55,6 +55,7 @@ def main(settings: EvaluatePolicy) -> None:
     from pixio_robot.engine.run_folder import new_run_dir
     from pixio_robot.engine.run_log import RunLog
     from pixio_robot.environments import env_config_from
+    from pixio_robot.evaluation.checkpoints import find_checkpoint
     from pixio_robot.evaluation.robustness.evaluate import (
         NOMINAL,
         as_json,
@@ -68,11 +69,12 @@ def main(settings: EvaluatePolicy) -> None:
     console = Console()
     env_config = env_config_from(settings.env)
     names = settings.perturbations
+    checkpoint = find_checkpoint(settings.checkpoint, settings.output_root, console)
     configs = perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config}
     run_dir = new_run_dir(settings.output_root / "evaluate_policy", settings.run)
     try:
         conditions = evaluate_under_perturbations(
-            settings.checkpoint,
+            checkpoint,
             configs,
             range(settings.first_seed, settings.first_seed + settings.episodes),
             run_dir,

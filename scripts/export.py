@@ -1,6 +1,6 @@
 """Export a policy checkpoint, or an encoder alone, as one file checked against the eager path.
 
-uv run scripts/export.py checkpoint=<pretrained_model> output=policy.pt
+uv run scripts/export.py checkpoint=latest output=policy.pt
 uv run scripts/export.py checkpoint=<pretrained_model> format=onnx precision=float16
 uv run scripts/export.py encoder=pixio_small frames=outputs/demos/lift.zarr
 """
@@ -23,11 +23,13 @@ class Export:
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """What is exported without a checkpoint."""
     checkpoint: Place | None = None
-    """A pretrained_model folder; null exports the encoder alone."""
+    """A pretrained_model folder; or a run's folder or name, or `latest`; null exports the encoder alone."""
     frames: Text | None = None
     """A DemoStore whose frames check the export; null takes the checkpoint's own demonstrations."""
     output: Place | None = None
-    """The file to write; null names one under outputs/export."""
+    """The file to write; null names one under `<output_root>/export`."""
+    output_root: Place = Path("outputs")
+    """Folder in which runs are looked for."""
     format: Literal["torchscript", "pt2", "onnx"] = "torchscript"
     """`torchscript`, `pt2` (torch.export) or `onnx`."""
     precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
@@ -50,8 +52,11 @@ def main(settings: Export) -> None:
     from pixio_robot.deployment.export.exporter import ExportOptions, export_encoder, export_policy
     from pixio_robot.deployment.export.formats import suffix_of
     from pixio_robot.deployment.export.observations import check_frames, demonstrations
+    from pixio_robot.evaluation.checkpoints import find_checkpoint
 
-    checkpoint = settings.checkpoint
+    console, checkpoint = Console(), settings.checkpoint
+    if checkpoint is not None:
+        checkpoint = find_checkpoint(checkpoint, settings.output_root, console)
     options = ExportOptions(
         settings.format,
         settings.precision,
@@ -62,12 +67,12 @@ def main(settings: Export) -> None:
         settings.control_rate_hz,
     )
     name = "policy" if checkpoint is not None else settings.encoder.name
-    output = settings.output or Path(f"outputs/export/{name}{suffix_of(settings.format)}")
+    output = settings.output or settings.output_root / "export" / f"{name}{suffix_of(settings.format)}"
     if checkpoint is None:
         metadata = export_encoder(settings.encoder, check_frames(settings.frames), output, options)
     else:
         metadata = export_policy(checkpoint, demonstrations(checkpoint, settings.frames), output, options)
-    Console().print(
+    console.print(
         f"{output} ({output.stat().st_size / 2**20:.1f} MiB): difference from the eager path "
         f"{metadata['parity']['difference']:.1e} on {metadata['parity']['observations']} real observations",
         highlight=False,

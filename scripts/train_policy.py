@@ -10,6 +10,8 @@ With several processes: `torchrun --nproc-per-node 2 scripts/train_policy.py …
 import dataclasses
 from pathlib import Path
 
+from rich.console import Console
+
 from pixio_robot.cli.entry_points import entry_point, given_fields, given_settings
 from pixio_robot.training.config import TrainPolicy
 
@@ -18,14 +20,16 @@ from pixio_robot.training.config import TrainPolicy
 def main(settings: TrainPolicy) -> None:
     """Run the whole way."""
     from pixio_robot.environments import env_config_from
+    from pixio_robot.evaluation.checkpoints import find_checkpoint
     from pixio_robot.training.job import run_policy_job
     from pixio_robot.training.policy.building import check_policy
     from pixio_robot.training.policy.starting_point import described_by
 
     if settings.start_from is not None:
         changes = [given_fields(settings, group, "start_from") for group in ("policy", "encoder")]
-        policy, encoder = described_by(Path(settings.start_from), *changes)
-        settings = dataclasses.replace(settings, policy=policy, encoder=encoder)
+        start = find_checkpoint(Path(settings.start_from), Path(settings.output_root), Console())
+        policy, encoder = described_by(start, *changes)
+        settings = dataclasses.replace(settings, policy=policy, encoder=encoder, start_from=str(start))
     check_policy(settings.policy, settings.encoder)
     env_config_from(settings.env)
     run_policy_job(settings, resume=settings.resume, run=settings.run, given=given_settings(settings))

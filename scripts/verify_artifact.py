@@ -8,6 +8,7 @@ Exit code 0: all checks passed; 1: one failed; 2: no artifact, damaged or edited
 """
 
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -22,7 +23,9 @@ class VerifyArtifact:
     file: Place
     """The artifact; the first argument without a = is it, too."""
     checkpoint: Place | None = None
-    """The pretrained_model folder that it was exported from: compare both on observations fresh to it."""
+    """What it was exported from (a pretrained_model folder, a run, or `latest`): compare both on observations fresh to it."""
+    output_root: Place = Path("outputs")
+    """Folder in which runs are looked for."""
     frames: Text | None = None
     """A DemoStore for these; null takes the checkpoint's own demonstrations."""
     devices: tuple[Text, ...] | None = None
@@ -41,8 +44,9 @@ def main(settings: VerifyArtifact) -> None:
     eager = None
     if settings.checkpoint is not None:
         from pixio_robot.deployment.export.observations import fresh_parity
+        from pixio_robot.evaluation.checkpoints import find_checkpoint
 
-        eager = fresh_parity(settings.checkpoint, settings.frames)
+        eager = fresh_parity(find_checkpoint(settings.checkpoint, settings.output_root, Console()), settings.frames)
     passed = verify_artifact(
         settings.file,
         Console(),

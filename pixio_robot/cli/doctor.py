@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from pixio_robot.cli.jobs import as_called_here
+from pixio_robot.common.commands import as_called_here
 from pixio_robot.common.precision import bfloat16_slowdown
 
 State = Literal["ok", "note", "failed"]

@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pixio_robot.cli.command_line import CommandLine
 from pixio_robot.cli.composition import compose_here, configs
-from pixio_robot.cli.jobs import CONFIG_FOLDER, as_called_here
+from pixio_robot.cli.jobs import CONFIG_FOLDER
+from pixio_robot.common.commands import as_called_here
 from pixio_robot.common.settings import describe, explanation_of, fields_of, look_up, settings_in
 
 if TYPE_CHECKING:

@@ -4,14 +4,12 @@ In a clone configs/ and scripts/ stand beside the package; the wheel brings both
 """
 
 import ast
-import re
 from pathlib import Path
 
+from pixio_robot.common.commands import IN_WHEEL, PACKAGE
 from pixio_robot.common.errors import UserError, nearest_name
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_IN_WHEEL = (_PACKAGE / "scripts").is_dir()
-_HOME = _PACKAGE if _IN_WHEEL else _PACKAGE.parent
+_HOME = PACKAGE if IN_WHEEL else PACKAGE.parent
 
 CONFIG_FOLDER = _HOME / "configs"
 SCRIPT_FOLDERS = (_HOME / "scripts", _HOME / "scripts" / "benchmarks")
@@ -59,8 +57,3 @@ def summaries() -> dict[str, dict[str, str]]:
         title = titles.get(name, "Benchmarks" if in_benchmarks else "More")
         found[title][name] = docstring.partition("\n\n")[0].replace("\n", " ")
     return {title: jobs for title, jobs in found.items() if jobs}
-
-
-def as_called_here(explanation: str) -> str:
-    """Return a job's explanation with its examples as they are typed where there is no clone."""
-    return re.sub(r"\buv run scripts/(\w+)\.py", r"pixio \1", explanation) if _IN_WHEEL else explanation

@@ -52,7 +52,7 @@ def _fits(record: dict[str, Any]) -> bool:
 
 
 _TEXTS, _COUNTS = ("phase", "event"), ("step", "at_step", "trainable_parameters")
-_NUMBERS = ("seconds", "loss", "success_rate", "lr", "images_per_second")
+_NUMBERS = ("seconds", "loss", "success_rate", "held_out_error", "lr", "images_per_second")
 _LARGEST = 1 << 53
 
 

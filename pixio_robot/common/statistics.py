@@ -45,6 +45,26 @@ def paired_p_value(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> 
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
+def paired_sign_flips(values_a: Sequence[float], values_b: Sequence[float]) -> float:
+    """Return the two-sided p-value that two policies have equal means on the same episodes, by flipping signs of differences.
+
+    Exact for few pairs; of many, as many flips are drawn as scipy draws by default, the same every time.
+
+    Args:
+        values_a: A value of every episode under one policy.
+        values_b: Values of the same episodes (same order) under the other.
+
+    Source: R. A. Fisher (1935), "The Design of Experiments", section 21.
+    """
+    from scipy.stats import permutation_test
+
+    differences = np.subtract(values_a, values_b)
+    if len(differences) < 2:  # one pair is as likely as its opposite
+        return 1.0
+    result = permutation_test((differences,), np.mean, permutation_type="samples", rng=np.random.default_rng(0))
+    return float(result.pvalue)
+
+
 def bootstrap_interval(
     values_by_seed: Sequence[Sequence[float]], confidence: float = 0.95, resamples: int = 10_000
 ) -> tuple[float, float]:

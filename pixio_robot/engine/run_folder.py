@@ -12,6 +12,8 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.json_lines import read_lines
 
 CONFIG_FILE = "config.yaml"
+LATEST = "latest"
+"""Stands for the newest run wherever one is asked for."""
 
 
 def new_run_dir(runs: Path, name: str | None = None, *, empty: bool = False) -> Path:
@@ -90,7 +92,7 @@ def run_to_resume(runs: Path, name: str | None, resume: str | None, result: str)
         return runs / name if (runs / name / CONFIG_FILE).is_file() else None
     if name is not None:
         raise UserError(f"run={name} and resume={resume} name two runs: give one of them, or run={name} resume=auto.")
-    if resume == "last":
+    if resume in ("last", LATEST):
         begun = sorted(runs.glob(f"*/{CONFIG_FILE}"), key=lambda path: path.stat().st_mtime_ns)
         unfinished = [path.parent for path in begun if not (path.parent / result).exists()]
         if not unfinished:
@@ -102,6 +104,26 @@ def run_to_resume(runs: Path, name: str | None, resume: str | None, result: str)
                 raise UserError(f"{folder} is no folder of a run: it has no {CONFIG_FILE}.")
             return folder
     raise UserError(f"There is no run at {resume}: give the folder of an interrupted run, or resume=last.")
+
+
+def find_run(given: Path, runs: Path) -> Path | None:
+    """Return the folder of the run that is meant; None where it is none.
+
+    Args:
+        given: A run's folder or its name, or `latest` for the newest.
+        runs: Where runs of the job are.
+
+    Raises:
+        UserError: The newest is asked for, and there is none.
+    """
+    if str(given) == LATEST:
+        found = sorted(runs.glob(f"*/{CONFIG_FILE}"), key=lambda path: path.stat().st_mtime_ns)
+        if not found:
+            raise UserError(
+                f"There is no run in {runs}, of which {LATEST} would be the newest: begin one, or name a folder."
+            )
+        return found[-1].parent
+    return next((folder for folder in (given, runs / given) if (folder / CONFIG_FILE).is_file()), None)
 
 
 def with_changes(

@@ -10,15 +10,19 @@ from lerobot.envs import EnvConfig
 from lerobot.envs.utils import env_to_policy_features
 from lerobot.processor import ProcessorStepRegistry
 from lerobot.utils.import_utils import register_third_party_plugins
+from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name, printable
 from pixio_robot.common.files import check_links
+from pixio_robot.engine.run_folder import find_run
 
 # Written beside the weights by our training; other checkpoints have none.
 RUN_FILE = "pixio_run.json"
+MODEL_FOLDER = "pretrained_model"
+"""What `lerobot-eval --policy.path=` reads, in a checkpoint's folder: averaged weights, config, processors."""
 
 _CHECKPOINT_FILES = (
     "config.json",
@@ -26,6 +30,34 @@ _CHECKPOINT_FILES = (
     "policy_preprocessor.json",
     "policy_postprocessor.json",
 )
+
+
+def find_checkpoint(given: Path, output_root: Path, console: Console) -> Path:
+    """Return the `pretrained_model` folder that is meant, and say which; what is no run is returned as it is given.
+
+    Args:
+        given: Such a folder; or a run's folder or name, or `latest` for the newest run, of which it is the checkpoint that the
+            run measured: its best, or else its last.
+        output_root: Where runs of train_policy are.
+        console: Where it is said.
+
+    Raises:
+        UserError: The run has no checkpoint, or there is none.
+    """
+    run = find_run(given, output_root / "train_policy")
+    if run is None:
+        return given
+    folders = [
+        *sorted((run / "checkpoints").glob("[0-9]*")),
+        run / "checkpoints" / "last",
+        run / "checkpoints" / "best",
+    ]
+    whole = [folder.resolve().name for folder in folders if (folder / MODEL_FOLDER / "config.json").is_file()]
+    if not whole:
+        raise UserError(f"{run} has no checkpoint yet: let it go on with resume={run}.")
+    checkpoint = run / "checkpoints" / whole[-1] / MODEL_FOLDER
+    console.print(f"checkpoint {checkpoint}", highlight=False, soft_wrap=True)
+    return checkpoint
 
 
 def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:

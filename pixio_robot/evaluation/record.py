@@ -174,6 +174,14 @@ class EvaluationRecord:
             [f"{whole}; mean over {len(rates)} tasks {100 * sum(rates.values()) / len(rates):.0f} %", *each]
         )
 
+    def short_summary(self) -> str:
+        """Say the result in few words."""
+        return self.summary()
+
+    def for_curves(self) -> dict[str, float]:
+        """Return what a log keeps of an evaluation during training."""
+        return {"success_rate": self.success_rate, "mean_return": self.mean_return, "episodes": self.n_episodes}
+
     def as_json(self) -> dict[str, Any]:
         """Return what `evaluation.json` holds; the report's page shows it."""
         return {

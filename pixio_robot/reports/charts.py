@@ -65,9 +65,9 @@ def line_chart(steps: Sequence[float], values: Sequence[float], label: str, *, l
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG."""
+    """Write a figure as what the file's name says, PNG or PDF."""
     with atomic_path(file) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=120)
+        figure.savefig(unfinished, format=file.suffix[1:], dpi=120)
 
 
 def save_picture(picture: np.ndarray, file: Path) -> None:
@@ -82,3 +82,10 @@ def whiskers(cells: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[lis
     below = [rate - cell["ci95"][0] for rate, cell in zip(rates, cells, strict=True)]
     above = [cell["ci95"][1] - rate for rate, cell in zip(rates, cells, strict=True)]
     return rates, (below, above)
+
+
+def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put uint8 RGB pictures of any heights beside each other, with white below the lower ones."""
+    height = max(len(picture) for picture in pictures)
+    padded = [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures]
+    return np.concatenate(padded, axis=1)

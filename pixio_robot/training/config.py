@@ -67,7 +67,8 @@ class TrainerConfig:
     encoder_frozen_steps: Whole = 0
     """First steps during which an encoder that trains is held frozen, until the policy makes sense of it."""
     evaluate_every: Whole = 0
-    """Steps between evaluations during training, of which `checkpoints/best` is the best; 0 evaluates at the end only."""
+    """Steps between evaluations during training, of which `checkpoints/best` is the best; 0: at the end only, and on held-out
+    episodes ten times."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of forward passes: `float32`, or `bfloat16` or `float16` (GPUs only) with weights kept in float32."""
     wandb: Text | None = None
@@ -154,7 +155,7 @@ class EvaluationConfig:
     videos: Whole = 6
     """Most videos that are kept."""
     checkpoint: Literal["last", "best"] | None = None
-    """Which one: `last` or `best`; null is `best` where `trainer.evaluate_every` keeps one, else `last`."""
+    """Which one: `last` or `best`; null is `best` where there are evaluations during training, else `last`."""
     episodes_during_training: Whole = 10
     """Rollouts of each evaluation during training."""
     held_out: Share | None = None
@@ -177,10 +178,10 @@ class EvaluationConfig:
         Raises:
             UserError: It is the best, and none is kept; or seeds of the evaluations meet.
         """
-        if not self.episodes and trainer.evaluate_every:
+        if not self.episodes and self.held_out == 0 and trainer.evaluate_every:
             raise UserError(
-                f"evaluation.episodes=0 trains without a simulation, but trainer.evaluate_every={trainer.evaluate_every} "
-                f"wants one: set one or the other."
+                f"evaluation.episodes=0 and evaluation.held_out=0 measure nothing, but trainer.evaluate_every="
+                f"{trainer.evaluate_every} is set: set one or the other."
             )
         if trainer.evaluate_every:
             shared = set(self.seeds()).intersection(self.seeds_during_training())
@@ -224,8 +225,8 @@ class PolicyJob:
     output_root: Text = "outputs"
     """Folder of everything that is written: runs, demonstrations, cached features."""
     start_from: Text | None = None
-    """A `pretrained_model` folder, ours or lerobot-train's: its policy, encoder and weights, with the fields of policy and
-    encoder that the command line gives; normalisation is that of the demonstrations."""
+    """A `pretrained_model` folder, ours or lerobot-train's, or a run of ours or `latest`: its policy, encoder and weights, with
+    the fields of policy and encoder that the command line gives; normalisation is that of the demonstrations."""
 
     def __post_init__(self) -> None:
         """Check what settings demand of each other.
@@ -286,4 +287,4 @@ class TrainPolicy(PolicyJob):
     run: Text | None = None
     """Name of the run's folder under `<output_root>/train_policy`; null takes the time."""
     resume: Text | None = None
-    """A run's folder or name, `last` for the newest unfinished one, or `auto` (with run=NAME): continue it or begin it."""
+    """A run's folder or name, `last` or `latest` for the newest unfinished one, or `auto` with run=NAME: continued, or begun."""

@@ -1,6 +1,8 @@
 """Episodes that a training leaves out, and what its policy foresees of them."""
 
-from collections.abc import Sequence
+import contextlib
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +10,19 @@ import numpy as np
 import torch
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_STATE
-from torch import Tensor
 
 from pixio_robot.demos import DemoStore
 from pixio_robot.evaluation.checkpoints import open_checkpoint
-from pixio_robot.evaluation.open_loop import Foreseen
+from pixio_robot.evaluation.open_loop import Foreseen, HeldOutRecord, judge, save_pictures
+from pixio_robot.reports.charts import side_by_side
 from pixio_robot.training.data.batches import TrainingBatches, Windows
 
 _WINDOWS = 32  # foreseen at once
+_ENOUGH_FOR_TWO = 6
 
 
 def held_out_episodes(store: DemoStore, share: float, num_episodes: int | None, seed: int) -> list[int]:
-    """Draw episodes to leave out of training: of every task its share, rounded, but at least one in all.
+    """Draw episodes to leave out of training: of every task its share, rounded; in all at least one, and of six or more two.
 
     Args:
         store: Demonstrations.
@@ -38,50 +41,78 @@ def held_out_episodes(store: DemoStore, share: float, num_episodes: int | None, 
     for task in np.unique(tasks):
         members = generator.permutation(np.flatnonzero(tasks == task))
         drawn += members[: min(round(share * len(members)), len(members) - 1)].tolist()
-    return sorted(drawn or [int(generator.integers(len(tasks)))])
+    least = 2 if len(tasks) >= _ENOUGH_FOR_TWO else 1  # one alone gives no interval
+    others = [one for one in generator.permutation(len(tasks)).tolist() if one not in drawn]
+    return sorted(drawn + others[: max(least - len(drawn), 0)])
 
 
-def foresee(
-    checkpoint: Path, store: DemoStore, batches: TrainingBatches, windows: Windows, episodes: Sequence[int]
-) -> list[Foreseen]:
-    """Predict the actions of episodes from their recorded observations, a chunk wherever a new one would be due.
+class HeldOut:
+    """The episodes that a training leaves out, and how well its policy foresees them."""
 
-    Args:
-        checkpoint: A `pretrained_model` folder.
-        store: Demonstrations.
-        batches: Reads observations as the training does.
-        windows: What the policy sees and predicts at a step.
-        episodes: Numbers of episodes.
-    """
-    config: Any = open_checkpoint(checkpoint)
-    policy: Any = get_policy_class(config.type).from_pretrained(checkpoint, config=config).eval()
-    preprocess, postprocess = make_pre_post_processors(config, pretrained_path=str(checkpoint))
-    mean_A = store.statistics()[ACTION]["mean"]
+    def __init__(self, store: DemoStore, episodes: Sequence[int], batches: TrainingBatches, windows: Windows) -> None:
+        """Take them.
 
-    def chunks(observations: dict[str, Any], seed: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
-            return postprocess(policy.predict_action_chunk(preprocess(observations))).float().cpu()
+        Args:
+            store: Demonstrations.
+            episodes: Numbers of the episodes.
+            batches: Reads observations as the training does.
+            windows: What the policy sees and predicts at a step.
+        """
+        self._store, self._episodes, self._batches, self._windows = store, episodes, batches, windows
+        self._statistics = store.statistics()[ACTION]
+        self._names = store.names.get(ACTION) or [str(one) for one in range(store.features[ACTION].shape[0])]
 
-    found = []
-    for number in episodes:
-        span = store.episode_range(number)
-        steps_N = np.arange(span.start, span.stop, config.n_action_steps)
+    def look(self, checkpoint: Path) -> HeldOutRecord:
+        """Judge the policy of a `pretrained_model` folder."""
+        return self._judged(checkpoint, *self.foreseen(checkpoint))
+
+    def judge(self, checkpoint: Path, run_dir: Path) -> HeldOutRecord:
+        """Judge the policy of a `pretrained_model` folder, as `held_out.json` and pictures of a run folder."""
+        found, executed = self.foreseen(checkpoint)
+        record = self._judged(checkpoint, found, executed)
+        record.save(run_dir / "held_out.json")
+        save_pictures(found, record, executed, run_dir / "pictures", self._frame)
+        return record
+
+    def _judged(self, checkpoint: Path, found: list[Foreseen], executed: int) -> HeldOutRecord:
+        return judge(found, self._names, np.asarray(self._statistics["std"]), executed, str(checkpoint))
+
+    def foreseen(self, checkpoint: Path) -> tuple[list[Foreseen], int]:
+        """Return what the policy foresees of each episode, and how many actions of a chunk it executes."""
+        config: Any = open_checkpoint(checkpoint)
+        with contextlib.redirect_stdout(io.StringIO()):  # LeRobot says that it loads weights
+            policy: Any = get_policy_class(config.type).from_pretrained(checkpoint, config=config).eval()
+        preprocess, postprocess = make_pre_post_processors(config, pretrained_path=str(checkpoint))
+
+        def chunks(observations: dict[str, Any], seed: int) -> np.ndarray:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(seed)
+                return postprocess(policy.predict_action_chunk(preprocess(observations))).float().cpu().numpy()
+
+        executed = config.n_action_steps
+        return [self._foresee(number, executed, chunks) for number in self._episodes], executed
+
+    def _foresee(self, number: int, executed: int, chunks: Callable[[dict[str, Any], int], np.ndarray]) -> Foreseen:
+        """Predict the actions of an episode from its recorded observations, a chunk wherever a new one would be due."""
+        span = self._store.episode_range(number)
+        steps_N = np.arange(span.start, span.stop, executed)
         parts = []
         for some in np.split(steps_N, range(_WINDOWS, len(steps_N), _WINDOWS)):
-            batch = batches.at(some)
+            batch = self._batches.at(some)
             # From now on: a chunk of a policy with a history may begin in the past.
-            actions_BHA, pads_BH = (batch[key][:, -windows.first_action :] for key in (ACTION, "action_is_pad"))
-            observations = {
-                key: value for key, value in batch.items() if key.startswith("observation.") or key == "task"
-            }
-            chunk_BHA = chunks(observations, seed=number)
+            actions_BHA, pads_BH = (batch[key][:, -self._windows.first_action :] for key in (ACTION, "action_is_pad"))
+            seen = {key: value for key, value in batch.items() if key.startswith("observation.") or key == "task"}
+            chunk_BHA = chunks(seen, number)
             horizon = min(chunk_BHA.shape[1], actions_BHA.shape[1])
-            parts.append([values[:, :horizon].numpy() for values in (chunk_BHA, actions_BHA, ~pads_BH)])
+            parts.append([chunk_BHA[:, :horizon], actions_BHA[:, :horizon].numpy(), ~pads_BH[:, :horizon].numpy()])
         predicted_NHA, recorded_NHA, valid_NH = (np.concatenate(some) for some in zip(*parts, strict=True))
-        baselines = _baselines(store, span, steps_N, recorded_NHA, mean_A)
-        found.append(Foreseen(number, steps_N - span.start, predicted_NHA, recorded_NHA, valid_NH, baselines))
-    return found
+        baselines = _baselines(self._store, span, steps_N, recorded_NHA, self._statistics["mean"])
+        return Foreseen(number, steps_N - span.start, predicted_NHA, recorded_NHA, valid_NH, baselines)
+
+    def _frame(self, episode: int, step: int) -> np.ndarray:
+        """Return what the cameras saw at a step of an episode, side by side (H, W, 3)."""
+        at = np.array([self._store.episode_range(episode).start + step])
+        return side_by_side([self._store.read_steps(key, at)[0] for key in self._store.image_keys])
 
 
 def _baselines(

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from lerobot.configs import FeatureType, PreTrainedConfig
 from lerobot.envs import EnvConfig
-from lerobot.utils.constants import ACTION
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.signals import requests_raise
-from pixio_robot.common.still_dimensions import still_dimensions
 from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore, Sampling
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
@@ -25,20 +23,19 @@ from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, begun_run_dir, discard_refused, run_to_resume
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.environments import describe_env, env_config_from
-from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
-from pixio_robot.evaluation.open_loop import judge, save_pictures
+from pixio_robot.evaluation.checkpoints import MODEL_FOLDER, check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.evaluation.worlds import check_world
 from pixio_robot.reports.page import write_report
+from pixio_robot.training.announcements import say_result, say_sizes, say_unused
 from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
 from pixio_robot.training.data.feature_cache import FeatureCache
 from pixio_robot.training.data.opening import encoder_features, open_demonstrations
-from pixio_robot.training.held_out import foresee, held_out_episodes
+from pixio_robot.training.held_out import HeldOut, held_out_episodes
 from pixio_robot.training.pictures import save_run_pictures
 from pixio_robot.training.policy.building import build_policy, policy_config_from
-from pixio_robot.training.policy.objective import MODEL_FOLDER
 from pixio_robot.training.policy.selection import best_step
 from pixio_robot.training.policy.starting_point import load_starting_point
 from pixio_robot.training.trainer import PolicyTraining, join_training_processes, train
@@ -46,6 +43,7 @@ from pixio_robot.training.trainer import PolicyTraining, join_training_processes
 RUNS = "train_policy"
 """Folder of the runs, under the job's `output_root`."""
 _REPORT = "report.html"
+_LOOKS = 10  # at held-out episodes during a training
 
 
 @requests_raise()
@@ -107,11 +105,12 @@ class _Run:
     def __init__(self, job: PolicyJob, run_dir: Path, console: Console, log: RunLog, processes: Processes) -> None:
         self.job, self.run_dir, self.console, self.log, self.processes = job, run_dir, console, log, processes
         self.caches = job.caches_features
-        self.measured = job.evaluation.chosen_checkpoint(job.trainer)
+        self.trainer = job.trainer
         self.env_config = env_config_from(job.env)
         self.simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
         self.used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
         self.held_out: list[int] = []
+        self.judge: HeldOut | None = None
 
     def whole_way(self, memory: PeakMemory) -> EvaluationRecord | None:
         """Go it."""
@@ -126,19 +125,18 @@ class _Run:
         record = None
         if self.processes.main:
             record = self.evaluated(checkpoint, store)
-            if self.held_out:
-                self.foreseen(checkpoint, store)
+            summaries = [record.summary()] if record is not None else []
+            if self.judge is not None:
+                with self.log.phase("held_out", "Held-out episodes"):
+                    verdict = self.judge.judge(checkpoint, self.run_dir)
+                self.log.write("held_out", event="judged", relative=verdict.relative)
+                summaries.append(verdict.summary())
             with self.log.phase("report", "Report"):
                 save_run_pictures(store, self.job.encoder, self.run_dir / "pictures")
             self.log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
-            _print_summary(
-                record,
-                self.log,
-                memory,
-                write_report(self.run_dir, record and record.as_json()),
-                checkpoint,
-                self.console,
-            )
+            report = write_report(self.run_dir, record and record.as_json())
+            said = "\n".join(summaries) or "trained; not measured"
+            say_result(said, self.log, memory, report, checkpoint, rolled_out=record is not None)
         return self.processes.share(record)
 
     def trained(self, store: DemoStore) -> Path:
@@ -149,8 +147,9 @@ class _Run:
         job = self.job
         setup = self.setup(store)
         with self.log.phase("training", "Training"):
-            last = train(setup, job.trainer, self.run_dir, self.log, seed=job.seed, processes=self.processes)
-        step = best_step(self.log) if self.measured == "best" else None
+            last = train(setup, self.trainer, self.run_dir, self.log, seed=job.seed, processes=self.processes)
+        wanted = job.evaluation.chosen_checkpoint(self.trainer)
+        step = best_step(self.log) if wanted == "best" else None
         return last if step is None else last.parents[1] / f"{step:06d}" / MODEL_FOLDER
 
     def setup(self, store: DemoStore) -> PolicyTraining:
@@ -164,7 +163,7 @@ class _Run:
         if self.simulated:
             recorded = {"env": store.attributes.get("env"), "fps": store.fps, "versions": software_versions()}
             check_world(recorded, self.env_config, software_versions(), "The demonstrations were recorded")
-        self.say_unused(config, store)
+        say_unused(config, store, self.used_episodes, console)
         windows = Windows.of(config)
         sampling = self.without_held_out(store)
         window_starts(store, self.used_episodes, windows, sampling)
@@ -174,7 +173,7 @@ class _Run:
             console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
         encoder = policy.get_submodule("encoder")
         assert isinstance(encoder, VisionEncoder)
-        self.say_sizes(policy, encoder)
+        say_sizes(job, policy, encoder, self.log)
         images = list(config.image_features)
         patches = getattr(policy, "reads_patches", True)
         cache = self.features(store, encoder, images, patches) if self.caches else None
@@ -196,7 +195,13 @@ class _Run:
             num_episodes=self.used_episodes,
             sampling=sampling,
         )
-        self.reads = batches, windows
+        if self.held_out:
+            self.judge = HeldOut(store, self.held_out, batches, windows)
+        if self.judge is not None and not self.simulated:
+            self.trainer = replace(
+                job.trainer, evaluate_every=job.trainer.evaluate_every or -(-job.trainer.steps // _LOOKS)
+            )
+            return PolicyTraining(policy, processors, batches, information, self.judge.look)
 
         def evaluate(checkpoint: Path) -> EvaluationRecord:
             return evaluate_policy(
@@ -209,40 +214,6 @@ class _Run:
             )
 
         return PolicyTraining(policy, processors, batches, information, evaluate)
-
-    def say_sizes(self, policy: torch.nn.Module, encoder: VisionEncoder) -> None:
-        """Say what is trained, and how checkpoints keep the encoder's weights."""
-        trainable = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
-        total = sum(parameter.numel() for parameter in policy.parameters())
-        name = self.job.policy["type"]
-        self.console.print(f"{name} on {self.job.encoder.name}: {trainable:,} of {total:,} parameters trainable")
-        reference = encoder.reference()
-        kept = f"named in checkpoints by their hash {reference.hash}" if reference else "kept in every checkpoint"
-        self.console.print(f"encoder weights ({self.job.encoder.weights}) are {kept}", highlight=False, soft_wrap=True)
-        for key, feature in policy.config.image_features.items():  # type: ignore[union-attr]
-            given = (int(feature.shape[-2]), int(feature.shape[-1]))
-            (height, width), seen = encoder.preprocess.resized(*given), encoder.preprocess.seen(*given)
-            if seen != given:
-                filled = "" if seen == (height, width) else f" and filled up to {seen[0]}×{seen[1]}"
-                self.console.print(
-                    f"{key}: frames of {given[0]}×{given[1]} px are resized to {height}×{width}{filled}, their aspect "
-                    f"kept, in training and on the robot (encoder.image_size={encoder.config.image_size})",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-        self.log.write("policy", event="built", trainable_parameters=trainable, parameters=total)
-
-    def say_unused(self, config: PreTrainedConfig, store: DemoStore) -> None:
-        """Say which features the policy does not read, and which numbers of the demonstrations stand still."""
-        unread = sorted(store.features.keys() - {*(config.input_features or ()), *(config.output_features or ())})
-        if unread:
-            self.console.print(f"not read by the policy: {', '.join(unread)}", highlight=False, soft_wrap=True)
-        for key, still in still_dimensions(store.statistics(self.used_episodes)).items():
-            names = store.names.get(key, [])
-            named = ", ".join(names[one] if one < len(names) else str(one) for one in still)
-            self.console.print(
-                f"{key}: {named} stands still in the demonstrations; its normalisation has a floor", soft_wrap=True
-            )
 
     def features(self, store: DemoStore, encoder: VisionEncoder, images: list[str], patches: bool) -> FeatureCache:
         """Encode each frame once."""
@@ -282,19 +253,6 @@ class _Run:
         sampling = job.demos.sampling
         return replace(sampling, episode_weights={**sampling.episode_weights, **dict.fromkeys(self.held_out, 0.0)})
 
-    def foreseen(self, checkpoint: Path, store: DemoStore) -> None:
-        """Judge the policy on the episodes that it was not trained on."""
-        with self.log.phase("held_out", "Held-out episodes"):
-            batches, windows = self.reads
-            found = foresee(checkpoint, store, batches, windows, self.held_out)
-            names = store.names.get(ACTION) or [str(one) for one in range(store.features[ACTION].shape[0])]
-            executed = int(getattr(open_checkpoint(checkpoint), "n_action_steps", 1))
-            record = judge(found, names, np.asarray(store.statistics()[ACTION]["std"]), executed)
-            record.save(self.run_dir / "held_out.json")
-            save_pictures(found, record, executed, self.run_dir / "pictures")
-        self.log.write("held_out", event="judged", relative=record.relative)
-        self.console.print(record.summary(), highlight=False, soft_wrap=True)
-
     def evaluated(self, checkpoint: Path, store: DemoStore) -> EvaluationRecord | None:
         """Roll the policy out; None where no episodes are asked for."""
         evaluation = self.job.evaluation
@@ -332,16 +290,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def _print_summary(
-    record: EvaluationRecord | None, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, console: Console
-) -> None:
-    console.rule("[bold]Result", align="left", style="dim")
-    summary = record.summary() if record is not None else "trained; not rolled out"
-    console.print(f"[bold green]{summary}", highlight=False)
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in log.phase_seconds.items())
-    console.print(f"time       {times}; {sum(log.phase_seconds.values()) / 60:.1f} min together", highlight=False)
-    console.print(f"memory     {memory.peak_bytes / 2**30:.1f} GiB at the peak, all processes", highlight=False)
-    console.print(f"checkpoint {checkpoint}", highlight=False, soft_wrap=True)
-    console.print(f"report     {report}", highlight=False, soft_wrap=True)

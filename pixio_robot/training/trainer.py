@@ -17,10 +17,12 @@ from pixio_robot.engine.loop import Plan, Precision, Training
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import Processes, join_processes
 from pixio_robot.engine.run_log import RunLog
+from pixio_robot.evaluation.checkpoints import MODEL_FOLDER
+from pixio_robot.evaluation.open_loop import HeldOutRecord
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.training.config import TrainerConfig
 from pixio_robot.training.data.batches import TrainingBatches
-from pixio_robot.training.policy.objective import MODEL_FOLDER, PolicyObjective, Processors, check_statistics_unchanged
+from pixio_robot.training.policy.objective import PolicyObjective, Processors, check_statistics_unchanged
 from pixio_robot.training.policy.parameter_groups import parameter_groups, schedules
 from pixio_robot.training.policy.selection import Selection
 
@@ -34,14 +36,15 @@ class PolicyTraining:
         processors: Pre- and post-processing pipelines; the first is applied to every batch.
         batches: Where batches come from, by step.
         information: What the policy was trained in, saved with each checkpoint.
-        evaluate: Rolls out a checkpoint's policy, every `TrainerConfig.evaluate_every` steps on the main process.
+        evaluate: Measures a checkpoint's policy, by rollouts or on held-out episodes, every `TrainerConfig.evaluate_every`
+            steps on the main process.
     """
 
     policy: PreTrainedPolicy
     processors: Processors
     batches: TrainingBatches
     information: Mapping[str, Any] = field(default_factory=dict)
-    evaluate: Callable[[Path], EvaluationRecord] | None = None
+    evaluate: Callable[[Path], EvaluationRecord | HeldOutRecord] | None = None
 
 
 def join_training_processes(precision: str = "float32") -> Processes:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixio_robot.evaluation.open_loop import Foreseen, judge, save_pictures
+from pixio_robot.common.errors import UserError
+from pixio_robot.evaluation.open_loop import Foreseen, HeldOutRecord, judge, save_pictures
 
 STEPS, HORIZON = 12, 4
 
@@ -22,7 +23,7 @@ def foreseen(episode: int, offset: float) -> Foreseen:
 
 def test_errors_are_relative_to_the_deviation_and_beside_guesses(tmp_path: Path) -> None:
     found = [foreseen(3, 0.1), foreseen(5, 0.3), foreseen(8, 0.2)]
-    record = judge(found, ["x", "grip"], np.array([2.0, 0.0]), executed=2)
+    record = judge(found, ["x", "grip"], np.array([2.0, 0.0]), executed=2, checkpoint="here")
     assert record.error == pytest.approx([0.2, 0.0])
     assert record.relative["policy"] == pytest.approx((0.2 / 2 + 0) / 2)
     low, high = record.intervals["policy"]
@@ -37,7 +38,18 @@ def test_errors_are_relative_to_the_deviation_and_beside_guesses(tmp_path: Path)
     assert "better than every guess" in record.summary()
     record.save(tmp_path / "held_out.json")
     assert json.loads((tmp_path / "held_out.json").read_text())["episodes"] == [3, 5, 8]
-    save_pictures(found, record, 2, tmp_path)
+    assert HeldOutRecord.load(tmp_path / "held_out.json") == record
+    asked = []
+
+    def frame(episode: int, step: int) -> np.ndarray:
+        asked.append((episode, step))
+        return np.zeros((4, 6, 3), np.uint8)
+
+    save_pictures(found, record, 2, tmp_path, frame)
+    assert {episode for episode, _ in asked} == {3, 5, 8}
+    assert all(
+        abs(one - other) != 2 for _, one in asked[:3] for _, other in asked[:3]
+    )  # chunks are 2 apart: no neighbours
     assert {path.name for path in tmp_path.glob("*.png")} == {
         "held out best episode 3.png",
         "held out median episode 8.png",
@@ -46,5 +58,14 @@ def test_errors_are_relative_to_the_deviation_and_beside_guesses(tmp_path: Path)
 
 
 def test_a_policy_that_is_no_better_than_a_guess_is_called_that() -> None:
-    record = judge([foreseen(0, 9.0), foreseen(1, 8.0)], ["x", "grip"], np.array([2.0, 1.0]), executed=2)
+    record = judge(
+        [foreseen(0, 9.0), foreseen(1, 8.0)], ["x", "grip"], np.array([2.0, 1.0]), executed=2, checkpoint="here"
+    )
     assert "NOT clearly better" in record.summary()
+
+
+def test_a_record_of_others_is_named(tmp_path: Path) -> None:
+    for content in ("[]", "{}", '{"episodes": 3}'):
+        (tmp_path / "held_out.json").write_text(content)
+        with pytest.raises(UserError, match="held_out.json is no record of held-out episodes"):
+            HeldOutRecord.load(tmp_path / "held_out.json")

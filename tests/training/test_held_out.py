@@ -28,7 +28,7 @@ def test_every_task_gives_its_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("episodes", "share", "count"), [(6, 0.1, 1), (2, 0.1, 1), (1, 0.5, 0), (6, 0.0, 0), (4, 1.0, 3)]
+    ("episodes", "share", "count"), [(5, 0.1, 1), (6, 0.1, 2), (2, 0.1, 1), (1, 0.5, 0), (6, 0.0, 0), (4, 1.0, 3)]
 )
 def test_few_episodes_give_one_and_one_alone_none(episodes: int, share: float, count: int) -> None:
     assert len(held_out_episodes(store(["lift"] * episodes), share, None, seed=0)) == count

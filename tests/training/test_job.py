@@ -12,6 +12,7 @@ from toy_job import make_demonstrations, toy_job
 from toy_run import logged, make_store
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.job import run_policy_job
 
 
@@ -81,14 +82,25 @@ def test_data_of_a_robot_without_a_simulation_train_a_policy(tmp_path: Path, cap
         evaluation=dataclasses.replace(job.evaluation, episodes=0),
     )
     assert run_policy_job(job) is None
-    assert "not rolled out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "open-loop error" in said and "robot=lerobot" in said
     (run_dir,) = (tmp_path / "train_policy").iterdir()
     assert (run_dir / "checkpoints" / "last" / "pretrained_model" / "model.safetensors").is_file()
     assert len(logged(run_dir, "loss")) == 4
+    errors = logged(run_dir, "held_out_error")
+    assert list(errors) == [1, 2, 3, 4]
+    best = min(errors, key=lambda step: (errors[step], -step))
+    assert (run_dir / "checkpoints" / "best").resolve().name == f"{best:06d}"
+    assert json.loads((run_dir / "held_out.json").read_text())["checkpoint"].endswith(f"{best:06d}/pretrained_model")
     assert "Loss · training" in (run_dir / "report.html").read_text()
     with raises(UserError, match="No unfinished run"):
         run_policy_job(job, resume="last")
     with raises(UserError, match="does not fit the environment"):
         run_policy_job(toy_job(store.path, tmp_path), console=Console(quiet=True))
     with raises(UserError, match="set one or the other"):
-        run_policy_job(dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, evaluate_every=2)))
+        run_policy_job(toy_job_without_measure(job))
+
+
+def toy_job_without_measure(job: PolicyJob) -> PolicyJob:
+    evaluation = dataclasses.replace(job.evaluation, episodes=0, held_out=0.0)
+    return dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, evaluate_every=2), evaluation=evaluation)

@@ -8,7 +8,7 @@ import numpy as np
 from pixio_robot.demos import DemoStore
 from pixio_robot.evaluation.checkpoints import open_checkpoint
 from pixio_robot.training.data.batches import TrainingBatches, Windows
-from pixio_robot.training.held_out import foresee
+from pixio_robot.training.held_out import HeldOut
 
 
 def explained_actions(checkpoint: Path, store: DemoStore, mean_action: np.ndarray) -> list[float]:
@@ -25,7 +25,8 @@ def explained_actions(checkpoint: Path, store: DemoStore, mean_action: np.ndarra
     windows = Windows.of(config)
     batches = TrainingBatches(store, list(config.image_features), windows, batch_size=1, seed=0, cache=None)
     scores = []
-    for episode in foresee(checkpoint, store, batches, windows, range(store.num_episodes)):
+    foreseen, _ = HeldOut(store, range(store.num_episodes), batches, windows).foreseen(checkpoint)
+    for episode in foreseen:
         recorded_NA = episode.recorded_NHA[:, 0]
         left = float(((episode.predicted_NHA[:, 0] - recorded_NA) ** 2).sum())
         whole = float(((mean_action - recorded_NA) ** 2).sum())

@@ -29,11 +29,11 @@ from pixio_robot.downstream.robot_learning.suite import FromDemonstrations, Suit
 from pixio_robot.downstream.robot_learning.suites import PUBLISHED, suites
 from pixio_robot.downstream.task import CellResult, Metric, build_encoder
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.evaluation.checkpoints import MODEL_FOLDER
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.reports.charts import save_picture
 from pixio_robot.training.config import EvaluationConfig, PolicyJob, TrainerConfig
 from pixio_robot.training.job import RUNS, run_policy_job
-from pixio_robot.training.policy.objective import MODEL_FOLDER
 
 _MOST_RETURN = 1000.0  # of an episode of the control suite
 _NO_CLIPPING = 1e9

@@ -1,30 +1,31 @@
-"""Finished runs of train_policy side by side: success with intervals, a paired test, and the cost."""
+"""Finished runs of train_policy side by side: success or held-out error with intervals, a paired test, and the cost."""
 
 import json
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError, printable
 from pixio_robot.common.json_lines import read_lines, seconds_of_phases
-from pixio_robot.common.statistics import paired_p_value, wilson_interval
+from pixio_robot.common.statistics import bootstrap_interval, paired_p_value, paired_sign_flips, wilson_interval
+from pixio_robot.engine.run_folder import CONFIG_FILE, find_run
+from pixio_robot.evaluation.open_loop import HeldOutRecord
 from pixio_robot.evaluation.record import EvaluationRecord
-from pixio_robot.reports.charts import save_figure, whiskers
 
 logger = logging.getLogger(__name__)
 
-_EVALUATION = Path("evaluation", "evaluation.json")
+SUCCESS, HELD_OUT = "success", "held-out error"
+_EVALUATION, _HELD_OUT = Path("evaluation", "evaluation.json"), Path("held_out.json")
 # The label says these in words, or they change nothing about what is compared.
-_UNNAMED = ("seed", "output_root", "policy.type", "encoder.name", "encoder.weights", "encoder.mode")
+_UNNAMED = (
+    *("seed", "output_root", "policy.type", "encoder.name", "encoder.weights", "encoder.mode", "demos.workers"),
+    *("trainer.log_every", "trainer.wandb", "trainer.checkpoint_every", "trainer.cache_features"),
+    *("trainer.keep_checkpoints", "trainer.keep_checkpoints_every", "encoder.self_contained"),
+)
 _UNNAMED_GROUPS = ("evaluation.",)
 
 
@@ -35,16 +36,29 @@ class Run:
     folder: Path
     config: Mapping[str, Any]
     """Its config.yaml with flat keys, such as `encoder.name`."""
-    record: EvaluationRecord
+    record: EvaluationRecord | HeldOutRecord
+    """Rollouts, or else the verdict on held-out episodes."""
     trainable_parameters: int | None
     """None for runs of versions that did not note it."""
     minutes: float
     """Wall time of encoding frames and training, in all processes of a resumed run."""
 
     @property
-    def successes(self) -> dict[tuple[int, int], bool]:
-        """Outcome of each episode by seed of training and seed of the episode."""
-        return {(self.config["seed"], episode.seed): episode.success for episode in self.record.episodes}
+    def world(self) -> object:
+        """What two runs must share for their episodes to be pairs."""
+        if isinstance(self.record, EvaluationRecord):
+            return self.record.env
+        return [self.config.get(f"demos.{key}") for key in ("source", "path", "root", "repo_id")]
+
+    @property
+    def outcomes(self) -> dict[tuple[int, int], float]:
+        """Success (0 or 1) or error of each episode, by seed of training and seed or number of the episode."""
+        seed = self.config["seed"]
+        if isinstance(self.record, EvaluationRecord):
+            return {(seed, episode.seed): float(episode.success) for episode in self.record.episodes}
+        return {
+            (seed, number): error for number, error in zip(self.record.episodes, self.record.by_episode, strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -52,12 +66,15 @@ class Row:
     """Runs that differ in nothing but the seed of training."""
 
     label: str
+    measure: str
+    """`SUCCESS` or `HELD_OUT`."""
     runs: int
-    successes: int
+    mean: float
+    """Share of successes, or mean error in deviations of the actions."""
     episodes: int
     ci95: tuple[float, float]
     p_against_first: float | None
-    """None for the first row, and where the environments differ or no episode is shared."""
+    """None for the first row of a measure, and where the environments differ or no episode is shared."""
     shared_episodes: int
     """Episodes of the same seeds as the first row's, on which the test rests."""
     trainable_parameters: int | None
@@ -65,22 +82,27 @@ class Row:
     """Mean of the runs."""
 
 
-def find_runs(places: Sequence[Path]) -> list[Run]:
+def find_runs(places: Sequence[Path], runs_folder: Path) -> list[Run]:
     """Read the finished runs among run folders and folders of run folders, in order of their names.
 
     One whose files are damaged is named, and left out.
+
+    Args:
+        places: Run folders, folders of them, names of runs, or `latest`.
+        runs_folder: Where names and `latest` are looked for.
 
     Raises:
         UserError: A place is missing or holds no finished run, or a run's files cannot be read.
     """
     folders: dict[Path, None] = {}
     for place in places:
-        configs = [place / "config.yaml"] if (place / "config.yaml").is_file() else sorted(place.glob("**/config.yaml"))
-        finished = [config.parent for config in configs if (config.parent / _EVALUATION).is_file()]
+        run = find_run(place, runs_folder)
+        configs = [run / CONFIG_FILE] if run is not None else sorted(place.glob(f"**/{CONFIG_FILE}"))
+        finished = [config.parent for config in configs if _measured(config.parent) is not None]
         if not finished:
             raise UserError(
-                f"{place} holds no finished run of train_policy.py (config.yaml and {_EVALUATION}): give run folders, or a "
-                f"folder of them such as outputs/train_policy."
+                f"{place} holds no finished run of train_policy.py (config.yaml, and {_EVALUATION} or {_HELD_OUT}): give run "
+                f"folders, or a folder of them such as outputs/train_policy."
             )
         folders.update(dict.fromkeys(finished))
     runs: list[Run] = []
@@ -97,6 +119,11 @@ def find_runs(places: Sequence[Path]) -> list[Run]:
     return runs
 
 
+def _measured(folder: Path) -> Path | None:
+    """Return the file that says how good a run's policy is; rollouts go before held-out episodes."""
+    return next((folder / file for file in (_EVALUATION, _HELD_OUT) if (folder / file).is_file()), None)
+
+
 def _read_run(folder: Path) -> Run:
     config = read_yaml(folder / "config.yaml")
     known = isinstance(config, dict) and all(isinstance(config.get(group), dict) for group in ("encoder", "policy"))
@@ -105,10 +132,13 @@ def _read_run(folder: Path) -> Run:
     log = read_lines(folder / "log.jsonl")
     trainable = [entry["trainable_parameters"] for entry in log if "trainable_parameters" in entry]
     seconds = seconds_of_phases(log)
+    file = _measured(folder)
+    assert file is not None
+    record = EvaluationRecord if file.name == _EVALUATION.name else HeldOutRecord
     return Run(
         folder,
         flat_config(config),
-        EvaluationRecord.load(folder / _EVALUATION),
+        record.load(file),
         trainable[-1] if trainable else None,
         (seconds.get("features", 0.0) + seconds.get("training", 0.0)) / 60,
     )
@@ -133,28 +163,50 @@ def compare_runs(runs: Sequence[Run]) -> list[Row]:
                 f"{label!r} has {len(seeds)} runs of the seeds {sorted(set(seeds))}: give each run once, by naming the "
                 f"run folders (runs=[…])."
             )
-    first = next(iter(groups.values()))
-    return [_row(label, members, None if members is first else first) for label, members in groups.items()]
+    firsts: dict[type, Sequence[Run]] = {}
+    rows = []
+    for label, members in groups.items():
+        first = firsts.setdefault(type(members[0].record), members)
+        rows.append(_row(label, members, None if members is first else first))
+    return rows
 
 
 def _row(label: str, runs: Sequence[Run], reference: Sequence[Run] | None) -> Row:
-    outcomes = [episode.success for run in runs for episode in run.record.episodes]
-    shared: list[tuple[bool, bool]] = []
-    if reference is not None and all(run.record.env == reference[0].record.env for run in [*runs, *reference]):
-        theirs = {key: success for run in reference for key, success in run.successes.items()}
-        ours = {key: success for run in runs for key, success in run.successes.items()}
+    by_seed = [list(run.outcomes.values()) for run in runs]
+    outcomes = [outcome for of_seed in by_seed for outcome in of_seed]
+    succeeds = isinstance(runs[0].record, EvaluationRecord)
+    shared: list[tuple[float, float]] = []
+    if reference is not None and all(run.world == reference[0].world for run in [*runs, *reference]):
+        theirs = {key: outcome for run in reference for key, outcome in run.outcomes.items()}
+        ours = {key: outcome for run in runs for key, outcome in run.outcomes.items()}
         shared = [(theirs[key], ours[key]) for key in theirs if key in ours]
+    p_value = None
+    if shared:
+        pairs = list(zip(*shared, strict=True))
+        p_value = (
+            paired_p_value(*([bool(one) for one in side] for side in pairs)) if succeeds else paired_sign_flips(*pairs)
+        )
     return Row(
         label,
+        SUCCESS if succeeds else HELD_OUT,
         len(runs),
-        sum(outcomes),
+        statistics.mean(outcomes),
         len(outcomes),
-        wilson_interval(sum(outcomes), len(outcomes)),
-        paired_p_value(*zip(*shared, strict=True)) if shared else None,
+        _interval(by_seed, succeeds),
+        p_value,
         len(shared),
         runs[0].trainable_parameters,
         statistics.mean(run.minutes for run in runs),
     )
+
+
+def _interval(by_seed: Sequence[Sequence[float]], succeeds: bool) -> tuple[float, float]:
+    """Return the bootstrap interval over seeds and episodes; of successes, which may all agree, the wider of it and Wilson's."""
+    count, total = sum(len(of_seed) for of_seed in by_seed), sum(sum(of_seed) for of_seed in by_seed)
+    intervals = [wilson_interval(round(total), count)] if succeeds else []
+    if len(by_seed) > 1 or not succeeds:
+        intervals.append(bootstrap_interval(by_seed))
+    return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -179,56 +231,6 @@ def _differs(key: str, run: Run, runs: Sequence[Run]) -> bool:
     same_type = [other for other in runs if other.config.get("policy.type") == run.config.get("policy.type")]
     others = same_type if key.startswith("policy.") else runs
     return len({json.dumps(other.config.get(key), default=str) for other in others}) > 1
-
-
-def as_table(rows: Sequence[Row]) -> Table:
-    """Lay the comparison out for a terminal."""
-    headings, *lines = _texts(rows)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in headings:  # the label wraps, numbers do not: 80 columns are enough
-        table.add_column(heading, no_wrap=heading != headings[0], overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(printable(cell)) for cell in line))
-    return table
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    """Write the same table in Markdown."""
-    headings, *lines = _texts(rows)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [headings, ["---"] * len(headings), *lines])
-
-
-def _texts(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["run", "seeds", "success", "95 % int.", "paired p", "trainable", "min"]]
-    for row in rows:
-        trainable = "–" if row.trainable_parameters is None else f"{row.trainable_parameters / 1e6:.2f} M"
-        p_value = "–" if row.p_against_first is None else f"{row.p_against_first:.3f} ({row.shared_episodes})"
-        low, high = (100 * end for end in row.ci95)
-        success = f"{100 * row.successes / row.episodes:.0f} % ({row.successes}/{row.episodes})"
-        interval = f"{low:.0f}–{high:.0f} %"
-        lines.append([row.label, str(row.runs), success, interval, p_value, trainable, f"{row.minutes:.1f}"])
-    return lines
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the rows as plain values."""
-    return [asdict(row) for row in rows]
-
-
-def save_comparison_picture(rows: Sequence[Row], file: Path) -> None:
-    """Draw success bars as PNG; whiskers are 95 % Wilson intervals, random-init rows are grey."""
-    figure = Figure(figsize=(8, 0.9 + 0.45 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    cells = [asdict(row) for row in rows]
-    rates, errors = whiskers(cells)
-    colours = ["0.7" if "random-init" in row.label else "C0" for row in rows]
-    axes.barh(range(len(rows)), rates, xerr=errors, capsize=2, color=colours)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.02)
-    axes.set_xlabel("success rate")
-    axes.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, file)
 
 
 def _has_texts_for_keys(config: object) -> bool:

@@ -18,9 +18,7 @@ from pixio_robot.common.files import write_json
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import Processes
-
-MODEL_FOLDER = "pretrained_model"
-"""What `lerobot-eval --policy.path=` reads, in a checkpoint's folder: averaged weights, config, processors."""
+from pixio_robot.evaluation.checkpoints import MODEL_FOLDER
 
 type Processors = tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]
 
