@@ -1,7 +1,9 @@
 """The progress display of every long phase."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -26,9 +28,20 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.3g}/s" if speed else "", style="cyan")
 
 
+# Where there is no terminal (nohup, tee, Slurm, CI), seconds until the first line, and the most between two.
+_FIRST_LINE, _MOST_BETWEEN = 30.0, 600.0
+
+
 @contextmanager
-def phase_progress(console: Console) -> Iterator[Progress]:
-    """Show a bar with count, rate, elapsed time, time left and a note (`fields["note"]`)."""
+def phase_progress(console: Console, first_line: float = _FIRST_LINE) -> Iterator[Progress]:
+    """Show a bar with count, rate, elapsed time, time left and a note (`fields["note"]`).
+
+    Where there is no terminal, a line now and then says the same, ever more rarely.
+
+    Args:
+        console: Where.
+        first_line: Seconds until the first such line.
+    """
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +52,34 @@ def phase_progress(console: Console) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
         console=console,
     ) as progress:
-        yield progress
+        if console.is_terminal or console.is_jupyter or console.quiet:
+            yield progress
+            return
+        ended = threading.Event()
+        lines = threading.Thread(target=_say_now_and_then, args=(progress, ended, first_line), daemon=True)
+        lines.start()
+        try:
+            yield progress
+        finally:
+            ended.set()
+            lines.join()
+
+
+def _say_now_and_then(progress: Progress, ended: threading.Event, pause: float) -> None:
+    while not ended.wait(pause):
+        for task in progress.tasks:
+            if not task.finished:
+                progress.console.print(_line(task), highlight=False, soft_wrap=True, markup=False)
+        pause = min(1.5 * pause, _MOST_BETWEEN)
+
+
+def _line(task: Task) -> str:
+    total = "" if task.total is None else f"/{task.total:.0f}"
+    parts = [f"{task.description} {task.completed:.0f}{total}"]
+    parts += [f"{task.speed:.3g}/s"] if task.speed else []
+    parts += [f"{timedelta(seconds=round(task.elapsed))} so far"] if task.elapsed is not None else []
+    parts += [f"{timedelta(seconds=round(task.time_remaining))} left"] if task.time_remaining is not None else []
+    return ", ".join([*parts, *filter(None, [str(task.fields.get("note", ""))])])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pixio_robot.common.json_lines import read_lines
 CONFIG_FILE = "config.yaml"
 LATEST = "latest"
 """Stands for the newest run wherever one is asked for."""
+_OURS: set[Path] = set()  # folders whose locks this process holds
 
 
 def new_run_dir(runs: Path, name: str | None = None, *, empty: bool = False) -> Path:
@@ -58,6 +59,8 @@ def begun_run_dir(runs: Path, name: str | None, resume: str | None, resumed: Pat
         UserError: See `new_run_dir`; or another process works there.
     """
     run_dir = resumed or new_run_dir(runs, name, empty=resume == "auto")
+    if resumed is not None and resumed.resolve() in _OURS:  # interrupted and continued by one process, as in a notebook
+        return run_dir
     folder = os.open(run_dir, os.O_RDONLY)  # open until the end of the process, and with it the lock is held
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,6 +71,8 @@ def begun_run_dir(runs: Path, name: str | None, resume: str | None, resumed: Pat
         ) from None
     except OSError:  # a file system without locks
         os.close(folder)
+    else:
+        _OURS.add(run_dir.resolve())
     return run_dir
 
 

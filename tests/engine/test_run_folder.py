@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.engine import run_folder
 from pixio_robot.engine.run_folder import begun_run_dir, new_run_dir, run_to_resume, with_changes
 
 
@@ -37,6 +38,8 @@ def test_an_empty_folder_left_behind_is_begun_and_two_jobs_never_meet_in_one(tmp
     with pytest.raises(UserError, match="There is a run"):
         begun_run_dir(tmp_path, "lift", None, None)
     run_dir = begun_run_dir(tmp_path, "lift", "auto", None)
+    assert begun_run_dir(tmp_path, None, "last", run_dir) == run_dir  # the same process goes on
+    run_folder._OURS.clear()  # now as another one
     for resumed in (None, run_dir):
         with pytest.raises(UserError, match=r"Another process is at work in .*lift"):
             begun_run_dir(tmp_path, "lift", "auto", resumed)
