@@ -4,7 +4,7 @@ Shape letters: N images, M metrics, C classes, S seeds, R resamples, G groups.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class DepthScore:
         guess, truth = predicted[valid].astype(np.float64).clip(low), actual[valid].astype(np.float64)
         error = guess - truth
         log_error = np.log(guess) - np.log(truth)
-        values: dict[str, float] = {f"delta{power}": delta(guess, truth, power) for power in (1, 2, 3)}
+        values: dict[str, Any] = {f"delta{power}": delta(guess, truth, power) for power in (1, 2, 3)}
         values |= {
             "abs_rel": np.mean(np.abs(error) / truth),
             "sq_rel": np.mean(error**2 / truth),

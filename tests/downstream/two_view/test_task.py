@@ -59,7 +59,7 @@ class Planes:
             colours = [np.sin(wave[0] * x + wave[1] * y + phase) for wave, phase in zip(waves, phases, strict=True)]
             pose = np.eye(4)
             pose[:3, 3] = shift
-            frame = np.uint8(127 + 120 * np.stack(colours, axis=-1))
+            frame = (127 + 120 * np.stack(colours, axis=-1)).astype(np.uint8)
             views.append(Posed(frame, np.full((self._side,) * 2, 2.0, np.float32), float(self._side), pose))
         return dataclasses.make_dataclass("Pair", ("views", "covisibility"))(tuple(views), np.ones((2, 2), np.float32))
 
