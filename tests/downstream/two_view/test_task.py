@@ -74,6 +74,7 @@ def task_in(folder: Path, **changes: object) -> TwoViewTask:
     return task
 
 
+@pytest.mark.slow
 def test_a_head_learns_a_handful_of_pairs_by_heart(tmp_path: Path) -> None:
     """Pose and shape: what cannot learn these learns nothing."""
     task = task_in(tmp_path, steps=400, points=4)
