@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from pixio_robot.common.errors import UserError
@@ -40,26 +40,6 @@ def atomic_path(path: Path, *, overwrite: bool = True, kept: str | None = None) 
             os.replace(unfinished, path)
         finally:
             _remove(unfinished)
-
-
-def make_folder_once(path: Path, make: Callable[[Path], None]) -> None:
-    """Make a folder whose name says what it holds, unless it is there; of several processes that do so, one's stays.
-
-    Args:
-        path: The folder.
-        make: Makes it, complete, at the path that it is given.
-
-    Raises:
-        UserError: See `atomic_path`.
-    """
-    if path.is_dir():
-        return
-    try:
-        with atomic_path(path) as unfinished:
-            make(unfinished)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
-            raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import make_folder_once, write_json
+from pixio_robot.common.files import write_json
+from pixio_robot.common.kept import kept_folder
 from pixio_robot.common.progress import progress_bar
 
 
@@ -147,9 +148,10 @@ def scenes(wanted: SceneSet, simulator: Simulator, folder: Path, console: Consol
     Raises:
         UserError: A family is unknown, there are fewer frames than families, or the machine has no usable OpenGL.
     """
-    place = folder / _digest(wanted)
     try:
-        make_folder_once(place, lambda unfinished: _render(wanted, simulator, unfinished, console))
+        place = kept_folder(
+            folder / _digest(wanted), lambda unfinished: _render(wanted, simulator, unfinished, console)
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
     return Scenes(*(np.load(place / f"{name}.npy", mmap_mode="r") for name in Scenes._fields))
@@ -163,7 +165,6 @@ def _render(wanted: SceneSet, simulator: Simulator, place: Path, console: Consol
     share = wanted.frames // len(wanted.families)
     if share == 0:
         raise UserError(f"{wanted.frames} frames are too few for {len(wanted.families)} scene families.")
-    place.mkdir(parents=True)
     total, side = share * len(wanted.families), wanted.image_size
     kinds = {"frames_NHWC": ((side, side, 3), np.uint8), "depth_NHW": ((side, side), np.float32)}
     kinds |= {"segmentation_NHW": ((side, side), np.uint8), "gripper_pose_N44": ((4, 4), np.float32)}

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name, printable
 from pixio_robot.common.files import check_links
+from pixio_robot.common.kept import CHECKSUMS, damage
 from pixio_robot.engine.run_folder import find_run
 
 # Written beside the weights by our training; other checkpoints have none.
@@ -71,6 +72,9 @@ def open_checkpoint(checkpoint: Path) -> PreTrainedConfig:
     if missing:
         raise UserError(_not_a_checkpoint(checkpoint, missing))
     check_links(checkpoint)
+    wrong = damage(checkpoint) if (checkpoint / CHECKSUMS).exists() else None
+    if wrong is not None:
+        raise UserError(f"The checkpoint {checkpoint} cannot be used: {wrong}. Take another one, or a copy of it.")
     register_third_party_plugins()
     config = _read_config(checkpoint)
     for file, step_name, features in (

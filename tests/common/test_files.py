@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, make_folder_once, write_json, write_text
+from pixio_robot.common.files import atomic_path, write_json, write_text
 from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
 
 
@@ -83,22 +83,3 @@ def test_lines_that_are_broken_are_passed_over(tmp_path: Path) -> None:
     assert read_lines(file) == [{"step": 1}, {"step": 3}, {"step": 4}]
     keep_lines(file, lambda record: record["step"] > 1)
     assert file.read_text() == '{"step": 3}\n{"step": 4}\n'
-
-
-def test_of_two_that_make_a_folder_at_once_the_first_stays(tmp_path: Path) -> None:
-    place, made = tmp_path / "features", []
-
-    def make(unfinished: Path) -> None:
-        made.append(len(made))
-        if len(made) == 1:  # meanwhile another process does the same, and is done first
-            other = tmp_path / "elsewhere"
-            other.mkdir()
-            (other / "by").write_text("the other")
-            other.rename(place)
-        unfinished.mkdir()
-        (unfinished / "by").write_text("this one")
-
-    make_folder_once(place, make)
-    make_folder_once(place, make)
-    assert made == [0] and (place / "by").read_text() == "the other"
-    assert list(tmp_path.iterdir()) == [place]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.kept import seal
 from pixio_robot.evaluation.checkpoints import open_checkpoint
 
 PREPROCESSOR = "policy_preprocessor.json"
@@ -90,6 +91,17 @@ def test_nothing_of_a_checkpoint_runs_or_leads_out_of_it(
         open_checkpoint(folder)
     assert str(folder) in str(caught.value)
     assert not (folder / "mark").exists()
+
+
+def test_weights_that_are_not_as_they_were_saved_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "pretrained_model")
+    seal(folder, "*.safetensors")
+    assert open_checkpoint(folder).type == "act"
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-2] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="cannot be used: model.safetensors is damaged"):
+        open_checkpoint(folder)
 
 
 def test_a_download_of_the_hub_is_followed_into_its_blobs(checkpoint: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from forked_scripts import PRELOADED
-from pytest import MonkeyPatch, approx, fixture, mark, raises
+from pytest import LogCaptureFixture, MonkeyPatch, approx, fixture, mark, raises
 from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
@@ -147,6 +147,38 @@ def test_only_the_steps_that_are_read_are_encoded_and_the_rest_when_they_are(sto
     torch.testing.assert_close(all_steps.read(CAMERAS[0], np.array([125])), expected, rtol=2e-3, atol=2e-3)
     assert cache(40).num_bytes == few.num_bytes  # what a longer run has encoded serves a shorter one
     assert calls == [(64, 64)]
+
+
+@mark.parametrize("damage", ["flipped", "cut", "missing", "what it says"])
+def test_damaged_tokens_are_encoded_again_aloud(
+    store: DemoStore, tmp_path: Path, caplog: LogCaptureFixture, damage: str
+) -> None:
+    encoder, steps, calls = VisionEncoder(ENCODER), np.arange(store.num_steps), []
+
+    def tokens() -> torch.Tensor:
+        calls.clear()
+        folder = tmp_path / "features"
+        cache = cache_features(store, encoder, CAMERAS, folder, on_progress=lambda *done: calls.append(done))
+        return cache.read(CAMERAS[0], steps)
+
+    whole = tokens()
+    (group,) = (tmp_path / "features").iterdir()
+    (chunk,) = (path for path in (group / CAMERAS[0] / "c").rglob("*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    if damage == "flipped":
+        chunk.write_bytes(content)
+    elif damage == "cut":
+        chunk.write_bytes(content[:-200])
+    elif damage == "missing":
+        chunk.unlink()
+    else:
+        (group / "zarr.json").write_text("{")
+    assert torch.equal(tokens(), whole)
+    assert calls[0] == (0 if damage == "what it says" else 18, 36)
+    assert "encoded again" in caplog.text or "made again" in caplog.text
+    tokens()
+    assert calls == [(36, 36)]
 
 
 def test_frames_are_decoded_while_the_encoder_works(store: DemoStore, tmp_path: Path, monkeypatch) -> None:

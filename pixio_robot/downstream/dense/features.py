@@ -5,10 +5,10 @@
 Shape letters: B and N images, C channels, D width, h and w patch grid, H and W pixels.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import make_folder_once, write_json
+from pixio_robot.common.kept import kept_folder
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.downstream.dense.data.sets import DenseSet
 from pixio_robot.downstream.task import build_encoder
@@ -136,8 +136,8 @@ def keep_features(
     kept = []
     for mirror in (False, True)[: 1 + mirrored]:
         digest = hashlib.blake2b(f"{encoder.key} {images.key} {mirror}".encode(), digest_size=8).hexdigest()
-        place = folder / digest
-        make_folder_once(place, partial(_compute, encoder, images, mirror, example=example, console=console))
+        compute = functools.partial(_compute, encoder, images, mirror, example, console)
+        place = kept_folder(folder / digest, compute)
         kept.append(
             [
                 (
@@ -154,12 +154,10 @@ def _compute(
     encoder: FrozenEncoder,
     images: DenseSet,
     mirror: bool,
-    place: Path,
-    *,
     example: Sequence[EncoderTokens],
     console: Console,
+    place: Path,
 ) -> None:
-    place.mkdir(parents=True)
     count = len(images)
     opened = [
         tuple(
@@ -184,7 +182,6 @@ def _compute(
     for arrays in opened:
         for array in arrays:
             array.flush()
-    write_json(place / "features.json", {"encoder": encoder.key, "images": images.key, "mirrored": mirror})
 
 
 def _images(images: DenseSet, rows: Sequence[int], *, mirrored: bool) -> Tensor:

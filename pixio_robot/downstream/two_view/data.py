@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import make_folder_once, write_json
+from pixio_robot.common.kept import kept_folder
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.downstream.scenes import Simulator
 from pixio_robot.downstream.two_view.config import TwoViewProtocol
@@ -69,13 +69,8 @@ def rendered_set(
         "image_size": protocol.image_size,
     }
     place = folder / f"pairs-{hashlib.blake2b(json.dumps(wanted).encode(), digest_size=6).hexdigest()}"
-
-    def make(unfinished: Path) -> None:
-        _render(protocol, simulator, unfinished, console)
-        write_json(unfinished / "pairs.json", wanted)
-
     try:
-        make_folder_once(place, make)
+        kept_folder(place, lambda unfinished: _render(protocol, simulator, unfinished, console))
     except ValueError as error:
         raise UserError(str(error)) from error
     return read_scenes(place / TRAIN), read_scenes(place / TEST)

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.kept import kept_folder
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.images.decoding import SUFFIXES, decode
 from pixio_robot.pretraining.sources.folders import find_images, printable
@@ -215,24 +215,19 @@ def _cached(
     """Open the cache of this recipe, after writing it when it does not exist; a cache exists whole or not at all."""
     fingerprint = hashlib.sha256(os.fsencode(recipe)).hexdigest()[:16]
     folder = cache_dir / fingerprint
-    if not folder.exists():
-        cache_dir.mkdir(parents=True, exist_ok=True)
+
+    def decode_all(unfinished: Path) -> None:
         needed, free = count * side * side * 3, shutil.disk_usage(cache_dir).free
         if needed > free:
             raise UserError(
                 f"Decoding {count} images at {side} px needs {needed / 1e9:.1f} GB in {cache_dir}, "
                 f"{free / 1e9:.1f} GB are free: free some space, choose another cache_dir, or lower images.side."
             )
-        try:
-            with atomic_path(folder) as unfinished:
-                unfinished.mkdir()
-                skipped = _write_frames(unfinished, decoded(), count)
-                record = {"side": side, "fingerprint": fingerprint, "skipped": skipped}
-                (unfinished / "cache.json").write_text(json.dumps(record, indent=1))
-        except OSError:  # another run was faster with the same images
-            if not folder.exists():
-                raise
-    cache = ImageCache(folder)
+        skipped = _write_frames(unfinished, decoded(), count)
+        record = {"side": side, "fingerprint": fingerprint, "skipped": skipped}
+        (unfinished / "cache.json").write_text(json.dumps(record, indent=1))
+
+    cache = ImageCache(kept_folder(folder, decode_all))
     if cache.skipped:
         log.warning("%d of %d images could not be decoded and are left out", len(cache.skipped), count)
     return cache

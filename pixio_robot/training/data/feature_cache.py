@@ -5,6 +5,8 @@ Shape letters: T steps of the store, B batch, N encoder tokens (global first, th
 
 import hashlib
 import json
+import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +14,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import torch
 import zarr
 from torch import Tensor
+from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import atomic_path, explains_full_disk
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.data.augmentation import AUGMENTATION, augment
 
+log = logging.getLogger(__name__)
+
 _FRAMES_PER_CHUNK = 32
+_FORMAT = 2
 _IN_MEMORY_LIMIT = 1 << 30
 """Bytes up to which all tokens of a store are kept in memory for training."""
 
@@ -81,7 +90,7 @@ def cache_features(
 
     The cache's folder name follows from the encoder's weights and preprocessing and the store's content, so
     that a changed encoder or dataset never meets old tokens. An interrupted run, or one that needs more steps than the
-    last, continues where that stopped.
+    last, continues where that stopped. Every chunk has a checksum: damaged ones are encoded again, aloud.
     Augmented copies have folders of their own: a run that wants more of them adds to what is there.
 
     Args:
@@ -105,6 +114,7 @@ def cache_features(
         "image_sizes": [list(encoder.preprocess.seen(*store.features[key].shape[:2])) for key in sorted(image_keys)],
         "store": store.fingerprint(),
         "cameras": sorted(image_keys),
+        "format": _FORMAT,
     }
     if not patches:
         identity["tokens"] = "global"
@@ -115,14 +125,16 @@ def cache_features(
     end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
     every = [array for of_copy in arrays for array in of_copy]
     _check_disk(every, end, cache_root)
+    missing = [[_missing(array, end, size) for array in of_copy] for of_copy in arrays]
     total = len(every) * end
-    done = sum(min(_frames_done(array), end) for array in every)
+    done = total - sum(last - first for of_copy in missing for spans in of_copy for first, last in spans)
     on_progress(done, total)
-    for copy, of_copy in enumerate(arrays):
-        for key, array in zip(image_keys, of_copy, strict=True):
-            for frames in _encode_missing(array, store, encoder, key, copy, range(_frames_done(array), end, size)):
-                done += frames
-                on_progress(done, total)
+    with explains_full_disk(cache_root, "the tokens so far are kept"):
+        for copy, (of_copy, missing_of_copy) in enumerate(zip(arrays, missing, strict=True)):
+            for key, array, spans in zip(image_keys, of_copy, missing_of_copy, strict=True):
+                for frames in _encode(array, store, encoder, key, copy, spans):
+                    done += frames
+                    on_progress(done, total)
     return FeatureCache(groups, image_keys, end)
 
 
@@ -130,10 +142,20 @@ def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], c
     if copy:
         identity = {**identity, "augmentation": asdict(AUGMENTATION), "copy": copy}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    group = zarr.open_group(str(cache_root / f"{encoder_name}_{name}.zarr"), mode="a")
-    if "identity" not in group.attrs:
-        group.attrs["identity"] = identity
-    return group
+    place = cache_root / f"{encoder_name}_{name}.zarr"
+    if place.exists():
+        try:
+            group = zarr.open_group(str(place), mode="r+")
+            damaged = group.attrs["identity"] != identity or any(_frames_done(array) < 0 for _, array in group.arrays())
+        except Exception:  # whatever zarr says of JSON that is not its own
+            damaged = True
+        if not damaged:
+            return group
+        log.warning("%s is made again: what it says of itself is damaged", place)
+        shutil.rmtree(place)
+    with atomic_path(place) as unfinished:
+        zarr.open_group(str(unfinished), mode="w").attrs["identity"] = identity
+    return zarr.open_group(str(place), mode="r+")
 
 
 def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, key: str, patches: bool) -> zarr.Array:
@@ -147,7 +169,7 @@ def _token_array(group: zarr.Group, store: DemoStore, encoder: VisionEncoder, ke
             shape=(store.num_steps, tokens, encoder.width),
             chunks=(_FRAMES_PER_CHUNK, tokens, encoder.width),
             dtype="float16",
-            compressors=None,  # tokens are noise to a compressor
+            compressors=(Crc32cCodec(),),  # tokens are noise to a compressor
         )
     array = group[key]
     assert isinstance(array, zarr.Array)
@@ -170,12 +192,39 @@ def _frames_done(array: zarr.Array) -> int:
     return int(array.attrs.get("frames_done", 0))  # type: ignore[arg-type]
 
 
-def _encode_missing(
-    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, starts: range
+def _missing(array: zarr.Array, end: int, size: int) -> list[tuple[int, int]]:
+    """Return first frame and end of every batch that is still to be encoded; damaged chunks are removed and come first."""
+    done = min(_frames_done(array), end)
+    damaged = [first for first in range(0, done, _FRAMES_PER_CHUNK) if not _is_whole(_chunk_file(array, first), array)]
+    if damaged:
+        for first in damaged:
+            _chunk_file(array, first).unlink(missing_ok=True)
+        log.warning("%d chunks of %s are damaged and encoded again", len(damaged), array.store_path)
+    again = [(first, min(first + _FRAMES_PER_CHUNK, done)) for first in damaged]
+    return again + [(first, min(first + size, end)) for first in range(done, end, size)]
+
+
+def _chunk_file(array: zarr.Array, first: int) -> Path:
+    assert isinstance(array.store, LocalStore)
+    return array.store.root / array.path / "c" / str(first // _FRAMES_PER_CHUNK) / "0" / "0"
+
+
+def _is_whole(file: Path, array: zarr.Array) -> bool:
+    """Tell whether a chunk's file is there and has the checksum that stands at its end."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    checksum = google_crc32c.value(content[:-4]).to_bytes(4, "little")
+    return len(content) == math.prod(array.chunks) * array.dtype.itemsize + 4 and checksum == content[-4:]
+
+
+def _encode(
+    array: zarr.Array, store: DemoStore, encoder: VisionEncoder, key: str, copy: int, spans: Sequence[tuple[int, int]]
 ) -> Iterator[int]:
-    """Encode a copy of a camera's frames in batches that begin at `starts`; yield the number of frames of each batch."""
+    """Encode a copy of a camera's frames in batches; yield the number of frames of each batch."""
     device = encoder.preprocess.mean.device  # a TorchScript encoder may have no parameters
-    for first, last, frames_BHWC in _decoded_ahead(store, key, starts):
+    for first, last, frames_BHWC in _decoded_ahead(store, key, spans):
         images_BCHW = frames_to_images(torch.from_numpy(frames_BHWC).to(device))
         if copy:
             steps = np.arange(first, last)
@@ -185,13 +234,14 @@ def _encode_missing(
         tokens = encoder(images_BCHW)
         tokens_BND = tokens.global_tokens if array.shape[1] == encoder.num_global else tokens.flatten()
         array[first:last] = tokens_BND.to(torch.float16).cpu().numpy()
-        array.attrs["frames_done"] = last
+        array.attrs["frames_done"] = max(last, _frames_done(array))
         yield last - first
 
 
-def _decoded_ahead(store: DemoStore, key: str, starts: range) -> Iterator[tuple[int, int, np.ndarray]]:
+def _decoded_ahead(
+    store: DemoStore, key: str, spans: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield first step, end and frames (B, H, W, 3) of every batch; a thread decodes the next one meanwhile."""
-    spans = [(first, min(first + starts.step, starts.stop)) for first in starts]
     with ThreadPoolExecutor(1, "decode") as decoder:
         ahead = [decoder.submit(store.read, key, *span) for span in spans[:1]]
         for number, (first, last) in enumerate(spans):

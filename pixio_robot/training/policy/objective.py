@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
+from pixio_robot.common.kept import seal
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import Processes
@@ -126,6 +127,7 @@ class PolicyObjective:
         for processor in self.processors:
             processor.save_pretrained(model_dir)
         write_json(model_dir / "pixio_run.json", dict(self.information))
+        seal(model_dir, "*.safetensors")  # people may change what is JSON
 
 
 def find_encoder(policy: nn.Module) -> VisionEncoder | None:

@@ -81,6 +81,17 @@ def test_a_cache_is_reused_until_the_images_change(
     assert not list((tmp_path / "cache").glob(".*"))
 
 
+def test_a_damaged_cache_is_made_again_aloud(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = folder_images(image_folder, tmp_path / "cache", 16)[0].clone()
+    (pixels,) = tmp_path.glob("cache/*/pixels.uint8")
+    with pixels.open("r+b") as file:
+        file.write(bytes([int(whole[0, 0, 0]) ^ 1]))
+    assert torch.equal(folder_images(image_folder, tmp_path / "cache", 16)[0], whole)
+    assert "is made again: pixels.uint8 is damaged" in caplog.text
+
+
 def test_folders_without_readable_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no folder"):
         folder_images(tmp_path / "nowhere", tmp_path / "cache", 8)
