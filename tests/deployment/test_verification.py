@@ -1,23 +1,28 @@
 """verify_artifact tells a sound artifact (exit code 0) from another output (1) and from no artifact (2)."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import make_checkpoint
+from checkpoints import make_checkpoint, make_store
 from forked_scripts import run_script
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.loading import load_artifact, seal_archive
-from pixio_robot.deployment.export.exporter import export_policy
+from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
+from pixio_robot.deployment.export.formats import FORMATS
 from pixio_robot.deployment.export.observations import demonstrations
 from pixio_robot.deployment.verification import (
     PARITY_TOLERANCE,
     Latency,
     difference_between,
     golden_check,
+    largest_difference,
     speed_check,
+    tolerance_of,
 )
 
 
@@ -81,6 +86,37 @@ def test_a_switch_a_step_early_is_no_broken_conversion() -> None:
             assert not difference_between(got, gripper, precision) <= tolerance
         assert difference_between(gripper * (1 + tolerance / 2), gripper, precision) == pytest.approx(tolerance / 2)
     assert difference_between(early, gripper, "int8") <= PARITY_TOLERANCE["int8"]
+
+
+def test_an_export_that_differs_names_the_number_and_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "demos.zarr")
+    checkpoint = make_checkpoint("pixio_bc", "pixio_tiny16", store, tmp_path)
+    options = ExportOptions(action_names=["x.pos", "y.pos", "gripper.pos"])
+    broken = FORMATS["torchscript"].open
+
+    def late(path: Path) -> Callable[[dict[str, torch.Tensor]], torch.Tensor]:
+        module = broken(path)
+
+        def call(observed: dict[str, torch.Tensor]) -> torch.Tensor:
+            actions = module(observed)
+            actions[..., 1, 2] += 0.25 * torch.arange(1, len(actions) + 1)
+            return actions
+
+        return call
+
+    monkeypatch.setitem(FORMATS, "torchscript", dataclasses.replace(FORMATS["torchscript"], open=late))
+    said = r"in gripper\.pos of the action for step 1 of a chunk, by 1\.8e\+00 \(observation 6\), where gripper"
+    with pytest.raises(UserError, match=said):
+        export_policy(checkpoint, store, tmp_path / "policy.pt", options)
+    assert not (tmp_path / "policy.pt").exists()
+    tokens = torch.zeros(1, 4, 8)
+    lost = tokens.clone()
+    lost[0, 3, 7] = torch.nan
+    assert "most in number 7 of token 3, by inf" in largest_difference(lost, tokens, "encoder")
+
+
+def test_onnx_is_allowed_the_rounding_of_its_own_kernels() -> None:
+    assert tolerance_of("onnx", "float32") > tolerance_of("pt2", "float32") == tolerance_of("torchscript", "float32")
 
 
 def test_a_precision_that_the_processor_is_slow_in_is_named() -> None:

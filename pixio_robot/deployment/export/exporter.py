@@ -22,7 +22,7 @@ from pixio_robot.deployment.export.formats import FORMATS, Content, suffix_of
 from pixio_robot.deployment.export.observations import episode_observations, largest_steps
 from pixio_robot.deployment.export.shell import ShellLayout
 from pixio_robot.deployment.runtime.holding import kind_of
-from pixio_robot.deployment.verification import PARITY_TOLERANCE, difference_between
+from pixio_robot.deployment.verification import difference_between, largest_difference, tolerance_of
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, weights_hash
 from pixio_robot.encoders.torchscript import TORCHSCRIPT
 from pixio_robot.images.preprocessing import frames_to_images
@@ -181,15 +181,19 @@ class _Export:
             format_.write(unfinished, Content(self.core, self.layout, golden, expected[:1].clone()))
             module = format_.open(unfinished)
             with torch.no_grad():
-                together = difference_between(torch.cat([module(part) for part in parts]), expected, options.precision)
+                got = torch.cat([module(part) for part in parts])
+                together = difference_between(got, expected, options.precision)
                 alone = difference_between(module(golden), expected[:1], options.precision)
             difference = together + alone if math.isnan(together + alone) else max(together, alone)
-            allowed = PARITY_TOLERANCE[options.precision]
+            allowed = tolerance_of(options.format, options.precision)
             if not difference <= allowed:
                 other = "format" if options.precision == "float32" else "precision"
+                kind = self.metadata["kind"]
+                names = self.metadata["action"]["names"] if kind == "policy" else None
                 raise UserError(
-                    f"The exported file differs from the eager path by {difference:.1e} (allowed {allowed:.0e} in "
-                    f"{options.precision}), so it was not kept: try another {other}."
+                    f"The exported file differs from the eager path by {difference:.1e} (allowed {allowed:.0e} for "
+                    f"{options.format} in {options.precision}): {largest_difference(got, expected, kind, names)}. It was not kept: "
+                    f"try another {other}."
                 )
             metadata = self._metadata(options, {"difference": difference, "observations": rows})
             if metadata["kind"] == "policy":
