@@ -192,8 +192,8 @@ class _Export:
                 names = self.metadata["action"]["names"] if kind == "policy" else None
                 raise UserError(
                     f"The exported file differs from the eager path by {difference:.1e} (allowed {allowed:.0e} for "
-                    f"{options.format} in {options.precision}): {largest_difference(got, expected, kind, names)}. It was not kept: "
-                    f"try another {other}."
+                    f"{options.format} in {options.precision}): {largest_difference(got, expected, kind, names)}. It was "
+                    f"not kept: try another {other}."
                 )
             metadata = self._metadata(options, {"difference": difference, "observations": rows})
             if metadata["kind"] == "policy":
