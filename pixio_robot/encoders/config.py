@@ -20,8 +20,8 @@ class EncoderConfig:
     name: Text = "pixio_tiny16"
     """A timm model name (the Pixio variants are registered on import), or `torchscript`."""
     weights: Text = "pretrained"
-    """`pretrained` (shipped, or from the hub), `pretrained@<revision>` of the hub, `random`, or the path of a weights (or
-    TorchScript) file."""
+    """`pretrained` (shipped, or the hub's branch main, whose commit is said and kept in checkpoints), `pretrained@<revision>` of
+    the hub, `random`, or the path of a weights (or TorchScript) file."""
     mode: Mode = "frozen"
     """`frozen`: evaluation mode and no gradients; `finetune`: all weights train; `lora`: frozen, with low-rank adapters that
     train."""

@@ -41,6 +41,7 @@ def pretrained_weights(name: str, weights: str = "pretrained") -> Path:
     hub_id = source.hf_hub_id
     cached = cached_snapshot(hub_id, revision)
     if cached is not None:
+        print(f"{name}: {hub_id} from the local cache, revision {cached.name}", file=sys.stderr)
         return cached
     try:
         # One short request first: the hub client retries an unreachable network for most of a minute.
@@ -65,6 +66,15 @@ def pretrained_weights(name: str, weights: str = "pretrained") -> Path:
         file=sys.stderr,
     )
     return folder
+
+
+def with_commit(name: str, weights: str) -> str:
+    """Return `pretrained` with the commit that the hub's weights of a model are of on this machine; others as they are."""
+    source = timm.get_pretrained_cfg(name)
+    if source is None or source.file or not source.hf_hub_id:
+        return weights
+    cached = cached_snapshot(source.hf_hub_id, weights.partition("@")[2] or None)
+    return weights if cached is None else f"pretrained@{cached.name}"
 
 
 def cached_snapshot(hub_id: str, revision: str | None = None) -> Path | None:

@@ -23,7 +23,7 @@ class WeightsReference:
     name: str
     """The encoder, as in `EncoderConfig.name`."""
     weights: str
-    """`pretrained`, or the path of the weights file."""
+    """`pretrained`, with the commit where they are the hub's, or the path of the weights file."""
     hash: str
     """What `weights_hash` gives for the loaded backbone, without adapters."""
 

@@ -24,6 +24,7 @@ from pixio_robot.encoders.backbones import (
 )
 from pixio_robot.encoders.checkpoints import load_encoder_weights, tensors_hash
 from pixio_robot.encoders.config import EncoderConfig, is_pretrained
+from pixio_robot.encoders.hub import with_commit
 from pixio_robot.encoders.intermediate import intermediate_tokens, stages
 from pixio_robot.encoders.pixels import RawPixels
 from pixio_robot.encoders.pixio import PixioVisionTransformer
@@ -97,7 +98,8 @@ class VisionEncoder(nn.Module):
         is_learnt = not isinstance(self.backbone, RawPixels)
         has_file = is_script or (config.weights != "random" and not from_checkpoint)
         if config.mode != "finetune" and is_learnt and has_file:
-            self._source = _absolute(config.weights)
+            published = is_pretrained(config.weights)
+            self._source = with_commit(config.name, config.weights) if published else _absolute(config.weights)
         self.register_state_dict_post_hook(VisionEncoder._refer_to_weights)
         self.register_load_state_dict_pre_hook(VisionEncoder._find_weights)
 

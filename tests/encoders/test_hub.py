@@ -13,7 +13,7 @@ from pytest import CaptureFixture, MonkeyPatch, raises
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
-from pixio_robot.encoders.hub import pretrained_weights
+from pixio_robot.encoders.hub import pretrained_weights, with_commit
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"
 REPOSITORY = "facebook/pixio-vitb16"
@@ -85,6 +85,19 @@ def test_a_named_revision_is_kept_to(monkeypatch: MonkeyPatch, tmp_path: Path) -
     assert pretrained_weights("pixio_vitb16", f"pretrained@{COMMIT}") == snapshot
     with raises(UserError, match="could not be fetched"):
         VisionEncoder(EncoderConfig("pixio_vitb16", weights=f"pretrained@{'0' * 40}"))
+
+
+def test_the_commit_in_use_is_said_and_named_in_checkpoints(
+    monkeypatch: MonkeyPatch, tmp_path: Path, capsys: CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    references = cached(tmp_path, COMMIT).parents[1] / "refs"
+    references.mkdir()
+    (references / "main").write_text(COMMIT)
+    pretrained_weights("pixio_vitb16")
+    assert f"from the local cache, revision {COMMIT}" in capsys.readouterr().err
+    assert with_commit("pixio_vitb16", "pretrained") == f"pretrained@{COMMIT}"
+    assert with_commit("pixio_tiny16", "pretrained") == "pretrained"  # shipped
 
 
 def test_shipped_weights_have_no_revisions() -> None:
