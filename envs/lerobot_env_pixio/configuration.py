@@ -159,6 +159,8 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         fps: Control rate in Hz.
         camera_names: Cameras that the policy sees.
         robot: robosuite's name of the robot.
+        expert_mistakes: Share of the demonstrations in which the first grasp misses on purpose, so that they show the way
+            out of it; the mistake itself is not imitated.
     """
 
     env_class = RobosuiteEnv
@@ -168,6 +170,13 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     fps: int = 20
     camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
     robot: str = "Panda"
+    expert_mistakes: float = 0.0
+
+    def __post_init__(self) -> None:
+        """See the base class; a share is from 0 to 1."""
+        super().__post_init__()
+        if not 0.0 <= self.expert_mistakes <= 1.0:
+            raise ValueError(f"expert_mistakes={self.expert_mistakes} is no share: give a number from 0 to 1.")
 
     def make_expert(self, seed: int) -> Expert:
         """Return a scripted demonstrator for the task, whose recorded noise follows from the seed.
@@ -175,7 +184,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         Args:
             seed: One for each episode: the expert's `reset` starts the same noise again.
         """
-        return self._expert(lambda task: EXPERTS[task](seed, self.robot))
+        return self._expert(lambda task: EXPERTS[task](seed, self.robot, self.expert_mistakes))
 
 
 @EnvConfig.register_subclass("pixio_metaworld")

@@ -1,6 +1,7 @@
 """What the scripted demonstrators share: recorded noise, the way through a funnel, turns of the hand."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gymnasium
@@ -19,7 +20,11 @@ REST_SHARE = 0.3
 
 
 class Expert(Protocol):
-    """What makes demonstrations of a task."""
+    """What makes demonstrations of a task.
+
+    One that also has an attribute `errs`, bool, says by it whether the action that it has just returned is a mistake on
+    purpose: it is recorded, and not to be imitated; what follows it is the way out. None says that it never errs.
+    """
 
     def reset(self, env: gymnasium.Env) -> None:
         """Prepare for an episode of an environment that has just been reset."""
@@ -58,14 +63,58 @@ class BurstNoise:
         return noise
 
 
+@dataclass
+class Missed:
+    """A grasp that misses: the expert takes the thing to be beside where it is, and, once it has closed, to be in its hand.
+
+    Attributes:
+        below: It begins when the open hand comes as close above the thing as this, metres.
+        offset: From the thing to where it is taken to be (3,), metres.
+        steps_left: How long it is still believed.
+        in_hand: From the hand to the thing that it believes to hold (3,), metres; None before it closes.
+    """
+
+    below: float
+    offset: np.ndarray
+    steps_left: int
+    in_hand: np.ndarray | None = None
+    has_begun: bool = False
+
+    # The thing is taken to be this far beside and above where it is, metres, for so many steps.
+    BESIDE, ABOVE, STEPS = (0.015, 0.045), (0.0, 0.025), (12, 50)
+    # It begins in a hand this close above and beside the thing, metres.
+    BELOW, NEAR = (0.015, 0.05), 0.10
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Missed":
+        """Return one by chance."""
+        angle, beside = rng.uniform(-np.pi, np.pi), rng.uniform(*cls.BESIDE)
+        offset = np.array([beside * np.cos(angle), beside * np.sin(angle), rng.uniform(*cls.ABOVE)])
+        return cls(rng.uniform(*cls.BELOW), offset, int(rng.integers(*cls.STEPS)))
+
+    def believe(self, hand: np.ndarray, thing: np.ndarray, is_open: bool, is_closed: bool) -> np.ndarray | None:
+        """Return where the thing is taken to be (3,), metres; None while nothing is wrong."""
+        if not self.has_begun:
+            above, beside = hand[2] - thing[2], float(np.linalg.norm((hand - thing)[:2]))
+            self.has_begun = is_open and above < self.below and beside < self.NEAR
+        if not self.has_begun or self.steps_left <= 0:
+            return None
+        self.steps_left -= 1
+        if is_closed and self.in_hand is None:
+            self.in_hand = thing + self.offset - hand
+        return thing + self.offset if self.in_hand is None else hand + self.in_hand
+
+
 class NoisyExpert(ABC):
     """A demonstrator whose recorded actions carry noise.
 
-    Bursts of random displacement are part of the returned action; what follows a burst is the recovery from it.
+    Bursts of random displacement are part of the returned action; what follows a burst is the recovery from it. In some
+    episodes the first grasp misses on purpose (`Missed`), and what follows is to let go and to try again.
 
     Args:
         seed: Decides the noise.
         robot: Name in `ROBOTS`: how far its fingers are apart follows from the gripper's joints.
+        mistakes: Share of the episodes in which the first grasp misses.
 
     Raises:
         ValueError: The robot's fingers cannot close on what the task has them hold.
@@ -97,8 +146,12 @@ class NoisyExpert(ABC):
     # They close in a hand that is turned as far from the way it shall be as this (radians), and no further.
     GRASP_YAW = 0.2
 
-    def __init__(self, seed: int, robot: str = "Panda") -> None:
+    CAN_MISS = True
+    """Whether what it takes can be missed and taken again."""
+
+    def __init__(self, seed: int, robot: str = "Panda", mistakes: float = 0.0) -> None:
         self._seed = seed
+        self._mistakes = mistakes if self.CAN_MISS else 0.0
         self._robot = ROBOTS[robot]
         if self._robot.narrowest > self.HELD_WIDTH:
             able = ", ".join(name for name, spec in ROBOTS.items() if spec.narrowest <= self.HELD_WIDTH)
@@ -110,10 +163,21 @@ class NoisyExpert(ABC):
     def reset(self, env: gymnasium.Env) -> None:
         """Start the noise of this expert's seed from its beginning."""
         self._noise = BurstNoise(self._seed, size=6)
+        rng = np.random.default_rng((self._seed, 1))  # another stream than the noise's
+        self._missed = Missed.draw(rng) if rng.random() < self._mistakes else None
+        self.errs = False if self._mistakes else None
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
-        """Return the noisy action, float32 (7,)."""
-        action = self._decide(observation["agent_pos"].astype(np.float64), info)
+        """Return the noisy action, float32 (7,); `errs` says whether it is a mistake on purpose."""
+        agent_pos = observation["agent_pos"].astype(np.float64)
+        if self._missed is not None:
+            opening = self._robot.finger_opening(agent_pos[7:])
+            is_open, is_closed = opening >= self.CLOSING_OPENING, opening < self.HOLD_OPENING[0]
+            believed = self._missed.believe(agent_pos[:3], info["object_pose"][:3], is_open, is_closed)
+            self.errs = believed is not None
+            if believed is not None:
+                info = {**info, "object_pose": np.concatenate([believed, info["object_pose"][3:]])}
+        action = self._decide(agent_pos, info)
         action[:6] += self._noise.draw()
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
@@ -122,8 +186,10 @@ class NoisyExpert(ABC):
         """Return the action without noise, before clipping (7,)."""
 
     def _opening(self, agent_pos: np.ndarray) -> float:
-        """Return the distance between the fingers (metres)."""
-        return self._robot.finger_opening(agent_pos[7:])
+        """Return the distance between the fingers (metres); fingers that are taken to hold something are as far as it is wide."""
+        opening = self._robot.finger_opening(agent_pos[7:])
+        is_misled = self.errs and self._missed is not None and self._missed.in_hand is not None
+        return max(opening, self.HOLD_OPENING[1]) if is_misled else opening
 
     def _hold(self, opening: float) -> float:
         """Return how far the fingers hold the thing: 0 before they can have met it, 1 when they hold it."""

@@ -61,8 +61,8 @@ class LiftExpert(_CubeExpert):
 
     HELD_WIDTH = 0.059  # by its corners, where nothing else is possible
 
-    def __init__(self, seed: int, robot: str = "Panda") -> None:
-        super().__init__(seed, robot)
+    def __init__(self, seed: int, robot: str = "Panda", mistakes: float = 0.0) -> None:
+        super().__init__(seed, robot, mistakes)
         self._grasp = CUBE_GRASPS[self._robot.cube_grasp]
         self.CLOSING_OPENING, self.HOLD_OPENING = self._grasp.closing_opening, self._grasp.hold_opening
 

@@ -20,6 +20,8 @@ class DoorExpert(NoisyExpert):
     door, whose inside its y axis points to) and the frame's (``goal_pose``).
     """
 
+    CAN_MISS = False
+
     # Where the lever is held, in the latch's frame (metres): along the lever, and in front of the door.
     GRIP = np.array([0.125, -0.10, 0.0])
     # The hand that holds it, in the latch's frame: its fingers beside each other across the lever, pointing down and, by

@@ -16,7 +16,7 @@ _CLASSES = {
     "pixio_dmc": ("dmc", "DmcEnv"),
 }
 
-EXPERT_FIELDS = ("expert_noise", "experts")
+EXPERT_FIELDS = ("expert_noise", "expert_mistakes", "experts")
 """Of an environment's description: they say who demonstrates, and an environment itself does not know them."""
 
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
+from pixio_robot.demos.store.layout import INTERVENTION
+
 
 class Expert(Protocol):
     """A scripted demonstrator."""
@@ -62,7 +64,10 @@ def record_demonstration(env: gymnasium.Env, expert: Expert, seed: int) -> Demon
     ended = False
     while not ended:
         action = np.asarray(expert.act(observation, info), np.float32)
-        steps.append(named_observation(observation) | {"action": action})
+        step = named_observation(observation) | {"action": action}
+        if getattr(expert, "errs", None) is not None:
+            step[INTERVENTION] = np.array([not expert.errs], np.float32)  # pyright: ignore[reportAttributeAccessIssue]
+        steps.append(step)
         observation, _, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
     return Demonstration(

@@ -22,6 +22,7 @@ from pixio_robot.demos.formats.lerobot_episodes import EpisodeReader
 from pixio_robot.demos.formats.lerobot_layout import SUCCESS, LeRobotLayout, open_layout
 from pixio_robot.demos.formats.transfer import Record, check_not_empty, new_result, say_given_up, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
+from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.demos.store.store import DemoStore
 
 _LEAST_VIDEO_WIDTH = 28  # SVT-AV1 ends the process at 24 px
@@ -123,9 +124,10 @@ def _given_up(layout: LeRobotLayout, reader: EpisodeReader) -> list[str]:
         words.append(f"more than 8 bits of {', '.join(reader.deep)}: scaled to 8")
     if reader.resized:
         words.append(f"the sizes in meta/info.json of {', '.join(reader.resized)}: the frames have others")
-    dtypes = {layout.features[key]["dtype"] for key in layout.values} - {"float32"}
+    values = [key for key in layout.values if key != INTERVENTION]
+    dtypes = {layout.features[key]["dtype"] for key in values} - {"float32"}
     for dtype in sorted(dtypes):
-        keys = ", ".join(key for key in layout.values if layout.features[key]["dtype"] == dtype)
+        keys = ", ".join(key for key in values if layout.features[key]["dtype"] == dtype)
         words.append(f"the dtype {dtype} of {keys}: float32 instead")
     split = [f"{episode.number} ({len(episode.tasks)})" for episode in layout.episodes if len(episode.tasks) > 1]
     if split:
@@ -170,6 +172,8 @@ def _write_dataset(store: DemoStore, root: Path, repo_id: str, use_videos: bool,
             episode = store.episode(index)
             for step in range(lengths[index]):
                 frame: dict[str, Any] = {key: values[step] for key, values in episode.items()}
+                if INTERVENTION in frame:
+                    frame[INTERVENTION] = frame[INTERVENTION] != 0
                 if knows_success:
                     is_last = step == lengths[index] - 1
                     frame[SUCCESS] = np.array([is_last and store.episode_success[index] == 1])
@@ -215,6 +219,8 @@ def _lerobot_feature(key: str, store: DemoStore, use_videos: bool) -> dict[str, 
         dtype = "video" if use_videos else "image"
         names = ["height", "width", "channels"]
         return {"dtype": dtype, "shape": feature.shape, "names": names, "info": {"is_depth_map": False}}
+    if key == INTERVENTION:
+        return {"dtype": "bool", "shape": feature.shape, "names": None}
     names = store.names.get(key) or _numbered_names(key, feature.shape)
     return {"dtype": feature.dtype, "shape": feature.shape, "names": names}
 

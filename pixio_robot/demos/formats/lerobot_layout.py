@@ -22,6 +22,7 @@ import pyarrow.parquet
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos.formats.clock import clock_fault
 from pixio_robot.demos.formats.transfer import explains_unreadable
+from pixio_robot.demos.store.layout import INTERVENTION
 
 SUCCESS = "next.success"
 _ALWAYS_THERE = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
@@ -194,7 +195,7 @@ def _readable(features: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], lis
                 given_up.append(f"{key}, which is depth")
             else:
                 cameras.append(key)
-        elif key == "action" or key.startswith("observation."):
+        elif key in ("action", INTERVENTION) or key.startswith("observation."):
             if feature["dtype"].startswith(_NUMBERS):
                 values.append(key)
             else:

@@ -29,6 +29,8 @@ TASKS = "meta/episode_tasks"
 CHECKSUMS = "meta/episode_checksums"
 META_DTYPES = {SEEDS: "int64", SUCCESS: "int8", TASKS: "int64", CHECKSUMS: "uint64", ENDS: "int64"}
 UNKNOWN = -1
+INTERVENTION = "intervention"
+"""Key of a step that is 1 where its action is a demonstrator's, and 0 where it is a policy's or a mistake on purpose."""
 _MOST_BYTES = 1 << 26
 """Of attributes."""
 

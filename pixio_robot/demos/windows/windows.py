@@ -20,9 +20,9 @@ class WindowDataset(torch.utils.data.Dataset):
 
     An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a
     leading axis of observation steps, oldest first, where there are several; ``action`` (action_horizon,
-    actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true outside the episode;
-    and ``index``, the step's number in the store, int64. Beyond an episode's ends its first or last step
-    is repeated.
+    actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true outside the episode and outside
+    the stretch of it that is to be imitated (`DemoStore.imitated_ranges`); and ``index``, the step's number in the store,
+    int64. Beyond the ends its first or last step is repeated.
 
     States and actions stay in memory; frames are read when asked for, as many as there are observation steps.
     A copy in another process (pickled as the store's path) reads its own.
@@ -58,6 +58,7 @@ class WindowDataset(torch.utils.data.Dataset):
                 raise UserError(f"{store.path} has no camera {key!r}. {nearest_name(key, store.image_keys)}")
         self._ends = store.episode_ends
         self._starts = np.concatenate([[0], self._ends[:-1]])
+        self._imitated = store.imitated_ranges()
         self._low_dim = {
             key: store.read(key, 0, store.num_steps)
             for key, feature in store.features.items()
@@ -95,10 +96,10 @@ class WindowDataset(torch.utils.data.Dataset):
         if len(steps_B) and not (steps_B.min() >= 0 and steps_B.max() < len(self)):
             raise IndexError(f"steps {steps_B.min()} to {steps_B.max()} of a dataset with {len(self)}")
         observed_BO = self.observed_steps(steps_B)
-        starts_B, ends_B = self._episode_bounds(steps_B)
+        starts_B, ends_B = self._imitated_bounds(steps_B)
         acted_BA = steps_B[:, None] + self.first_action + np.arange(self.action_horizon)
         padded_BA = (acted_BA < starts_B[:, None]) | (acted_BA >= ends_B[:, None])
-        acted_BA = acted_BA.clip(starts_B[:, None], ends_B[:, None] - 1)
+        acted_BA = acted_BA.clip(starts_B[:, None], np.maximum(ends_B - 1, starts_B)[:, None])
 
         arrays = {
             key: values[acted_BA if key == _ACTION else self._observed(observed_BO)]
@@ -122,6 +123,13 @@ class WindowDataset(torch.utils.data.Dataset):
     def _episode_bounds(self, steps_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         episodes_B = np.searchsorted(self._ends, steps_B, side="right")
         return self._starts[episodes_B], self._ends[episodes_B]
+
+    def _imitated_bounds(self, steps_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stretch to be imitated around each step; that of a step outside all is empty and starts there."""
+        places_B = np.searchsorted(self._imitated[:, 1], steps_B, side="right")
+        starts_B, ends_B = np.append(self._imitated, [[len(self), len(self)]], axis=0)[places_B].T
+        is_inside_B = starts_B <= steps_B
+        return np.where(is_inside_B, starts_B, steps_B), np.where(is_inside_B, ends_B, steps_B)
 
     def _observed(self, observed_BO: np.ndarray) -> np.ndarray:
         return observed_BO[:, 0] if self.n_obs_steps == 1 else observed_BO

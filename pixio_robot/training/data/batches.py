@@ -159,12 +159,13 @@ def window_starts(store: DemoStore, num_episodes: int | None, windows: Windows, 
     too_short = np.flatnonzero(is_drawn & (lengths < action_horizon))
     if len(too_short) and not sampling.pad_short_episodes:
         raise UserError(_too_short(too_short, lengths, action_horizon))
-    starts = [np.arange(end - length, end - drop_n_last_frames) for end, length in zip(ends, lengths)]
-    steps = np.concatenate(starts)
+    starts = [np.arange(start, end - drop_n_last_frames) for start, end in store.imitated_ranges(num_episodes)]
+    steps = np.concatenate(starts or [np.zeros(0, np.int64)])
     if not len(steps):
+        longest = np.diff(store.imitated_ranges(num_episodes)).max(initial=0)
         raise UserError(
-            f"policy.drop_n_last_frames={drop_n_last_frames} leaves nothing of demonstrations of at most "
-            f"{lengths.max()} steps: set it lower."
+            f"policy.drop_n_last_frames={drop_n_last_frames} leaves nothing of demonstrations in which at most "
+            f"{longest} steps in a row are to be imitated: set it lower."
         )
     return steps
 
