@@ -1,14 +1,16 @@
-"""Collect demonstrations of an environment's scripted expert, or of your own hand, into a zarr store.
+"""Collect demonstrations of a scripted expert, of your own hand, or an expert's corrections of a policy, into a zarr store.
 
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
-uv run scripts/collect_demos.py env=metaworld env.task=door-open-v3 workers=8 codec=jpeg
+uv run scripts/collect_demos.py env=robosuite_stack checkpoint=outputs/train_policy/stack/checkpoints/last/pretrained_model
 uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Place, Text, Whole, settings
 from pixio_robot.common.workers import start_server
 from pixio_robot.environments import EnvDescription
@@ -28,8 +30,12 @@ class CollectDemos:
     """Folder of everything that is written."""
     expert: Text = "scripted"
     """`scripted`, or your hand: `keyboard`, or a device of robosuite's (`spacemouse`), on a machine with a screen."""
-    first_seed: Whole = 0
-    """Seed of the first episode; the others follow."""
+    checkpoint: Place | None = None
+    """Of a policy (a `pretrained_model` folder) that drives, and that the scripted expert corrects (DAgger); null for none."""
+    takeover: Literal["chance", "stuck"] = "chance"
+    """When the expert corrects: in turns of random length and where the policy is stuck, or only there and to the end."""
+    first_seed: Whole | None = None
+    """Seed of the first episode; the others follow. Null begins at 0, and corrections at 50000."""
     codec: Literal["lossless", "jpeg", "jpegxl"] = "lossless"
     """Of a new store; jpeg (quality 95) and jpegxl (distance 1) are smaller and lossy."""
     workers: Count | None = None
@@ -39,15 +45,31 @@ class CollectDemos:
 @entry_point("collect_demos", CollectDemos)
 def main(settings: CollectDemos) -> None:
     """Collect."""
+    if settings.checkpoint is not None and settings.expert != "scripted":
+        raise UserError(
+            f"The policy of checkpoint= is corrected by the scripted expert, not by expert={settings.expert}: leave one out. A "
+            "person's corrections of a robot are recorded with LeRobot's `lerobot-rollout --strategy.type=dagger`."
+        )
     if settings.expert == "scripted":
         start_server(["pixio_robot.demos.collection.collection"])
-    from pixio_robot.demos.collection.collection import collect, store_path_for
+    from pixio_robot.demos.collection.collection import CORRECTED, collect, store_path_for
     from pixio_robot.environments import env_config_from
 
     env_config = env_config_from(settings.env)
-    store = settings.output or store_path_for(env_config, settings.output_root / "demos", settings.expert)
-    how = {"first_seed": settings.first_seed, "codec": settings.codec}
-    if settings.expert == "scripted":
+    by = settings.expert if settings.checkpoint is None else CORRECTED
+    store = settings.output or store_path_for(env_config, settings.output_root / "demos", by)
+    first_seed = (
+        settings.first_seed if settings.first_seed is not None else (0 if settings.checkpoint is None else 50_000)
+    )
+    how = {"first_seed": first_seed, "codec": settings.codec}
+    if settings.checkpoint is not None:
+        from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
+        from pixio_robot.training.corrections import CorrectedPolicies
+
+        check_fit(open_checkpoint(settings.checkpoint), env_config)
+        corrected = partial(CorrectedPolicies, settings.checkpoint, settings.takeover)
+        collect(env_config, store, settings.episodes, workers=settings.workers, corrected=corrected, **how)
+    elif settings.expert == "scripted":
         collect(env_config, store, settings.episodes, workers=settings.workers, **how)
     else:
         from pixio_robot.demos.collection.by_hand.teleoperation import record_by_hand

@@ -148,6 +148,10 @@ class _ExpertOfEpisode:
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
         return self._expert.act(observation, info)
 
+    @property
+    def errs(self) -> bool | None:
+        return getattr(self._expert, "errs", None)
+
 
 @EnvConfig.register_subclass("pixio_robosuite")
 @dataclass

@@ -31,6 +31,7 @@ from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.engine.sharding import own_shard, whole
 from pixio_robot.engine.stopping import StopRequest
+from pixio_robot.engine.threads import tuner_for
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -131,15 +132,19 @@ class Training[D, P]:
         stream = batches(first, samples)
         asked: signal.Signals | None = None
         saved = self._read = self._rated = time.monotonic()
+        tuner = tuner_for(self.processes.device)
         with self._settled(), phase_progress(self.console) as progress:
             bar = progress.add_task(objective.phase, total=plan.steps, completed=first, note="")
             for done in range(first + 1, plan.steps + 1):
+                began = time.perf_counter()
                 with StopRequest() as request:
                     batch = next(stream)
                     samples = batch.state
                     self._pending.append(self._step(batch))
                     if batch.skipped:
                         self._skipped.append((done, batch.skipped))
+                    if tuner is not None:
+                        tuner.note(time.perf_counter() - began)
                     asked = asked or request.signal or (signal.SIGTERM if self.processes.abandoned else None)
                     stop, flush, due, evaluates = self._decide(done, asked is not None, saved)
                     if flush or due:
@@ -170,11 +175,14 @@ class Training[D, P]:
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
         try:
             yield
         except BaseException:
             self.checkpoints.settle()
             raise
+        finally:
+            torch.set_num_threads(threads)
 
     def _resume(self) -> tuple[int, dict[str, Any]]:
         """Restore the newest checkpoint; return the steps done and the states of the samples."""

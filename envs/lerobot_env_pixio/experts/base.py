@@ -151,7 +151,9 @@ class NoisyExpert(ABC):
 
     def __init__(self, seed: int, robot: str = "Panda", mistakes: float = 0.0) -> None:
         self._seed = seed
-        self._mistakes = mistakes if self.CAN_MISS else 0.0
+        self._mistakes = mistakes
+        self._missed: Missed | None = None
+        self.errs: bool | None = None
         self._robot = ROBOTS[robot]
         if self._robot.narrowest > self.HELD_WIDTH:
             able = ", ".join(name for name, spec in ROBOTS.items() if spec.narrowest <= self.HELD_WIDTH)
@@ -164,7 +166,7 @@ class NoisyExpert(ABC):
         """Start the noise of this expert's seed from its beginning."""
         self._noise = BurstNoise(self._seed, size=6)
         rng = np.random.default_rng((self._seed, 1))  # another stream than the noise's
-        self._missed = Missed.draw(rng) if rng.random() < self._mistakes else None
+        self._missed = Missed.draw(rng) if self.CAN_MISS and rng.random() < self._mistakes else None
         self.errs = False if self._mistakes else None
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
@@ -188,7 +190,7 @@ class NoisyExpert(ABC):
     def _opening(self, agent_pos: np.ndarray) -> float:
         """Return the distance between the fingers (metres); fingers that are taken to hold something are as far as it is wide."""
         opening = self._robot.finger_opening(agent_pos[7:])
-        is_misled = self.errs and self._missed is not None and self._missed.in_hand is not None
+        is_misled = bool(self.errs) and self._missed is not None and self._missed.in_hand is not None
         return max(opening, self.HOLD_OPENING[1]) if is_misled else opening
 
     def _hold(self, opening: float) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,19 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.workers import WorkerPool
-from pixio_robot.demos.collection.recording import Demonstration, ExpertEnvConfig, record_demonstration
+from pixio_robot.demos.collection.recording import Demonstration, Expert, ExpertEnvConfig, record_demonstration
 from pixio_robot.demos.store.codecs import LOSSLESS, check_codec
-from pixio_robot.demos.store.layout import Feature
+from pixio_robot.demos.store.layout import INTERVENTION, Feature
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.environments import describe_env
 
 # Evaluation uses the seeds from here on: what a policy is measured on must not be what it was shown.
 FIRST_EVALUATION_SEED = 100_000
 
-# Who demonstrates, where nobody said otherwise.
-SCRIPTED = "scripted"
+# Who demonstrates, where nobody said otherwise; and a policy that such an expert corrects.
+SCRIPTED, CORRECTED = "scripted", "corrected"
+
+type MakeExperts = Callable[[ExpertEnvConfig], Callable[[int], Expert]]
 
 # An expert that fails so often in a row does not solve the task.
 _MAX_FAILURES_IN_A_ROW = 20
@@ -48,6 +50,7 @@ def collect(
     workers: int | None = None,
     codec: str = LOSSLESS,
     console: Console | None = None,
+    corrected: MakeExperts | None = None,
 ) -> DemoStore:
     """Bring a store to a number of successful demonstrations, reusing those that it has.
 
@@ -64,6 +67,8 @@ def collect(
         workers: Number of processes: all available cores by default.
         codec: How a new store keeps frames, see `DemoStore.create`.
         console: Where to show messages and progress: standard error by default.
+        corrected: Makes, in each worker, what makes the demonstrator of a seed: a policy that an expert corrects. Its episodes
+            may be added to a store of any demonstrations of the environment that records who acted.
 
     Returns:
         The store, with at least `n_episodes` episodes.
@@ -84,7 +89,7 @@ def collect(
         "fps": env_config.fps,
         "env": describe_env(env_config),
         "first_seed": first_seed,
-        "expert": SCRIPTED,
+        "expert": SCRIPTED if corrected is None else CORRECTED,
         "versions": software_versions(),
     }
     store = open_matching(Path(store_path), attributes)
@@ -95,14 +100,14 @@ def collect(
     if store is not None:
         store.begin_writing()
         n_reused = store.num_episodes
-        next_seed = int(store.episode_seeds[-1]) + 1 if n_reused else first_seed
+        next_seed = max(int(store.episode_seeds[-1]) + 1, first_seed) if n_reused else first_seed
         console.print(f"Reusing {n_reused} demonstrations in {store_path}; collecting the others.")
     n_missing = n_episodes - n_reused
     n_tried = 0
     try:
         with (
             progress_bar("demonstrations", n_missing, console) as advance,
-            closing(_demonstrations(env_config, n_missing, next_seed, workers)) as demonstrations,
+            closing(_demonstrations(env_config, n_missing, next_seed, workers, corrected)) as demonstrations,
         ):
             for demonstration in demonstrations:
                 n_tried += 1
@@ -120,13 +125,14 @@ def collect(
     assert store is not None
     console.print(
         f"Collected {n_missing} demonstrations into {store_path} "
-        f"(the expert failed on {n_tried - n_missing} of {n_tried} seeds, which are not stored)."
+        f"({'the expert' if corrected is None else 'the corrected policy'} failed on {n_tried - n_missing} of {n_tried} "
+        "seeds, which are not stored)."
     )
     return store
 
 
 def _demonstrations(
-    env_config: EnvConfig, n_successes: int, first_seed: int, workers: int | None
+    env_config: EnvConfig, n_successes: int, first_seed: int, workers: int | None, corrected: MakeExperts | None
 ) -> Generator[Demonstration]:
     """Yield the demonstrations of successive seeds, failed ones too, until enough of them succeeded."""
     waiting: dict[int, Demonstration] = {}
@@ -134,7 +140,7 @@ def _demonstrations(
     next_to_start = next_to_yield = first_seed
     n_busy = n_failures_in_a_row = 0
     n_workers = min(workers or len(os.sched_getaffinity(0)), n_successes)
-    with WorkerPool(_Recorder, (env_config,), n_workers, preload=[__name__]) as pool:
+    with WorkerPool(_Recorder, (env_config, corrected), n_workers, preload=[__name__]) as pool:
         while n_successes:
             # Never more than could still be needed, so that nothing is run in vain.
             n_promised = n_busy + sum(demonstration.success for demonstration in waiting.values())
@@ -178,8 +184,7 @@ def _demonstrations(
 class _Recorder:
     """In a worker: an environment, made once, that turns seeds into demonstrations."""
 
-    def __init__(self, env_config: ExpertEnvConfig) -> None:
-        self._env_config = env_config
+    def __init__(self, env_config: ExpertEnvConfig, corrected: MakeExperts | None) -> None:
         try:
             self._env = env_config.make_env()
             self._env.reset(seed=0)  # so that a missing renderer shows here and not as a failed seed
@@ -187,9 +192,10 @@ class _Recorder:
         except ValueError as error:
             # Plugins know nothing of our UserError: theirs is a ValueError with the same kind of sentence.
             raise UserError(str(error)) from error
+        self._make_expert = env_config.make_expert if corrected is None else corrected(env_config)
 
     def __call__(self, seed: int) -> Demonstration:
-        return record_demonstration(self._env, self._env_config.make_expert(seed), seed)
+        return record_demonstration(self._env, self._make_expert(seed), seed)
 
 
 def open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
@@ -208,6 +214,8 @@ def open_matching(path: Path, attributes: dict[str, Any]) -> DemoStore | None:
     wanted = {**attributes["env"], "first_seed": attributes["first_seed"], "expert": attributes["expert"]}
     theirs = store.attributes
     found = {**theirs.get("env", {}), "first_seed": theirs.get("first_seed"), "expert": theirs.get("expert", SCRIPTED)}
+    if attributes["expert"] == CORRECTED and INTERVENTION in store.features:  # corrections belong to any demonstrations
+        wanted, found = wanted | {"first_seed": None, "expert": None}, found | {"first_seed": None, "expert": None}
     differences = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
         for name in wanted | found

@@ -209,7 +209,7 @@ class DemoStore:
         ranges = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1) if len(ends) else np.zeros((0, 2), np.int64)
         if INTERVENTION not in self.features or not len(ends):
             return ranges
-        acted = self.read(INTERVENTION, 0, int(ends[-1])).reshape(int(ends[-1]), -1).any(axis=1)
+        acted = self.read(INTERVENTION, 0, int(ends[-1])).reshape(int(ends[-1]), -1).max(axis=1) > 0
         cut = np.zeros(len(acted) + 1, bool)
         cut[ranges] = True
         cut[1:-1] |= acted[1:] != acted[:-1]

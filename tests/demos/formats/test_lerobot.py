@@ -17,6 +17,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
 from pixio_robot.demos.formats.lerobot import export_lerobot, import_lerobot
+from pixio_robot.demos.store.layout import INTERVENTION
 
 FEATURES = {
     "observation.images.front": Feature((64, 80, 3), "uint8"),
@@ -281,3 +282,17 @@ def test_convert_sees_what_the_source_is(store, tmp_path, quiet):
     empty = DemoStore.create(tmp_path / "empty.zarr", FEATURES, {"fps": 20})
     with pytest.raises(UserError, match="no finished episode"):
         convert(empty.path, tmp_path / "other", console=quiet)
+
+
+def test_who_acted_comes_back(tmp_path, quiet):
+    features = FEATURES | {INTERVENTION: Feature((1,), "float32")}
+    store = DemoStore.create(tmp_path / "corrected.zarr", features, {"fps": 20})
+    marks = np.array([1, 0, 0, 1], np.float32)[:, None]
+    store.append_episode(random_episode(0, FEATURES, 4) | {INTERVENTION: marks}, seed=0, success=True, task="lift")
+    store.close()
+    export_lerobot(store, tmp_path / "dataset", "local/toy", use_videos=False, console=quiet)
+    described = json.loads((tmp_path / "dataset/meta/info.json").read_text())["features"][INTERVENTION]
+    assert described["dtype"] == "bool", "as LeRobot's own rollouts with corrections write it"
+    imported = import_lerobot(tmp_path / "dataset", tmp_path / "back.zarr", console=quiet)
+    assert imported.fingerprint() == store.fingerprint()
+    assert imported.imitated_ranges().tolist() == [[0, 1], [3, 4]]

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ import torch
 from numbered_episodes import FEATURES, random_episode
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos import DemoStore, WindowDataset
+from pixio_robot.demos import DemoStore, Feature, Sampling, WindowDataset
+from pixio_robot.demos.store.layout import INTERVENTION
+from pixio_robot.training.data.batches import Windows, window_starts
 
 N_EPISODES = 6
 
@@ -123,3 +126,51 @@ def test_pickles_without_data(make_store):
     dataset = WindowDataset(make_store(N_EPISODES), 4, 2)
     assert len(pickle.dumps(dataset)) < 1000
     assert_same(copy.copy(dataset)[7], expected_item(7, 4, 2))  # rebuilt as in a worker process
+
+
+def store_with_mistakes(path: Path, acted: list[list[int]]) -> DemoStore:
+    """Make a store of episodes whose steps are marked by who acted; actions are numbered through."""
+    features = {
+        "observation.state": Feature((1,), "float32"),
+        "action": Feature((1,), "float32"),
+        INTERVENTION: Feature((1,), "float32"),
+    }
+    store = DemoStore.create(path / "corrected.zarr", features, {"fps": 20})
+    first = 0
+    for marks in acted:
+        numbers = np.arange(first, first + len(marks), dtype=np.float32)[:, None]
+        column = np.array(marks, np.float32)[:, None]
+        episode = {"observation.state": numbers, "action": numbers, INTERVENTION: column}
+        store.append_episode(episode, seed=None, success=True, task="toy")
+        first += len(marks)
+    store.close()
+    return store
+
+
+def test_mistakes_are_seen_and_not_imitated(tmp_path):
+    store = store_with_mistakes(tmp_path, [[1, 1, 0, 0, 1, 1, 1], [0, 0], [1, 1], [0, 1]])
+    assert store.imitated_ranges().tolist() == [[0, 2], [4, 7], [9, 11], [12, 13]]
+    assert store.imitated_ranges(2).tolist() == [[0, 2], [4, 7]]
+    dataset = WindowDataset(store, 3, n_obs_steps=2)
+
+    before = dataset[1]
+    assert before["action"].ravel().tolist() == [1, 1, 1], "what follows is a mistake: the last good action is repeated"
+    assert before["action_is_pad"].tolist() == [False, True, True]
+    after = dataset[4]
+    assert after["action"].ravel().tolist() == [4, 5, 6] and not after["action_is_pad"].any()
+    assert after["observation.state"].ravel().tolist() == [3, 4], "the mistake is seen"
+    assert dataset[2]["action_is_pad"].all() and dataset[8]["action_is_pad"].all()
+    assert dataset[12]["action_is_pad"].tolist() == [False, True, True], "no mark beyond the last episode"
+
+    starts = window_starts(store, None, Windows(3), Sampling(pad_short_episodes=True))
+    assert starts.tolist() == [0, 1, 4, 5, 6, 9, 10, 12]
+    starts = window_starts(store, None, Windows(3, drop_n_last_frames=2), Sampling(pad_short_episodes=True))
+    assert starts.tolist() == [4], "the last steps before a mistake are dropped as those of an episode are"
+    with pytest.raises(UserError, match="at most 3 steps in a row are to be imitated"):
+        window_starts(store, None, Windows(3, drop_n_last_frames=5), Sampling(pad_short_episodes=True))
+
+
+def test_without_marks_episodes_are_imitated_whole(make_store):
+    store = make_store(N_EPISODES)
+    ends = store.episode_ends.tolist()
+    assert store.imitated_ranges().tolist() == [list(pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]

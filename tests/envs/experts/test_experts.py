@@ -226,3 +226,36 @@ def test_other_tasks_succeed_on_most_of_100_seeds(task: str) -> None:
 def test_other_robots_lift_on_most_of_40_seeds(robot: str) -> None:
     config = RobosuiteEnvConfig(robot=robot, image_size=16, camera_names=["agentview"])
     assert sum(successes(config, range(40))) >= 38
+
+
+@pytest.mark.parametrize(("task", "seed"), [("Lift", 3), ("Stack", 2), ("PickPlaceCan", 1), ("NutAssemblySquare", 5)])
+def test_a_grasp_that_misses_on_purpose_is_marked_and_tried_again(task: str, seed: int) -> None:
+    config = RobosuiteEnvConfig(task=task, image_size=16, expert_mistakes=1.0, episode_length=300)
+    env, expert = config.make_env(), config.make_expert(seed)
+    env.render_observations = False
+    observation, info = env.reset(seed=seed)
+    expert.reset(env)
+    errs, grippers, ended = [], [], False
+    while not ended:
+        action = expert.act(observation, info)
+        errs.append(expert.errs)
+        grippers.append(action[6] > 0)
+        observation, _, terminated, truncated, info = env.step(action)
+        ended = terminated or truncated
+    env.close()
+    first, last = np.flatnonzero(errs)[[0, -1]]
+    assert all(errs[first : last + 1]), "one mistake"
+    assert not errs[0] and not errs[-1]
+    assert not any(grippers[:first]), "it errs with an open hand"
+    assert any(grippers[first : last + 1]), "and closes it on nothing"
+    assert not all(grippers[last + 1 :]), "then it lets go,"
+    assert grippers[-1] or task != "Lift", "takes the thing,"
+    assert terminated, "and succeeds"
+
+
+def test_who_never_errs_says_so(env: RobosuiteEnv) -> None:
+    expert = CONFIG.make_expert(0)
+    demonstrate(env, expert, seed=0)
+    assert expert.errs is None
+    with pytest.raises(ValueError, match=r"expert_mistakes=1\.5 is no share"):
+        RobosuiteEnvConfig(image_size=16, expert_mistakes=1.5)
