@@ -103,7 +103,12 @@ def _packages() -> Finding:
 
 def _processor() -> Finding:
     slowdown = bfloat16_slowdown()
-    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}"
+    how = (
+        "as OMP_NUM_THREADS says"
+        if "OMP_NUM_THREADS" in os.environ
+        else "at most; trainings find out how many are fastest"
+    )
+    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} ({how})"
     if slowdown > 1:
         return Finding("processor", "note", f"{cores}; bfloat16 is {slowdown:.1f} times slower than float32: leave it.")
     return Finding("processor", "ok", f"{cores}; bfloat16 is {1 / slowdown:.1f} times as fast as float32.")

@@ -143,8 +143,7 @@ class Training[D, P]:
                     self._pending.append(self._step(batch))
                     if batch.skipped:
                         self._skipped.append((done, batch.skipped))
-                    if tuner is not None:
-                        tuner.note(time.perf_counter() - began)
+                    tuner.note(time.perf_counter() - began)
                     asked = asked or request.signal or (signal.SIGTERM if self.processes.abandoned else None)
                     stop, flush, due, evaluates = self._decide(done, asked is not None, saved)
                     if flush or due:

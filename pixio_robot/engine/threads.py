@@ -22,7 +22,7 @@ class ThreadTuner:
     """Tries smaller and larger numbers of torch's threads now and then, and keeps the fastest.
 
     Args:
-        most: The largest number; each half of it down to one is tried.
+        most: The largest number; each half of it down to one is tried. With 1 nothing is.
     """
 
     def __init__(self, most: int) -> None:
@@ -35,6 +35,8 @@ class ThreadTuner:
 
     def note(self, seconds: float) -> None:
         """Take the duration of a step; the number of threads may change for the next."""
+        if len(self._numbers) == 1:
+            return
         self._recent.append(seconds)
         if self._found or self._waiting:
             self._go_on()
@@ -73,8 +75,7 @@ class ThreadTuner:
         torch.set_num_threads(self._chosen)
 
 
-def tuner_for(device: torch.device) -> ThreadTuner | None:
-    """Return what tunes the threads of a training; None on a GPU, on one thread, and where OMP_NUM_THREADS says how many."""
+def tuner_for(device: torch.device) -> ThreadTuner:
+    """Return what tunes the threads of a training, which it leaves alone on a GPU, and where OMP_NUM_THREADS says how many."""
     most = torch.get_num_threads()
-    is_free = device.type == "cpu" and most > 1 and "OMP_NUM_THREADS" not in os.environ
-    return ThreadTuner(most) if is_free else None
+    return ThreadTuner(most if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ else 1)

@@ -52,9 +52,7 @@ class CorrectedPolicy:
         errs: Whether the last action was the policy's, or a mistake of the expert's on purpose.
     """
 
-    def __init__(
-        self, driver: "PolicyDriver", expert: Expert, seed: int, takeover: Takeover, fps: float, length: int
-    ) -> None:
+    def __init__(self, driver: Driver, expert: Expert, seed: int, takeover: Takeover, fps: float, length: int) -> None:
         self.errs = True
         self._driver, self._expert, self._seed = driver, expert, seed
         self._by_chance, self._fps, self._length = takeover == "chance", fps, length
@@ -133,7 +131,8 @@ class CorrectedPolicies:
     """In a worker: a policy, loaded once, under an environment's experts."""
 
     def __init__(self, checkpoint: Path, takeover: Takeover, env_config: Any) -> None:  # noqa: ANN401 (see `ExpertEnvConfig`)
-        self._driver, self._env_config, self._takeover = PolicyDriver(checkpoint, env_config), env_config, takeover
+        self._driver, self._env_config = PolicyDriver(checkpoint, env_config), env_config
+        self._takeover: Takeover = takeover
 
     def __call__(self, seed: int) -> CorrectedPolicy:
         """Return the demonstrator of an episode."""

@@ -208,3 +208,16 @@ def test_the_papers_protocol_differs_by_settings_alone() -> None:
 def test_a_recipe_chooses_its_encoder() -> None:
     fields = composed("pretrain_encoder", "images.path=a", "pretraining=vit5b", "pretraining.epochs=1")
     assert fields["pretraining"]["variant"] == fields["encoder"]["name"] == "pixio_vit5b16"
+
+
+@mark.parametrize("recipe", sorted((CONFIG_FOLDER / "recipe" / "scripted").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_task_may_have_a_recipe_of_its_own(recipe: Path) -> None:
+    env = f"env={recipe.stem}"
+    plain, own = composed("train_policy"), composed("train_policy", env)
+    assert (own["demos"], own["trainer"]) != (plain["demos"], plain["trainer"])
+    assert composed("train_policy", env, "trainer=debug")["trainer"]["steps"] == 4, "what is asked for wins"
+    assert composed("train_policy", env, "trainer.steps=7", "demos.episodes=3")["demos"]["episodes"] == 3
+    of_store = composed("train_policy", env, "demos=store", "demos.path=a.zarr")
+    assert of_store["demos"]["episodes"] == plain["demos"]["episodes"], (
+        "a recipe is for demonstrations that are collected"
+    )

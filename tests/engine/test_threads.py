@@ -56,14 +56,13 @@ def test_a_neighbour_is_given_way_to_and_its_end_is_noticed(clock):
     assert clock.used[-200:].count(4) > 160
 
 
-def test_a_number_that_was_asked_for_is_kept(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        assert tuner_for(torch.device("cpu")) is not None
-        assert tuner_for(torch.device("cuda")) is None
-        monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "2")
-        assert tuner_for(torch.device("cpu")) is None
-    finally:
-        torch.set_num_threads(before)
+def test_a_number_that_was_asked_for_is_kept(clock, monkeypatch):
+    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: clock.threads)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    clock.steps(tuner_for(torch.device("cpu")), 100)
+    assert len(set(clock.used)) == 3
+    clock.used.clear()
+    clock.steps(tuner_for(torch.device("cuda")), 100)
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "4")
+    clock.steps(tuner_for(torch.device("cpu")), 100)
+    assert set(clock.used) == {4}

@@ -12,9 +12,10 @@ from toy_expert_env import ToyExpertEnvConfig
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.collection.collection import collect
+from pixio_robot.training.corrections import Takeover
 
 
-def record(path: Path, takeover: str, n: int = 4) -> DemoStore:
+def record(path: Path, takeover: Takeover, n: int = 4) -> DemoStore:
     config = ToyExpertEnvConfig(episode_length=60)
     return collect(config, path, n, workers=1, console=Console(quiet=True), corrected=partial(corrected, takeover))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+import psutil
 import torch
 import zarr
 from torch import Tensor
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 
 _FRAMES_PER_CHUNK = 32
 _FORMAT = 2
-_IN_MEMORY_LIMIT = 1 << 30
-"""Bytes up to which all tokens of a store are kept in memory for training."""
+_IN_MEMORY_SHARE = 0.3
+"""Of the memory that is free: tokens of a store that take no more are kept in it, and else read from disk at half the speed."""
 
 
 class FeatureCache:
@@ -46,7 +47,7 @@ class FeatureCache:
         self.num_copies = len(groups)
         every = [array for arrays in self._arrays.values() for array in arrays]
         self.num_bytes = sum(array.nbytes // array.shape[0] * num_steps for array in every)
-        if self.num_bytes <= _IN_MEMORY_LIMIT:
+        if self.num_bytes <= _IN_MEMORY_SHARE * psutil.virtual_memory().available:
             self._arrays = {
                 key: [np.asarray(array[:num_steps]) for array in arrays] for key, arrays in self._arrays.items()
             }
