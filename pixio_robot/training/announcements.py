@@ -14,6 +14,7 @@ from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.still_dimensions import still_dimensions
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.store.layout import INTERVENTION
+from pixio_robot.demos.windows.sampling import imitated_ranges
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.training.config import PolicyJob
@@ -43,13 +44,18 @@ def say_sizes(job: PolicyJob, policy: torch.nn.Module, encoder: VisionEncoder, l
 
 def say_unused(config: PreTrainedConfig, store: DemoStore, num_episodes: int | None, console: Console) -> None:
     """Say which features the policy does not read, and which numbers of the demonstrations stand still."""
-    unread = sorted(store.features.keys() - {*(config.input_features or ()), *(config.output_features or ()), INTERVENTION})
+    unread = sorted(
+        store.features.keys() - {*(config.input_features or ()), *(config.output_features or ()), INTERVENTION}
+    )
     if unread:
         _say(console, f"not read by the policy: {', '.join(unread)}")
     if INTERVENTION in store.features:
         n_steps = int(store.episode_ends[:num_episodes][-1])
-        n_imitated = int(np.diff(store.imitated_ranges(num_episodes)).sum())
-        _say(console, f"{n_steps - n_imitated:,} of {n_steps:,} steps are seen and not imitated: nobody demonstrated in them")
+        n_imitated = int(np.diff(imitated_ranges(store, num_episodes)).sum())
+        _say(
+            console,
+            f"{n_steps - n_imitated:,} of {n_steps:,} steps are seen and not imitated: nobody demonstrated in them",
+        )
     for key, still in still_dimensions(store.statistics(num_episodes)).items():
         names = store.names.get(key, [])
         named = ", ".join(names[one] if one < len(names) else str(one) for one in still)

@@ -36,7 +36,6 @@ from pixio_robot.demos.store.frame_reader import FrameReader
 from pixio_robot.demos.store.layout import (
     CHECKSUMS,
     ENDS,
-    INTERVENTION,
     META_DTYPES,
     SEEDS,
     SUCCESS,
@@ -196,26 +195,6 @@ class DemoStore:
         """Return all data of an episode, each key (steps, ...)."""
         steps = self.episode_range(index)
         return {key: self.read(key, steps.start, steps.stop) for key in self.features}
-
-    def imitated_ranges(self, num_episodes: int | None = None) -> np.ndarray:
-        """Return the stretches of steps whose actions are to be imitated, int64 (S, 2): the first step and one past the last.
-
-        They are the episodes, or, where a store has the key `INTERVENTION`, the parts of them in which it is not 0.
-
-        Args:
-            num_episodes: Look at the first so many episodes; None looks at all.
-        """
-        ends = self.episode_ends[:num_episodes]
-        ranges = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1) if len(ends) else np.zeros((0, 2), np.int64)
-        if INTERVENTION not in self.features or not len(ends):
-            return ranges
-        acted = self.read(INTERVENTION, 0, int(ends[-1])).reshape(int(ends[-1]), -1).max(axis=1) > 0
-        cut = np.zeros(len(acted) + 1, bool)
-        cut[ranges] = True
-        cut[1:-1] |= acted[1:] != acted[:-1]
-        borders = np.flatnonzero(cut)
-        stretches = np.stack([borders[:-1], borders[1:]], axis=1)
-        return stretches[acted[stretches[:, 0]]]
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
         """Return the steps from `start` to before `stop` of one key.

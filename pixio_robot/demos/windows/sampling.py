@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.demos.store.store import DemoStore
 
 STEP, EPISODE, TASK = "step", "episode", "task"
@@ -28,6 +29,28 @@ class Sampling:
     """By the episodes' numbers; others have 1."""
     pad_short_episodes: bool = False
     """Whether windows may be longer than their whole episode, whose last action is then repeated and masked."""
+
+
+def imitated_ranges(store: DemoStore, num_episodes: int | None = None) -> np.ndarray:
+    """Return the stretches of steps whose actions are to be imitated, int64 (S, 2): the first step and one past the last.
+
+    They are the episodes, or, where a store has the key `INTERVENTION`, the parts of them in which it is not 0.
+
+    Args:
+        store: The demonstrations.
+        num_episodes: Look at the first so many episodes; None looks at all.
+    """
+    ends = store.episode_ends[:num_episodes]
+    ranges = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1) if len(ends) else np.zeros((0, 2), np.int64)
+    if INTERVENTION not in store.features or not len(ends):
+        return ranges
+    acted = store.read(INTERVENTION, 0, int(ends[-1])).reshape(int(ends[-1]), -1).max(axis=1) > 0
+    cut = np.zeros(len(acted) + 1, bool)
+    cut[ranges] = True
+    cut[1:-1] |= acted[1:] != acted[:-1]
+    borders = np.flatnonzero(cut)
+    stretches = np.stack([borders[:-1], borders[1:]], axis=1)
+    return stretches[acted[stretches[:, 0]]]
 
 
 def window_weights(store: DemoStore, starts: np.ndarray, sampling: Sampling) -> np.ndarray | None:

@@ -11,6 +11,7 @@ import torch
 
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.demos.store.store import DemoStore
+from pixio_robot.demos.windows.sampling import imitated_ranges
 
 _ACTION = "action"
 
@@ -21,7 +22,7 @@ class WindowDataset(torch.utils.data.Dataset):
     An item has each low-dimensional ``observation.*`` key, float32, and each camera, uint8 (H, W, 3), with a
     leading axis of observation steps, oldest first, where there are several; ``action`` (action_horizon,
     actions) from the item's own step on; ``action_is_pad`` (action_horizon,) bool, true outside the episode and outside
-    the stretch of it that is to be imitated (`DemoStore.imitated_ranges`); and ``index``, the step's number in the store,
+    the stretch of it that is to be imitated (`imitated_ranges`); and ``index``, the step's number in the store,
     int64. Beyond the ends its first or last step is repeated.
 
     States and actions stay in memory; frames are read when asked for, as many as there are observation steps.
@@ -58,7 +59,7 @@ class WindowDataset(torch.utils.data.Dataset):
                 raise UserError(f"{store.path} has no camera {key!r}. {nearest_name(key, store.image_keys)}")
         self._ends = store.episode_ends
         self._starts = np.concatenate([[0], self._ends[:-1]])
-        self._imitated = store.imitated_ranges()
+        self._imitated = imitated_ranges(store)
         self._low_dim = {
             key: store.read(key, 0, store.num_steps)
             for key, feature in store.features.items()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Sampling, WindowDataset, WindowSampler, window_weights
-from pixio_robot.demos.windows.sampling import episode_weights
+from pixio_robot.demos.windows.sampling import episode_weights, imitated_ranges
 from pixio_robot.images.preprocessing import frames_to_images
 from pixio_robot.training.data.feature_cache import FeatureCache
 
@@ -159,10 +159,10 @@ def window_starts(store: DemoStore, num_episodes: int | None, windows: Windows, 
     too_short = np.flatnonzero(is_drawn & (lengths < action_horizon))
     if len(too_short) and not sampling.pad_short_episodes:
         raise UserError(_too_short(too_short, lengths, action_horizon))
-    starts = [np.arange(start, end - drop_n_last_frames) for start, end in store.imitated_ranges(num_episodes)]
+    starts = [np.arange(start, end - drop_n_last_frames) for start, end in imitated_ranges(store, num_episodes)]
     steps = np.concatenate(starts or [np.zeros(0, np.int64)])
     if not len(steps):
-        longest = np.diff(store.imitated_ranges(num_episodes)).max(initial=0)
+        longest = np.diff(imitated_ranges(store, num_episodes)).max(initial=0)
         raise UserError(
             f"policy.drop_n_last_frames={drop_n_last_frames} leaves nothing of demonstrations in which at most "
             f"{longest} steps in a row are to be imitated: set it lower."

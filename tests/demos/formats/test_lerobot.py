@@ -18,6 +18,7 @@ from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
 from pixio_robot.demos.formats.lerobot import export_lerobot, import_lerobot
 from pixio_robot.demos.store.layout import INTERVENTION
+from pixio_robot.demos.windows.sampling import imitated_ranges
 
 FEATURES = {
     "observation.images.front": Feature((64, 80, 3), "uint8"),
@@ -295,4 +296,4 @@ def test_who_acted_comes_back(tmp_path, quiet):
     assert described["dtype"] == "bool", "as LeRobot's own rollouts with corrections write it"
     imported = import_lerobot(tmp_path / "dataset", tmp_path / "back.zarr", console=quiet)
     assert imported.fingerprint() == store.fingerprint()
-    assert imported.imitated_ranges().tolist() == [[0, 1], [3, 4]]
+    assert imitated_ranges(imported).tolist() == [[0, 1], [3, 4]]

@@ -10,6 +10,7 @@ from numbered_episodes import FEATURES, random_episode
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature, Sampling, WindowDataset
 from pixio_robot.demos.store.layout import INTERVENTION
+from pixio_robot.demos.windows.sampling import imitated_ranges
 from pixio_robot.training.data.batches import Windows, window_starts
 
 N_EPISODES = 6
@@ -149,8 +150,8 @@ def store_with_mistakes(path: Path, acted: list[list[int]]) -> DemoStore:
 
 def test_mistakes_are_seen_and_not_imitated(tmp_path):
     store = store_with_mistakes(tmp_path, [[1, 1, 0, 0, 1, 1, 1], [0, 0], [1, 1], [0, 1]])
-    assert store.imitated_ranges().tolist() == [[0, 2], [4, 7], [9, 11], [12, 13]]
-    assert store.imitated_ranges(2).tolist() == [[0, 2], [4, 7]]
+    assert imitated_ranges(store).tolist() == [[0, 2], [4, 7], [9, 11], [12, 13]]
+    assert imitated_ranges(store, 2).tolist() == [[0, 2], [4, 7]]
     dataset = WindowDataset(store, 3, n_obs_steps=2)
 
     before = dataset[1]
@@ -173,4 +174,4 @@ def test_mistakes_are_seen_and_not_imitated(tmp_path):
 def test_without_marks_episodes_are_imitated_whole(make_store):
     store = make_store(N_EPISODES)
     ends = store.episode_ends.tolist()
-    assert store.imitated_ranges().tolist() == [list(pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+    assert imitated_ranges(store).tolist() == [list(pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
