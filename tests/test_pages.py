@@ -1,9 +1,12 @@
 """The READMEs: one in every folder, none too long, and no link that leads nowhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from pixio_robot.cli.entry_points import load_job
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -47,3 +50,32 @@ def test_commands_name_scripts_that_exist() -> None:
     for page in PAGES:
         for script in re.findall(r"(?<![\w/.])scripts/[\w/]+\.py", page.read_text()):
             assert (ROOT / script).exists(), f"{page}: {script}"
+
+
+FENCED, INLINE = re.compile(r"^uv run scripts/(.*)$", re.M), re.compile(r"`uv run scripts/([^`]*)`")
+CUT_SHORT = re.compile(r"…(?<!=…)")
+OF_THE_TERMINAL = ("--help", "-m")
+
+
+def commands() -> list[tuple[str, str]]:
+    """The commands of the READMEs as they stand there, but for those that are cut short or go on with a run."""
+    found: dict[tuple[str, str], None] = {}
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ") if page.name == "README.md" else ""
+        for command in FENCED.findall(text) + INLINE.findall(text):
+            script, _, arguments = re.split(r" #| > ", command)[0].partition(" ")
+            if not CUT_SHORT.search(arguments) and "resume=" not in arguments:
+                found[Path(script).stem, re.sub(r"<[^>]*>|…", "x", arguments)] = None
+    return list(found)
+
+
+@pytest.mark.parametrize(("name", "arguments"), commands(), ids=lambda part: part[:60])
+def test_a_command_of_a_page_is_understood(name: str, arguments: str) -> None:
+    words = shlex.split(arguments)
+    sweeps = "-m" in words
+    words = [word for word in words if word not in OF_THE_TERMINAL]
+    load_job(name).read([re.sub(r"^([\w.]+=[^\[{,]*),.*", r"\1", word) if sweeps else word for word in words])
+
+
+def test_pages_have_many_commands() -> None:
+    assert len(commands()) > 60

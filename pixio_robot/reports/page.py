@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from pixio_robot.common.documents import read_json
+from pixio_robot.common.documents import read_json, read_yaml
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import is_file_inside, write_text
 from pixio_robot.common.json_lines import read_lines, seconds_of_phases
@@ -27,6 +27,7 @@ _MAX_EMBEDDED_BYTES = 1_500_000
 _CURVES = (
     ("loss", "Loss", True),
     ("success_rate", "Success rate", False),
+    ("held_out_error", "Held-out error", False),
     ("lr", "Learning rate", False),
     ("images_per_second", "Images per second", False),
 )
@@ -89,6 +90,7 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
         "report.html.j2",
         path,
         title=_title(run_dir, evaluation),
+        about=_about(run_dir / "config.yaml", versions),
         job=run_dir.resolve().parent.name,
         date=re.sub(r"_(\d\d)-(\d\d)-(\d\d)$", r" \1:\2:\3", run_dir.resolve().name),
         evaluation=evaluation,
@@ -133,6 +135,28 @@ def _held_out(file: Path) -> tuple[str, dict[str, float]] | None:
         return str(record["summary"]), {str(name): 100 * float(value) for name, value in record["relative"].items()}
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _about(config: Path, versions: Mapping[str, Any]) -> str:
+    """Say what was trained on what, as far as a run's config says it: policy, encoder and weights, data, seed, commit."""
+    try:
+        found = read_yaml(config)
+    except UserError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    policy, encoder, demos = (
+        group if isinstance(group := found.get(name), dict) else {} for name in ("policy", "encoder", "demos")
+    )
+    if not policy:
+        return ""
+    weights = Path(str(encoder.get("weights"))).name
+    data = next((Path(str(demos[key])).name for key in ("root", "repo_id", "path") if demos.get(key)), None)
+    parts = [f"{policy.get('type')} on {encoder.get('name')}, {weights} weights, {encoder.get('mode')}"]
+    parts.append(data or f"{demos.get('episodes')} demonstrations")
+    parts.append(f"seed {found.get('seed')}")
+    commit = str(versions.get("git_commit", ""))
+    return " · ".join([*parts, *([f"commit {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"] if commit else [])])
 
 
 def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:

@@ -217,3 +217,15 @@ def test_any_part_may_be_missing(run_dir: Path, tmp_path: Path) -> None:
     page = Page(report(run_dir))
     assert not {"phases", "curves"} & page.ids()
     assert len(page.all("video")) == 6
+
+
+def test_the_header_says_what_was_trained_on_what(tmp_path: Path) -> None:
+    encoder = "{name: tiny, weights: /a/b.pt, mode: frozen}"
+    config = f"{{policy: {{type: pixio_act}}, encoder: {encoder}, seed: 3, demos: {{root: /x/reach}}}}"
+    (tmp_path / "config.yaml").write_text(config)
+    write_json(tmp_path / "environment.json", {"git_commit": "0123456789abcdef-dirty"})
+    header = "pixio_act on tiny, b.pt weights, frozen · reach · seed 3 · commit 0123456789-dirty"
+    assert header in write_report(tmp_path).read_text()
+    for damaged in ("[1]", "policy: 3", "{{{"):
+        (tmp_path / "config.yaml").write_text(damaged)
+        assert write_report(tmp_path).is_file()

@@ -41,6 +41,9 @@ class NotingConfig(RobotConfig):
     action_size: int = 6
     camera_names: list[str] = field(default_factory=lambda: ["front"])
     image_size: int = 64
+    image_width: int | None = None
+    joints: list[str] | None = None
+    stands: list[float] | None = None
     notes: str = "actions.jsonl"
 
 
@@ -55,19 +58,23 @@ class Noting(_WithoutHardware, Robot):
 
     @property
     def observation_features(self) -> dict[str, Any]:
-        joints: dict[str, Any] = {f"joint_{number}.pos": float for number in range(self.config.state_size)}
-        return joints | dict.fromkeys(self.config.camera_names, (self.config.image_size, self.config.image_size, 3))
+        config = self.config
+        names = config.joints or [f"joint_{number}.pos" for number in range(config.state_size)]
+        frame = (config.image_size, config.image_width or config.image_size, 3)
+        return dict.fromkeys(names, float) | dict.fromkeys(config.camera_names, frame)
 
     @property
     def action_features(self) -> dict[str, Any]:
-        return {f"joint_{number}.pos": float for number in range(self.config.action_size)}
+        names = self.config.joints or [f"joint_{number}.pos" for number in range(self.config.action_size)]
+        return dict.fromkeys(names, float)
 
     def get_observation(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, kind in self.observation_features.items():
             is_joint = kind is float
             values[name] = self._random.normal() if is_joint else self._random.integers(0, 256, kind, dtype=np.uint8)
-        return values
+        names = self.config.joints or []
+        return values | dict(zip(names, self.config.stands or [], strict=False))
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         with Path(self.config.notes).open("a") as file:
