@@ -97,7 +97,7 @@ class ToyExpert:
     def __init__(self, seed: int, fails: bool) -> None:
         self._seed, self._fails = seed, fails
 
-    def reset(self, env: ToyExpertEnv) -> None:
+    def reset(self, env: gym.Env) -> None:
         self._rng = np.random.default_rng(self._seed)
 
     def act(self, observation: dict, info: dict) -> np.ndarray:
