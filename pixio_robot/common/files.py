@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON for people to read, see `atomic_path`."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def temporary_folder(name: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for temporary files, to be cleaned up; what killed processes left under this name is removed first."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f".{name}.{socket.gethostname()}.*"):
+        process = left.name.removeprefix(f".{name}.{socket.gethostname()}.").partition(".")[0]
+        if process.isdigit() and int(process) != os.getpid() and not _is_alive(int(process)):
+            _remove(left)
+    return tempfile.TemporaryDirectory(prefix=f".{name}.{socket.gethostname()}.{os.getpid()}.", dir=place)
 
 
 def is_file_inside(path: Path, folder: Path) -> bool:

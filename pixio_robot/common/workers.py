@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import temporary_folder
 
 # Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
 _SET_UP_LIMIT = 1800.0
@@ -83,7 +83,7 @@ class WorkerPool[Task, Result]:
         assert workers > 0
         self._set_up, self._arguments = set_up, arguments
         self._context = start_server(preload)
-        self._logs = tempfile.TemporaryDirectory(prefix="pixio_workers_")
+        self._logs = temporary_folder("pixio_workers")
         self._n_started = 0
         self._workers = [self._start_worker() for _ in range(workers)]
 

@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, write_json, write_text
+from pixio_robot.common.files import atomic_path, temporary_folder, write_json, write_text
 from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
 
 
@@ -63,6 +64,20 @@ def test_what_killed_processes_left_of_a_file_is_removed(tmp_path: Path) -> None
     assert not left.exists()
     assert alive.exists()
     assert elsewhere.exists()
+
+
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process = os.fork()
+    if process == 0:
+        _open = temporary_folder("some")
+        os._exit(0)  # as a killed one ends: nothing is cleaned up
+    os.waitpid(process, 0)
+    (left,) = tmp_path.iterdir()
+    with temporary_folder("some") as own, temporary_folder("some") as other, temporary_folder("another") as third:
+        assert not left.exists()
+        assert {Path(own), Path(other), Path(third)} == set(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:

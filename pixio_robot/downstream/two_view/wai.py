@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
+from pixio_robot.common.files import is_file_inside, write_json
 from pixio_robot.downstream.scenes import PosedFrame
 from pixio_robot.downstream.two_view.exr import read_exr, write_exr
 from pixio_robot.images.decoding import decode
@@ -181,6 +181,10 @@ def _read_frame(folder: Path, entry: dict[str, Any], depth_key: str) -> Frame:
     for path in paths:
         if not path.is_file():
             raise UserError(f"{place} names {path}, which is not there.")
+        if not is_file_inside(path, folder):
+            raise UserError(
+                f"{place} names {path}, which is outside the scene's folder and not read: put the file into it."
+            )
     try:
         pose = np.array(entry["transform_matrix"], np.float64).reshape(4, 4)
         numbers = np.array([entry[name] for name in _INTRINSICS], np.float64)

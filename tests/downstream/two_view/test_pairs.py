@@ -157,6 +157,12 @@ def change_frame(name: str, value: object):
     return change
 
 
+def leads_out(scene: Path) -> None:
+    elsewhere = scene.parent / "000000.exr"
+    (scene / "depth" / "000000.exr").rename(elsewhere)
+    (scene / "depth" / "000000.exr").symlink_to(elsewhere)
+
+
 MIRRORED = np.diag([1.0, 1.0, -1.0, 1.0]).tolist()
 
 
@@ -176,6 +182,7 @@ MIRRORED = np.diag([1.0, 1.0, -1.0, 1.0]).tolist()
         (change_frame("depth", None), "has no depth"),
         (lambda scene: (scene / "images/000001.png").unlink(), r"names .*000001\.png, which is not there"),
         (lambda scene: (scene / "depth/000000.exr").unlink(), r"names .*000000\.exr, which is not there"),
+        (leads_out, r"names .*000000\.exr, which is outside the scene's folder"),
         (lambda scene: (scene / "images/000001.png").write_text("x"), "is no image that can be read"),
         (
             lambda scene: write_exr(scene / "depth/000000.exr", np.ones((5, 9), np.float32)),
