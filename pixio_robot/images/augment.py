@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixio_robot.images.config import Photometric, Range
+from pixio_robot.images.config import Filter, Photometric, Range
 
 CROP_TRIES = 10  # as torchvision's RandomResizedCrop
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
@@ -51,16 +51,18 @@ def random_crops(aspect_B: Tensor, sides_B2: Tensor, scale: Range, ratio: Range,
     return torch.cat([corner_B2, size_B2], dim=1)
 
 
-def crop_and_resize(frames: Sequence[Tensor] | Tensor, boxes_B4: Tensor, size: int) -> Tensor:
-    """Cut boxes out of uint8 frames (H, W, C) and resize them, bilinear with antialias: uint8 (B, C, size, size).
+def crop_and_resize(
+    frames: Sequence[Tensor] | Tensor, boxes_B4: Tensor, size: int, kind: Filter = "bilinear"
+) -> Tensor:
+    """Cut boxes out of uint8 frames (H, W, C) and resize them with antialias: uint8 (B, C, size, size).
 
-    One image at a time on the CPU: there the uint8 kernel beats a batched float grid_sample.
+    One image at a time on the CPU: there the uint8 kernel beats what `crop_together` does for GPUs.
     """
     channels = frames[0].shape[-1]
     out = torch.empty(len(frames), channels, size, size, dtype=torch.uint8, memory_format=torch.channels_last)
     for index, (top, left, height, width) in enumerate(boxes_B4.tolist()):
         crop = frames[index][top : top + height, left : left + width].permute(2, 0, 1)[None]
-        out[index] = functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+        out[index] = functional.interpolate(crop, (size, size), mode=kind, antialias=True)[0]
     return out
 
 

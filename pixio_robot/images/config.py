@@ -1,7 +1,10 @@
 """How strongly images are changed, as settings: read without torch."""
 
+from typing import Literal
+
 from pixio_robot.common.settings import NonNegative, Share, settings
 
+Filter = Literal["bilinear", "bicubic"]
 Range = tuple[NonNegative, NonNegative]
 
 

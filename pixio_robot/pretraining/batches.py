@@ -11,7 +11,7 @@ is part of every batch.
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -24,11 +24,13 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.engine.objective import Batch
 from pixio_robot.images.augment import crop_and_resize, random_crops
 from pixio_robot.pretraining.config import TrainingConfig
+from pixio_robot.pretraining.crops import Cutter
 from pixio_robot.pretraining.sources import ImageCache, ImageSource, Lane, Sample
 from pixio_robot.pretraining.sources.mixture import CacheStream
 
 ORDER, CROPS, STEP = range(3)  # independent streams of random numbers
 STEPS_AHEAD = 3
+_CPU = torch.device("cpu")
 
 
 def generator_for(seed: int, stream: int, number: int) -> torch.Generator:
@@ -81,7 +83,9 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     state: dict[str, Any] | None = None,
-) -> Generator[Batch[Tensor]]:
+    device: torch.device = _CPU,
+    then: Callable[[Batch[Tensor]], Batch[Any]] = lambda batch: batch,
+) -> Generator[Batch[Any]]:
     """Yield this process's part of the batches of steps first…last-1 while threads prepare the next ones.
 
     Args:
@@ -92,14 +96,17 @@ def training_batches(
         process: Rank of this process.
         processes: Number of processes.
         state: The merged `Batch.state` of step first-1; not needed when `first` is 0.
+        device: Where crops may be cut; see `Cutter`.
+        then: What else is done to a batch ahead of its step.
 
     Raises:
         UserError: Batch, lanes and processes do not divide each other, or the source fails.
     """
     own = own_part(config.batch_size, process, processes)
+    cutter = Cutter(config, source, device)
     if isinstance(source, ImageCache):
         shift = state["seen"] - first * config.batch_size if state else 0
-        yield from ahead(lambda step: _cached_batch(config, source, step, own, shift), first, last)
+        yield from ahead(lambda step: then(_cached_batch(config, source, cutter, step, own, shift)), first, last)
         return
     if config.lanes % processes:
         raise UserError(
@@ -115,7 +122,7 @@ def training_batches(
         for lane in lanes
     }
     try:
-        yield from ahead(lambda step: _streamed_batch(config, streams, step, own), first, last)
+        yield from ahead(lambda step: then(_streamed_batch(config, streams, cutter, step, own)), first, last)
     finally:
         for stream in streams.values():
             stream.close()
@@ -148,15 +155,17 @@ def ahead[T](make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
                 future.cancel()
 
 
-def _cached_batch(config: TrainingConfig, source: ImageCache, step: int, own: slice, shift: int) -> Batch[Tensor]:
+def _cached_batch(
+    config: TrainingConfig, source: ImageCache, cutter: Cutter, step: int, own: slice, shift: int
+) -> Batch[Tensor]:
     indices = image_indices(config.seed, step, config.batch_size, len(source), shift)[own]
-    frames = list(source.read(indices))
-    images_BCHW = _crop(config, frames, source.aspect_N[indices], step, own)
+    sides_B2 = torch.full((len(indices), 2), source.side)
+    images_BCHW = cutter.of_cache(indices, _boxes(config, source.aspect_N[indices], sides_B2, step, own))
     return Batch(step, images_BCHW, source.names(indices), {"seen": (step + 1) * config.batch_size + shift})
 
 
 def _streamed_batch(
-    config: TrainingConfig, streams: dict[int, Generator[Sample]], step: int, own: slice
+    config: TrainingConfig, streams: dict[int, Generator[Sample]], cutter: Cutter, step: int, own: slice
 ) -> Batch[Tensor]:
     samples: list[Sample] = []
     state = {}
@@ -165,17 +174,17 @@ def _streamed_batch(
         state[str(lane)] = samples[-1].state
     frames = [torch.from_numpy(sample.pixels) for sample in samples]
     aspect_B = torch.tensor([sample.aspect for sample in samples])
-    images_BCHW = _crop(config, frames, aspect_B, step, own)
+    sides_B2 = torch.tensor([frame.shape[:2] for frame in frames])
+    images_BCHW = cutter(frames, _boxes(config, aspect_B, sides_B2, step, own))
     skipped = tuple(name for sample in samples for name in sample.skipped)
     return Batch(step, images_BCHW, [sample.name for sample in samples], state, skipped)
 
 
-def _crop(config: TrainingConfig, frames: Sequence[Tensor], aspect_B: Tensor, step: int, own: slice) -> Tensor:
-    """Cut random boxes out of this process's frames; boxes are drawn for the global batch."""
+def _boxes(config: TrainingConfig, aspect_B: Tensor, sides_B2: Tensor, step: int, own: slice) -> Tensor:
+    """Draw boxes for the global batch and return those of this process's frames."""
     aspect_all = torch.ones(config.batch_size)
     aspect_all[own] = aspect_B
     sides_all = torch.ones(config.batch_size, 2, dtype=torch.long)
-    sides_all[own] = torch.tensor([frame.shape[:2] for frame in frames])
+    sides_all[own] = sides_B2
     generator = generator_for(config.seed, CROPS, step)
-    boxes_B4 = random_crops(aspect_all, sides_all, config.crop_scale, config.crop_ratio, generator)[own]
-    return crop_and_resize(frames, boxes_B4, config.image_size)
+    return random_crops(aspect_all, sides_all, config.crop_scale, config.crop_ratio, generator)[own]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, settings
-from pixio_robot.images.config import Photometric
+from pixio_robot.images.config import Filter, Photometric
 
 Precision = Literal["float32", "bfloat16", "float16"]
 OptimizerName = Literal["adamw", "muon"]
@@ -75,6 +75,11 @@ class TrainingConfig:
     """Area of crops as a fraction of the image."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Width / height of crops."""
+    crop_filter: Filter = "bilinear"
+    """How crops are resized, with antialiasing: `bicubic` is the official recipe's."""
+    crops: Literal["auto", "cpu", "device"] = "auto"
+    """Where crops are cut: `auto` on the device, and on a CPU one by one. Frames of a cache (`images.decode_once`, a folder,
+    demonstrations) then lie in a GPU's memory where a third of it is enough, else they are sent along with every batch."""
     photometric: Photometric | None = None
     """Light and colour changes, or null (the paper's recipe)."""
     precision: Precision = "float32"
@@ -86,6 +91,8 @@ class TrainingConfig:
     `ddp` for several processes and `none` for one."""
     activation_checkpointing: Switch = False
     """Keep only the input of every block and compute the rest again for the gradients."""
+    residual: Literal["float32", "bfloat16"] = "float32"
+    """Type of what transformer blocks add to, with precision=bfloat16; bfloat16 moves half as many bytes between them."""
     compile_blocks: Switch = False
     """Compile transformer blocks with `torch.compile`, where the machine has a compiler; worth half a minute of compiling for
     runs above a few minutes."""
@@ -113,6 +120,8 @@ class TrainingConfig:
                 raise UserError(f"Give exactly one of {one} and {other}, the other as null.")
         if self.batch_size % self.accumulation:
             raise UserError(f"A batch of {self.batch_size} cannot be split into {self.accumulation} equal parts.")
+        if self.residual == "bfloat16" and self.precision != "bfloat16":
+            raise UserError(f"residual=bfloat16 goes with precision=bfloat16, not {self.precision}.")
         if self.batch_size % self.lanes:
             raise UserError(f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor.")
         for name in ("crop_scale", "crop_ratio"):

@@ -10,7 +10,6 @@ from torch import Tensor
 from pixio_robot.images.patches import patch_statistics, patchify, take_patches, unpatchify
 from pixio_robot.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, frames_to_images, normalise
 from pixio_robot.pretraining.model.mae import PixioMAE
-from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.reports.charts import save_figure
 
 GAP = 4  # white pixels between pictures
@@ -39,7 +38,7 @@ def reconstruct(mae: PixioMAE, images_BHWC: Tensor, seed: int) -> np.ndarray:
     images_BCHW = frames_to_images(images_BHWC).to(device)
     normalised = normalise(images_BCHW)
     output = mae(normalised, torch.Generator().manual_seed(seed))
-    _, masked_BM = (index.to(device) for index in split_patches(output.mask_BN))
+    masked_BM = output.masked_BM
     patches_BNX = patchify(normalised, mae.patch)
     mean, deviation = patch_statistics(take_patches(patches_BNX, masked_BM))
     index_BMX = masked_BM[..., None].expand_as(output.prediction_BMX)
@@ -47,10 +46,7 @@ def reconstruct(mae: PixioMAE, images_BHWC: Tensor, seed: int) -> np.ndarray:
     grid = mae.patch_grid(images_BCHW)
     mean_C11, std_C11 = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     reconstruction = unpatchify(filled_BNX, grid, mae.patch) * std_C11 + mean_C11
-    original_patches = patchify(images_BCHW, mae.patch)
-    hidden = unpatchify(
-        original_patches.masked_fill(output.mask_BN.to(device)[..., None], HIDDEN_GREY), grid, mae.patch
-    )
+    hidden = unpatchify(patchify(images_BCHW, mae.patch).scatter(1, index_BMX, HIDDEN_GREY), grid, mae.patch)
     return tile([images_BCHW, hidden, reconstruction])
 
 

@@ -130,7 +130,11 @@ def train[C: TrainingConfig](
             on_checkpoint=pictures.draw,
             on_log=on_log,
         ).run(
-            lambda first, state: training_batches(config, source, first, total, processes.rank, processes.count, state)
+            lambda first, state: training_batches(
+                *(config, source, first, total, processes.rank, processes.count, state),
+                device=processes.device,
+                then=minimised.drawn,
+            )
         )
         minimised.write(folder, getattr(torch, config.result_dtype), main=processes.main)
         log.write(minimised.phase, event="finished", seconds=round(time.monotonic() - started, 1))

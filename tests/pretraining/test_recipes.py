@@ -15,16 +15,20 @@ def composed(script: str, group: str, *overrides: str) -> dict:
 
 
 def recipe(name: str) -> PretrainConfig:
-    lengths = [] if name == "laptop" else ["pretraining.epochs=100"]  # which is not published
-    return PretrainConfig(**composed("pretrain_encoder", "pretraining", f"pretraining={name}", *lengths))
+    return PretrainConfig(**composed("pretrain_encoder", "pretraining", f"pretraining={name}"))
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "batch_size", "base_lr"),
-    [("vith_imagenet", "pixio_vith16", 8192, 2.5e-5), ("vit5b", "pixio_vit5b16", 16384, 1.25e-5)],
+    ("name", "variant", "batch_size", "base_lr", "steps"),
+    [
+        ("vith_imagenet", "pixio_vith16", 8192, 2.5e-5, 1605 * 400),
+        ("vit5b", "pixio_vit5b16", 16384, 1.25e-5, 1605 * 800),
+    ],
 )
-def test_published_recipes(name: str, variant: str, batch_size: int, base_lr: float) -> None:
+def test_published_recipes(name: str, variant: str, batch_size: int, base_lr: float, steps: int) -> None:
     config = recipe(name)
+    assert (config.steps, config.crop_filter) == (steps, "bicubic")
+    assert (config.residual, config.compile_blocks) == ("bfloat16", True)
     assert (config.variant, config.batch_size, config.base_lr) == (variant, batch_size, base_lr)
     assert config.peak_lr == pytest.approx(8e-4)
     assert config.warmup == 0.1

@@ -21,6 +21,18 @@ def use_plain_attention(module: nn.Module) -> None:
             layer.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue] (final for TorchScript only)
 
 
+def use_bfloat16_residuals(module: nn.Module) -> None:
+    """Let stacks of transformer blocks add up in bfloat16 what autocast computes in it; norms are computed in float32."""
+
+    def enter(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        (x,) = inputs
+        return (x.to(torch.bfloat16) if torch.is_autocast_enabled(x.device.type) else x,)
+
+    for stack in module.modules():
+        if isinstance(stack, nn.Sequential) and len(stack) and isinstance(stack[0], Block):
+            stack.register_forward_pre_hook(enter)
+
+
 def compile_blocks(module: nn.Module, device: torch.device) -> bool:
     """Compile every transformer block of a module in place with `torch.compile`; names of parameters stay.
 

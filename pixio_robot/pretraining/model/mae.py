@@ -21,14 +21,14 @@ from pixio_robot.pretraining.model.masking import block_mask, split_patches
 
 
 class MAEOutput(NamedTuple):
-    """What `PixioMAE` returns: scalar loss, prediction (B, M, C·P·P) and bool mask (B, N).
+    """What `PixioMAE` returns: scalar loss, prediction (B, M, C·P·P) and masked patches (B, M).
 
     The prediction holds normalised pixels of the masked patches in ascending patch order.
     """
 
     loss: Tensor
     prediction_BMX: Tensor
-    mask_BN: Tensor
+    masked_BM: Tensor
 
 
 def encode_visible(
@@ -170,6 +170,7 @@ class PixioMAE(nn.Module):
         images_BCHW: Tensor,
         generator: torch.Generator | None = None,
         mask_BN: Tensor | None = None,
+        patches: tuple[Tensor, Tensor] | None = None,
     ) -> MAEOutput:
         """Mask, encode, decode and compare.
 
@@ -177,16 +178,20 @@ class PixioMAE(nn.Module):
             images_BCHW: Normalised float images, sides divisible by the patch.
             generator: Source of the masks; on the CPU, whatever the device of the images.
             mask_BN: Use these masks instead of drawing some; equally many masked patches per image.
+            patches: Or these visible (B, V) and masked (B, M) patches, on the images' device, for which nothing waits.
 
         Raises:
             UserError: The image size does not fit the patch or the mask block.
         """
         grid = self.patch_grid(images_BCHW)
-        if mask_BN is None:
-            mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
-        visible_BV, masked_BM = (index.to(images_BCHW.device, non_blocking=True) for index in split_patches(mask_BN))
+        if patches is None:
+            if mask_BN is None:
+                mask_BN = block_mask(len(images_BCHW), grid, self.mask_ratio, self.mask_block, generator)
+            visible_BV, masked_BM = (index.to(images_BCHW.device) for index in split_patches(mask_BN))
+        else:
+            visible_BV, masked_BM = patches
         loss, prediction_BMX = self.compare(images_BCHW, visible_BV, masked_BM, grid)
-        return MAEOutput(loss, prediction_BMX, mask_BN)
+        return MAEOutput(loss, prediction_BMX, masked_BM)
 
     def compare(
         self,

@@ -46,7 +46,7 @@ class StochasticDepth:
         keep_L1 = 1 - torch.tensor([branch.probability for branch in self._branches])[:, None]
         return (torch.rand(len(self._branches), batch, generator=generator) < keep_L1) / keep_L1
 
-    def set_factors(self, factors_LB: Tensor) -> None:
+    def set_factors(self, factors_BL: Tensor) -> None:
         """Use these factors, on the module's device, in the next forward passes."""
-        for branch, factor_B in zip(self._branches, factors_LB, strict=True):
+        for branch, factor_B in zip(self._branches, factors_BL.unbind(1), strict=True):
             branch.factor_B11 = factor_B[:, None, None]

@@ -4,6 +4,7 @@ Shape letters: B images, C channels, H and W pixels, N patches, L residual branc
 """
 
 import abc
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,9 @@ from pixio_robot.engine.sharding import checkpoint_activations, materialise, sha
 from pixio_robot.images.augment import ColourChanges, change_photometrically, draw_changes
 from pixio_robot.pretraining.batches import STEP, generator_for, own_part
 from pixio_robot.pretraining.config import TrainingConfig
-from pixio_robot.pretraining.model.execution import compile_blocks, use_plain_attention
-from pixio_robot.pretraining.model.masking import block_mask
+from pixio_robot.pretraining.crops import sent
+from pixio_robot.pretraining.model.execution import compile_blocks, use_bfloat16_residuals, use_plain_attention
+from pixio_robot.pretraining.model.masking import block_mask, split_patches
 from pixio_robot.pretraining.model.stochastic_depth import StochasticDepth
 from pixio_robot.pretraining.sources import ImageSource
 
@@ -28,12 +30,20 @@ class ImagePart(NamedTuple):
     """Images that one forward and backward pass takes, and everything random about them but their crops."""
 
     images_BCHW: Tensor
-    """uint8, on the device."""
-    mask_BN: Tensor
-    """True where the encoder must not see a patch; on the CPU."""
+    """uint8."""
+    visible_BV: Tensor
+    """Which patches the encoder sees, ascending."""
+    masked_BM: Tensor
+    """Which it does not."""
     changes: ColourChanges | None
-    depth_LB: Tensor
+    depth_BL: Tensor
     """Factors of residual branches; see `StochasticDepth`."""
+
+    def rows(self, rows: slice) -> "ImagePart":
+        """Return some of the images with what belongs to them."""
+        changes = self.changes and ColourChanges(*(change[rows] for change in self.changes))
+        images, visible, masked, depth = (self[place][rows] for place in (0, 1, 2, 4))
+        return ImagePart(images, visible, masked, changes, depth)
 
 
 class ImageObjective[C: TrainingConfig](abc.ABC):
@@ -80,6 +90,8 @@ class ImageObjective[C: TrainingConfig](abc.ABC):
             use_plain_attention(self.module)
         if config.activation_checkpointing:
             checkpoint_activations(self.module)
+        if config.residual == "bfloat16":
+            use_bfloat16_residuals(self.module)
         if config.compile_blocks:
             compile_blocks(self.module, device)
         if processes.sharded:
@@ -92,21 +104,28 @@ class ImageObjective[C: TrainingConfig](abc.ABC):
         """Nothing changes from step to step."""
         del step
 
-    def parts(self, batch: Batch[Tensor]) -> list[ImagePart]:
-        """Draw for the global batch, so that losses do not depend on how it is shared out and split."""
+    def drawn(self, batch: Batch[Tensor]) -> Batch[ImagePart]:
+        """Draw what is random about a batch, and bring all to the device; the loader does it, ahead of the steps.
+
+        It is drawn for the global batch, so that losses do not depend on how that is shared out and split.
+        """
         config, generator = self.config, generator_for(self.config.seed, STEP, batch.step)
-        mask_BN = block_mask(config.batch_size, self.grid, config.mask_ratio, config.mask_block, generator)
+        mask_BN = block_mask(config.batch_size, self.grid, config.mask_ratio, config.mask_block, generator)[self._own]
         changes = draw_changes(config.batch_size, config.photometric, generator) if config.photometric else None
-        depth_LB = self.depth.draw(config.batch_size, generator)
-        images_BCHW = batch.data.to(self._device, non_blocking=True)
-        size = len(images_BCHW) // config.accumulation
-        parts = []
-        for first in range(0, len(images_BCHW), size):
-            rows = slice(self._own.start + first, self._own.start + first + size)
-            colours = changes and ColourChanges(*(change[rows] for change in changes))
-            part = ImagePart(images_BCHW[first : first + size], mask_BN[rows], colours, depth_LB[:, rows])
-            parts.append(part)
-        return parts
+        depth_BL = self.depth.draw(config.batch_size, generator).T[self._own]
+        visible_BV, masked_BM = split_patches(mask_BN)
+        own_changes = changes and ColourChanges(*(self._sent(change[self._own]) for change in changes))
+        images, visible, masked, depth = map(self._sent, (batch.data, visible_BV, masked_BM, depth_BL))
+        return dataclasses.replace(batch, data=ImagePart(images, visible, masked, own_changes, depth))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        return tensor if tensor.device == self._device else sent(tensor.contiguous(), self._device)
+
+    def parts(self, batch: Batch[ImagePart]) -> list[ImagePart]:
+        """Return equally many images for each of `accumulation` passes."""
+        images = len(batch.data.images_BCHW)
+        size = images // self.config.accumulation
+        return [batch.data.rows(slice(first, first + size)) for first in range(0, images, size)]
 
     def weights(self, part: ImagePart) -> list[float]:
         """Every image has equally many masked patches."""
@@ -118,17 +137,17 @@ class ImageObjective[C: TrainingConfig](abc.ABC):
         if part.changes:
             with torch.autocast(images_BCHW.device.type, enabled=False):  # colours are not rounded to eight bits
                 images_BCHW = change_photometrically(images_BCHW, part.changes)
-        self.depth.set_factors(part.depth_LB.to(images_BCHW.device, non_blocking=True))
-        return self.loss_of(module, images_BCHW, part.mask_BN)[None]
+        self.depth.set_factors(part.depth_BL)
+        return self.loss_of(module, images_BCHW, part)[None]
 
     @abc.abstractmethod
-    def loss_of(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss_of(self, module: nn.Module, images_BCHW: Tensor, part: ImagePart) -> Tensor:
         """Return the mean loss (scalar) of images in [0, 1].
 
         Args:
             module: `self.module` or a wrapper of it.
             images_BCHW: On the device.
-            mask_BN: True where the encoder must not see a patch; on the CPU.
+            part: What the images are of; its patches count.
         """
 
     def identity(self) -> dict[str, Any]:

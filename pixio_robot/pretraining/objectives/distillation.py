@@ -30,9 +30,8 @@ from pixio_robot.images.patches import patchify, take_patches
 from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.config import DistillConfig
 from pixio_robot.pretraining.model.mae import encode_visible
-from pixio_robot.pretraining.model.masking import split_patches
 from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
-from pixio_robot.pretraining.objectives.base import ImageObjective
+from pixio_robot.pretraining.objectives.base import ImageObjective, ImagePart
 from pixio_robot.pretraining.sources import ImageSource
 
 
@@ -161,11 +160,10 @@ class Distillation(ImageObjective[DistillConfig]):
         """Return which weights the teacher has, beside the settings."""
         return super().identity() | {"teacher_hash": self.teacher.hash}
 
-    def loss_of(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss_of(self, module: nn.Module, images_BCHW: Tensor, part: ImagePart) -> Tensor:
         """Return the distillation loss."""
-        visible_BV = split_patches(mask_BN)[0].to(images_BCHW.device, non_blocking=True)
-        class_BGT, patch_BVT = module(normalise(images_BCHW), visible_BV)
-        return distillation_loss(class_BGT, patch_BVT, self.teacher(images_BCHW), visible_BV, self.grid)
+        class_BGT, patch_BVT = module(normalise(images_BCHW), part.visible_BV)
+        return distillation_loss(class_BGT, patch_BVT, self.teacher(images_BCHW), part.visible_BV, self.grid)
 
     def write(self, folder: Path, dtype: torch.dtype, *, main: bool) -> None:
         """Write `encoder.safetensors`."""

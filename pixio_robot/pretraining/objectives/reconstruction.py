@@ -10,7 +10,7 @@ from pixio_robot.images.preprocessing import normalise
 from pixio_robot.pretraining.config import PretrainConfig
 from pixio_robot.pretraining.model.mae import PixioMAE
 from pixio_robot.pretraining.model.weights import create_encoder, save_mae, start_decoder
-from pixio_robot.pretraining.objectives.base import ImageObjective
+from pixio_robot.pretraining.objectives.base import ImageObjective, ImagePart
 from pixio_robot.pretraining.pictures import reconstruct
 
 
@@ -40,9 +40,9 @@ class Reconstruction(ImageObjective[PretrainConfig]):
             start_decoder(self.module, config.variant, Path(config.start_from))
         self.encoder.requires_grad_(not config.freeze_encoder)
 
-    def loss_of(self, module: nn.Module, images_BCHW: Tensor, mask_BN: Tensor) -> Tensor:
+    def loss_of(self, module: nn.Module, images_BCHW: Tensor, part: ImagePart) -> Tensor:
         """Return the mean squared error on masked patches."""
-        return module(normalise(images_BCHW), mask_BN=mask_BN).loss
+        return module(normalise(images_BCHW), patches=(part.visible_BV, part.masked_BM)).loss
 
     def picture(self, frames_BHWC: Tensor, seed: int) -> np.ndarray:
         """Draw original, masked and reconstructed images."""

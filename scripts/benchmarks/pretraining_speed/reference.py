@@ -55,7 +55,7 @@ class PlainMAE(nn.Module):
             prediction_BNX, weight_BN = decoder.head(decoder.norm(x))[:, classes:], mask_BN.float()
         mean, deviation = patch_statistics(target_BNX)
         error_BN = (prediction_BNX.float() - (target_BNX - mean) / deviation).square().mean(dim=2)
-        return MAEOutput((error_BN * weight_BN).sum() / weight_BN.sum(), prediction_BNX, mask_BN)
+        return MAEOutput((error_BN * weight_BN).sum() / weight_BN.sum(), prediction_BNX, masked_BM)
 
 
 class PlainImages(Dataset[Tensor]):

@@ -59,7 +59,7 @@ def test_loss_is_the_papers_formula(mae: PixioMAE) -> None:
         output = mae(images, torch.Generator().manual_seed(1))
     pixels, errors = images.double().numpy(), []
     for image in range(3):
-        hidden = [patch for patch in range(16) if output.mask_BN[image, patch]]
+        hidden = output.masked_BM[image].tolist()
         assert len(hidden) == output.prediction_BMX.shape[1] == 12
         for place, patch in enumerate(hidden):
             top, left = 16 * (patch // 4), 16 * (patch % 4)
@@ -110,7 +110,7 @@ def test_decoder_equals_the_textbook_form_with_mask_tokens_in_place(mae: PixioMA
 
 def test_any_size_divisible_by_patch_and_block(mae: PixioMAE) -> None:
     output = mae(torch.randn(1, 3, 96, 160), torch.Generator().manual_seed(0))
-    assert output.mask_BN.shape == (1, 60)
+    assert output.masked_BM.shape == (1, round(0.75 * 15) * 4)
     assert output.prediction_BMX.shape == (1, round(0.75 * 15) * 4, 768)
 
 

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
-from pixio_robot.pretraining.model.masking import block_mask
+from pixio_robot.pretraining.model.masking import block_mask, split_patches
 from pixio_robot.pretraining.model.weights import create_encoder, save_encoder
+from pixio_robot.pretraining.objectives.base import ImagePart
 from pixio_robot.pretraining.objectives.distillation import (
     Distillation,
     DistillConfig,
@@ -90,8 +91,9 @@ def test_only_the_student_learns_from_any_teacher(teacher: str, classes: int | N
     assert tokens.patch_BhwT.shape[1:3] == grid
     assert (tokens.class_BGT is None) if classes is None else (tokens.class_BGT.shape[1] == classes)  # type: ignore[union-attr]
     objective.module.train()
-    mask = block_mask(2, (4, 4), 0.5, 2)
-    loss = objective.loss_of(objective.module, images, mask)
+    visible, masked = split_patches(block_mask(2, (4, 4), 0.5, 2))
+    part = ImagePart(images, visible, masked, None, torch.ones(2, 0))
+    loss = objective.loss_of(objective.module, images, part)
     loss.backward()
     assert all(parameter.grad is not None for parameter in objective.module.parameters())
     assert not any(parameter.requires_grad for parameter in objective.teacher.encoder.parameters())
