@@ -1,7 +1,7 @@
 """Pretrain a Pixio encoder as a masked autoencoder on images of one's own.
 
 uv run scripts/pretrain_encoder.py images.path=photos
-uv run scripts/pretrain_encoder.py images=shards images.path=web pretraining=vith_imagenet pretraining.epochs=100
+uv run scripts/pretrain_encoder.py images=shards images.path=web pretraining=vith_imagenet encoder=pixio_vitl
 uv run scripts/pretrain_encoder.py images=live pretraining.epochs=null pretraining.steps=2000 run=scenes
 
 With several processes: `torchrun --nproc-per-node 8 scripts/pretrain_encoder.py …`.

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -25,7 +24,7 @@ from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.signals import StoppedError
 from pixio_robot.engine.average import WeightAverage
 from pixio_robot.engine.checkpoints import Checkpoints
-from pixio_robot.engine.objective import Batch, Objective, all_finite, trainable_tensors
+from pixio_robot.engine.objective import Batch, Objective, all_finite, seed_step, trainable_tensors
 from pixio_robot.engine.optimizers import optimizer_tensors
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_log import RunLog
@@ -55,6 +54,8 @@ class Plan:
         checkpoint_every: Steps between checkpoints.
         checkpoint_minutes: Time between them.
         weights_rest: See `Processes.wrap`.
+        peak_per_second: Samples a second that the device would do if it did matrix products alone; the log says which share of it
+            is reached.
     """
 
     steps: int
@@ -68,6 +69,7 @@ class Plan:
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
     weights_rest: bool = False
+    peak_per_second: float | None = None
 
 
 @dataclass
@@ -110,6 +112,7 @@ class Training[D, P]:
         self._pending: list[_Step] = []
         self._skipped: list[tuple[int, tuple[str, ...]]] = []
         self._read = self._rated = time.monotonic()
+        self._waited = 0.0
 
     def run(self, batches: Callable[[int, dict[str, Any]], Generator[Batch[D]]]) -> None:
         """Train from the newest checkpoint, or from the beginning, to the last step; all processes call this together.
@@ -138,7 +141,9 @@ class Training[D, P]:
             for done in range(first + 1, plan.steps + 1):
                 began = time.perf_counter()
                 with StopRequest() as request:
+                    begun = time.monotonic()
                     batch = next(stream)
+                    self._waited += time.monotonic() - begun
                     samples = batch.state
                     self._pending.append(self._step(batch))
                     if batch.skipped:
@@ -201,7 +206,7 @@ class Training[D, P]:
     def _step(self, batch: Batch[D]) -> "_Step":
         """Do one optimiser step; its numbers stay on the device."""
         plan, objective = self.plan, self.objective
-        _seed(plan.seed, batch.step + 1, self.processes.rank)
+        seed_step(plan.seed, batch.step + 1, self.processes.rank)
         objective.begin_step(batch.step + 1)
         rates = plan.learning_rates(batch.step)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -284,17 +289,28 @@ class Training[D, P]:
             return None
         seconds = (now - self._rated) / count
         rate, self._rated = plan.batch_size / max(seconds, 1e-9), now
+        speed = self._speed(rate, self._waited / max(seconds * count, 1e-9))
+        self._waited = 0.0
         pairs, lines = zip(self._pending[:count], read, strict=False), []
         for _, group in itertools.groupby(pairs, key=lambda pair: (pair[0].step - 1) // plan.log_every):
             steps, values = zip(*group, strict=True)
             loss, norm = (sum(numbers) / len(steps) for numbers in zip(*values, strict=True))
             line = {"step": steps[-1].step, "loss": loss, "lr": steps[-1].rate, "gradient_norm": norm}
-            lines.append(line | {f"{self.objective.unit}_per_second": round(rate, 1)})
+            lines.append(line | speed)
         self.log.write_steps(self.objective.phase, lines)
         self._pending = self._pending[count:]
         recent = sum(line["loss"] for line in lines[-_RECENT:]) / len(lines[-_RECENT:])
         self.on_log(done, recent)
         return f"loss {recent:.4f}  {rate:.0f} {self.objective.unit}/s"
+
+    def _speed(self, rate: float, waited: float) -> dict[str, float]:
+        """Return samples a second, the share of time spent waiting for them, and how well the device is used."""
+        speed = {f"{self.objective.unit}_per_second": round(rate, 1), "data_wait": round(waited, 3)}
+        if self.processes.device.type == "cuda":
+            speed["memory_gib"] = round(torch.cuda.max_memory_allocated(self.processes.device) / 2**30, 2)
+        if self.plan.peak_per_second is not None:
+            speed["mfu"] = round(rate / self.processes.count / self.plan.peak_per_second, 4)
+        return speed
 
     def _save(self, done: int, samples: dict[str, Any]) -> None:
         """Begin to write a checkpoint, unless the weights are not numbers, which must not replace good ones."""
@@ -339,12 +355,3 @@ class _Step:
     norm: Tensor
     rate: float
     names: list[str]
-
-
-def _seed(seed: int, step: int, rank: int) -> None:
-    """Let all that torch draws in a step (dropout, noise of diffusion) follow from run, step and process alone.
-
-    A resumed run then draws the same, whatever happened in between.
-    """
-    state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0] >> np.uint64(1)))

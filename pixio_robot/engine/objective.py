@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,3 +91,12 @@ def trainable_tensors(module: nn.Module) -> dict[str, Tensor]:
 def all_finite(tensors: Sequence[Tensor]) -> Tensor:
     """Whether every number is finite: a bool tensor, still on the device."""
     return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Let all that torch draws in a step (dropout, noise of diffusion) follow from run, step and process alone.
+
+    A resumed run then draws the same, whatever happened in between.
+    """
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0] >> np.uint64(1)))

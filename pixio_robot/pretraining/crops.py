@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pixio_robot.images.augment import crop_and_resize
+from pixio_robot.images.config import Filter
 from pixio_robot.images.resampling import crop_together
 from pixio_robot.pretraining.config import TrainingConfig
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
@@ -35,7 +36,8 @@ class Cutter:
             device: Where the crops shall be; on a CPU everything stays where it is. Frames that do not fit are sent there
                 with every batch.
         """
-        self._size, self._kind, self._device = config.image_size, config.crop_filter, device
+        self._size, self._device = config.image_size, device
+        self._kind: Filter = config.crop_filter
         self._together = config.crops == "device" or (config.crops == "auto" and device.type != "cpu")
         self._resident: Tensor | None = None
         self._pool = ThreadPoolExecutor(os.cpu_count()) if device.type != "cpu" else None

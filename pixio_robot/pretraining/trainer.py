@@ -1,6 +1,7 @@
 """Pretraining and distillation of encoders by the engine, with pictures at every checkpoint."""
 
 import dataclasses
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from pixio_robot.engine.run_log import RunLog
 from pixio_robot.pretraining.batches import preview, training_batches
 from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
 from pixio_robot.pretraining.feature_pictures import feature_picture
+from pixio_robot.pretraining.model.cost import flops_per_image, product_rate
 from pixio_robot.pretraining.model.weights import ENCODER_FILE
 from pixio_robot.pretraining.objectives.base import ImageObjective
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
@@ -32,6 +34,8 @@ from pixio_robot.pretraining.pictures import save_loss_curve
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
 from pixio_robot.reports.charts import save_picture
 from pixio_robot.reports.page import FEATURES, RECONSTRUCTIONS, write_report
+
+logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 5.0  # losses are read from the device this often, not at every step
 PICTURE_IMAGES = 8
@@ -98,6 +102,11 @@ def train[C: TrainingConfig](
     if processes.sharded and config.optimizer == "muon":
         raise UserError("Muon needs whole matrices: with distribution=fsdp choose optimizer=adamw.")
     total = config.total_steps(source.images)
+    if source.side < config.image_size and processes.main:
+        logger.warning(
+            "the frames have %d pixels a side and the crops %d: every crop is an enlargement; a larger images.side shows more",
+            *(source.side, config.image_size),
+        )
     minimised.prepare(processes, source)
     if config.precision == "bfloat16" and processes.device.type == "cpu" and processes.main:
         warn_of_slow_bfloat16(f"{minimised.phase}.precision")
@@ -122,6 +131,7 @@ def train[C: TrainingConfig](
                 seed=config.seed,
                 log_seconds=LOG_SECONDS,
                 checkpoint_minutes=config.checkpoint_minutes,
+                peak_per_second=_peak(config, processes.device),
             ),
             processes,
             checkpoints,
@@ -139,6 +149,13 @@ def train[C: TrainingConfig](
         minimised.write(folder, getattr(torch, config.result_dtype), main=processes.main)
         log.write(minimised.phase, event="finished", seconds=round(time.monotonic() - started, 1))
     return folder / ENCODER_FILE
+
+
+def _peak(config: TrainingConfig, device: torch.device) -> float | None:
+    """Return how many images a second a GPU would train on at the rate of a large matrix product; None where not measured."""
+    if device.type != "cuda" or not isinstance(config, PretrainConfig):
+        return None
+    return product_rate(device, getattr(torch, config.precision)) / flops_per_image(config)
 
 
 def _start_afresh(

@@ -206,7 +206,7 @@ def test_the_papers_protocol_differs_by_settings_alone() -> None:
 
 
 def test_a_recipe_chooses_its_encoder() -> None:
-    fields = composed("pretrain_encoder", "images.path=a", "pretraining=vit5b", "pretraining.epochs=1")
+    fields = composed("pretrain_encoder", "images.path=a", "pretraining=vit5b")
     assert fields["pretraining"]["variant"] == fields["encoder"]["name"] == "pixio_vit5b16"
 
 

@@ -285,6 +285,16 @@ def test_every_epoch_shows_every_image_once_in_a_new_order() -> None:
     assert epochs[0] != epochs[1]
 
 
+def test_frames_smaller_than_crops_are_said_and_the_log_knows_the_wait_for_data(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(TINY, steps=2, accumulation=1)
+    pretrain(config, folder_images(image_folder, tmp_path / "cache", 24), tmp_path / "run")
+    assert "the frames have 24 pixels a side and the crops 32: every crop is an enlargement" in caplog.text
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 <= line["data_wait"] <= 1 for line in lines if "loss" in line)
+
+
 def test_a_run_goes_on_with_batches_of_another_size_where_it_was(source: ImageCache, tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, steps=2, accumulation=1)
     pretrain(config, source, tmp_path / "run")

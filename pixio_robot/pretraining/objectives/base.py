@@ -4,7 +4,6 @@ Shape letters: B images, C channels, H and W pixels, N patches, L residual branc
 """
 
 import abc
-import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +41,9 @@ class ImagePart(NamedTuple):
     def rows(self, rows: slice) -> "ImagePart":
         """Return some of the images with what belongs to them."""
         changes = self.changes and ColourChanges(*(change[rows] for change in self.changes))
-        images, visible, masked, depth = (self[place][rows] for place in (0, 1, 2, 4))
-        return ImagePart(images, visible, masked, changes, depth)
+        return ImagePart(
+            self.images_BCHW[rows], self.visible_BV[rows], self.masked_BM[rows], changes, self.depth_BL[rows]
+        )
 
 
 class ImageObjective[C: TrainingConfig](abc.ABC):
@@ -116,7 +116,8 @@ class ImageObjective[C: TrainingConfig](abc.ABC):
         visible_BV, masked_BM = split_patches(mask_BN)
         own_changes = changes and ColourChanges(*(self._sent(change[self._own]) for change in changes))
         images, visible, masked, depth = map(self._sent, (batch.data, visible_BV, masked_BM, depth_BL))
-        return dataclasses.replace(batch, data=ImagePart(images, visible, masked, own_changes, depth))
+        part = ImagePart(images, visible, masked, own_changes, depth)
+        return Batch(batch.step, part, batch.names, batch.state, batch.skipped)
 
     def _sent(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.device == self._device else sent(tensor.contiguous(), self._device)

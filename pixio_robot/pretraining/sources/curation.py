@@ -13,8 +13,6 @@ import numpy as np
 from pixio_robot.common.errors import UserError
 from pixio_robot.pretraining.images import Curation
 
-ENTROPY_LEVELS = 8  # per channel
-
 
 def colour_entropy(pixels_HWC: np.ndarray) -> float:
     """Entropy of an image's colours in bits, from 0 (one colour) to 9.
@@ -28,10 +26,9 @@ def colour_entropy(pixels_HWC: np.ndarray) -> float:
     Args:
         pixels_HWC: uint8 RGB.
     """
-    levels = (pixels_HWC // (256 // ENTROPY_LEVELS)).astype(np.int64)
-    bins = (levels[..., 0] * ENTROPY_LEVELS + levels[..., 1]) * ENTROPY_LEVELS + levels[..., 2]
-    counts = np.bincount(bins.ravel())
-    shares = counts[counts > 0] / bins.size
+    red, green, blue = ((pixels_HWC[..., channel] >> 5).astype(np.uint16) for channel in range(3))
+    counts = np.bincount((red << 6 | green << 3 | blue).ravel())
+    shares = counts[counts > 0] / red.size
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no negative zero
 
 

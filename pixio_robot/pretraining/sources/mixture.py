@@ -20,6 +20,7 @@ class CacheStream:
     def __init__(self, cache: ImageCache) -> None:
         self.fingerprint = cache.fingerprint
         self.images: int | None = len(cache)
+        self.side = cache.side
         self._cache = cache
 
     def check(self, lanes: int) -> None:
@@ -75,6 +76,7 @@ class Mixture:
         self._streams: dict[str, ImageStream] = {
             name: CacheStream(source) if isinstance(source, ImageCache) else source for name, source in sources.items()
         }
+        self.side = min(stream.side for stream in self._streams.values())
         self._shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
         recipe = " ".join(
             f"{stream.fingerprint}:{share}" for stream, share in zip(self._streams.values(), self._shares)

@@ -45,9 +45,11 @@ class ImageStream(Protocol):
     Attributes:
         fingerprint: Changes when the images or their order change.
         images: Number of images, where it is known.
+        side: Pixels of the shorter side that images have at most.
     """
 
     fingerprint: str
+    side: int
     images: int | None
 
     def check(self, lanes: int) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pixio_robot.pretraining.config import Precision, PretrainConfig
-from pretraining_speed.ceiling import flops_per_image, matmul_ceiling
+from pixio_robot.pretraining.model.cost import flops_per_image
+from pretraining_speed.ceiling import matmul_ceiling
 from pretraining_speed.ladder import Measurement, loss_deviation
 
 
