@@ -239,7 +239,11 @@ class _said_plainly:  # noqa: N801 (a context, written like a function)
 def _damage(checkpoint: Path) -> str | None:
     """Say what is wrong with a checkpoint's files; None where they are as they were written."""
     try:
-        sums = json.loads((checkpoint / _STATE_FILE).read_text())["crc32c"]
+        state = json.loads((checkpoint / _STATE_FILE).read_text())
+        if "crc32c" not in state and "checksums" in state:
+            log.warning("%s is of an earlier version, whose checksums are not read any more", checkpoint)
+            return None
+        sums = state["crc32c"]
     except FileNotFoundError:
         return f"{_STATE_FILE} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -234,6 +234,18 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert logged(tmp_path / "run") == logged(tmp_path / "whole")
 
 
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path / "whole", steps=8)
+    run(tmp_path / "run", steps=5)
+    file = tmp_path / "run" / "checkpoints" / "000005" / "state.json"
+    state = json.loads(file.read_text())
+    state["checksums"] = dict.fromkeys(state.pop("crc32c"), "0" * 32)
+    file.write_text(json.dumps(state))
+    run(tmp_path / "run", steps=8)
+    assert "000005 is of an earlier version" in caplog.text
+    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+
+
 def test_where_no_checkpoint_can_be_read_nothing_is_overwritten(tmp_path: Path) -> None:
     run(tmp_path, steps=5)
     (tmp_path / "checkpoints" / "000005" / "state.json").unlink()
