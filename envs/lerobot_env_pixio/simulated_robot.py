@@ -13,6 +13,7 @@ from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnected
 from lerobot_env_pixio.config_simulated_robot import SimulatedRobotConfig
 from lerobot_env_pixio.recordings import Announcements, Take, check_recording, complete_recording
 from lerobot_env_pixio.simulators.camera_env import CameraEnv
+from lerobot_env_pixio.simulators.task_mixture import TaskMixture
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class SimulatedRobot(Robot):
         env_config = config.env_config()
         super().__init__(config)
         self.config = config
-        self._env: CameraEnv = env_config.make_env()
+        self._env: CameraEnv | TaskMixture = env_config.make_env()
         self._fps = env_config.fps
         described = draccus.encode(env_config, EnvConfig)
         self._described = {key: value for key, value in described.items() if key not in ("features", "features_map")}
