@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from forked_scripts import ROOT, run_python, run_script
 
-from pixio_robot.cli import jobs
 from pixio_robot.cli.command import main, overview
 from pixio_robot.cli.jobs import GROUPS, job_file, job_files, summaries
+from pixio_robot.common import commands
 from pixio_robot.common.errors import exits_on_user_error, missing_extra
 
 COMMAND = ["-m", "pixio_robot.cli.command"]
@@ -68,9 +68,9 @@ def test_the_older_name_of_the_export_is_the_same_job(tmp_path: Path) -> None:
 
 def test_examples_name_the_command_where_there_is_no_clone(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "uv run scripts/doctor.py output_root=a"
-    assert jobs.as_called_here(text) == text
-    monkeypatch.setattr(jobs, "_IN_WHEEL", True)
-    assert jobs.as_called_here(text) == "pixio doctor output_root=a"
+    assert commands.as_called_here(text) == text
+    monkeypatch.setattr(commands, "IN_WHEEL", True)
+    assert commands.as_called_here(text) == "pixio doctor output_root=a"
 
 
 @pytest.mark.slow  # builds with uv, which fetches hatchling

@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Callable[..., None], Callable[[dict[str, Any]], Any], str
     "newer schema": (
         tampered,
         lambda metadata: metadata.update(schema=99),
-        "has schema 99, this version reads 2: update pixio-robot.",
+        "has schema 99, this version reads 3: update pixio-robot.",
     ),
     "edited": (
         tampered,

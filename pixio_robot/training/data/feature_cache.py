@@ -142,12 +142,15 @@ def cache_features(
 def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], copy: int) -> zarr.Group:
     if copy:
         identity = {**identity, "augmentation": asdict(AUGMENTATION), "copy": copy}
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    described = json.dumps(identity, sort_keys=True)
+    name = hashlib.sha256(described.encode()).hexdigest()[:16]
     place = cache_root / f"{encoder_name}_{name}.zarr"
     if place.exists():
         try:
             group = zarr.open_group(str(place), mode="r+")
-            damaged = group.attrs["identity"] != identity or any(_frames_done(array) < 0 for _, array in group.arrays())
+            damaged = group.attrs["identity"] != json.loads(described) or any(
+                _frames_done(array) < 0 for _, array in group.arrays()
+            )
         except Exception:  # whatever zarr says of JSON that is not its own
             damaged = True
         if not damaged:

@@ -75,7 +75,7 @@ def test_a_client_holds_whatever_a_server_answers(caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"schema": 3}, "has schema 3, this version reads 2: update pixio-robot"),
+        ({"schema": 4}, "has schema 4, this version reads 3: update pixio-robot"),
         ({"cameras": [CAMERA]}, "cameras[0] is 'observation.images.front', expected a mapping"),
         ({"state__size": "2"}, "state.size is '2', expected a whole number of at least 1"),
         ({"action__minimum": [-1.0]}, "action.minimum is [-1.0], expected one entry for each of 2 numbers"),

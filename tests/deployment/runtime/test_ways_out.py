@@ -253,7 +253,8 @@ def test_periods_that_are_too_long_are_said_at_once_and_never_caught_up(
 def running(function: Callable[[], object]) -> Iterator[Any]:
     def with_a_terminals_signals() -> None:  # what runs in a shell's background, or under nohup, ignores some
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for one in (signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(one, signal.SIG_DFL)
         function()
 
     process = FORK.Process(target=with_a_terminals_signals)
