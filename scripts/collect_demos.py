@@ -1,7 +1,7 @@
 """Collect demonstrations of a scripted expert, of your own hand, or an expert's corrections of a policy, into a zarr store.
 
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
-uv run scripts/collect_demos.py env=robosuite_stack checkpoint=outputs/train_policy/stack/checkpoints/last/pretrained_model
+uv run scripts/collect_demos.py env=robosuite_stack checkpoint=latest episodes=50
 uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
 """
 
@@ -31,7 +31,7 @@ class CollectDemos:
     expert: Text = "scripted"
     """`scripted`, or your hand: `keyboard`, or a device of robosuite's (`spacemouse`), on a machine with a screen."""
     checkpoint: Place | None = None
-    """Of a policy (a `pretrained_model` folder) that drives, and that the scripted expert corrects (DAgger); null for none."""
+    """Of a policy that drives and that the scripted expert corrects (DAgger): a `pretrained_model` folder, a run, or `latest`."""
     takeover: Literal["chance", "stuck"] = "chance"
     """When the expert corrects: in turns of random length and where the policy is stuck, or only there and to the end."""
     first_seed: Whole | None = None
@@ -63,11 +63,10 @@ def main(settings: CollectDemos) -> None:
     )
     how = {"first_seed": first_seed, "codec": settings.codec}
     if settings.checkpoint is not None:
-        from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
-        from pixio_robot.training.corrections import CorrectedPolicies
+        from pixio_robot.training.corrections import CorrectedPolicies, find_policy
 
-        check_fit(open_checkpoint(settings.checkpoint), env_config)
-        corrected = partial(CorrectedPolicies, settings.checkpoint, settings.takeover)
+        checkpoint = find_policy(settings.checkpoint, settings.output_root, env_config)
+        corrected = partial(CorrectedPolicies, checkpoint, settings.takeover)
         collect(env_config, store, settings.episodes, workers=settings.workers, corrected=corrected, **how)
     elif settings.expert == "scripted":
         collect(env_config, store, settings.episodes, workers=settings.workers, **how)

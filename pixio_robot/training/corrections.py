@@ -16,9 +16,12 @@ from lerobot.envs.utils import preprocess_observation
 from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.utils.constants import ACTION
 from lerobot.utils.random_utils import set_seed
+from rich.console import Console
 
+from pixio_robot.common.versions import software_versions
 from pixio_robot.demos.collection.recording import Expert
-from pixio_robot.evaluation.checkpoints import check_fit, open_checkpoint
+from pixio_robot.evaluation.checkpoints import check_fit, find_checkpoint, open_checkpoint, run_information
+from pixio_robot.evaluation.worlds import check_world
 
 type Takeover = Literal["chance", "stuck"]
 
@@ -139,6 +142,23 @@ class CorrectedPolicies:
         config = self._env_config
         expert = config.make_expert(seed)
         return CorrectedPolicy(self._driver, expert, seed, self._takeover, config.fps, config.episode_length)
+
+
+def find_policy(given: Path, output_root: Path, env_config: EnvConfig) -> Path:
+    """Return the checkpoint of a policy that is to drive in an environment.
+
+    Args:
+        given: See `find_checkpoint`.
+        output_root: Where runs of train_policy are.
+        env_config: The environment.
+
+    Raises:
+        UserError: There is no such checkpoint, it does not fit the environment, or it learnt another rate or control.
+    """
+    checkpoint = find_checkpoint(given, output_root, Console(stderr=True))
+    check_fit(open_checkpoint(checkpoint), env_config)
+    check_world(run_information(checkpoint), env_config, software_versions(), "The policy was trained")
+    return checkpoint
 
 
 def _batched(value: Any) -> Any:  # noqa: ANN401
