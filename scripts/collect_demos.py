@@ -58,10 +58,8 @@ def main(settings: CollectDemos) -> None:
     env_config = env_config_from(settings.env)
     by = settings.expert if settings.checkpoint is None else CORRECTED
     store = settings.output or store_path_for(env_config, settings.output_root / "demos", by)
-    first_seed = (
-        settings.first_seed if settings.first_seed is not None else (0 if settings.checkpoint is None else 50_000)
-    )
-    how = {"first_seed": first_seed, "codec": settings.codec}
+    first_seed = 0 if settings.checkpoint is None else 50_000
+    how = {"first_seed": first_seed if settings.first_seed is None else settings.first_seed, "codec": settings.codec}
     if settings.checkpoint is not None:
         from pixio_robot.training.corrections import CorrectedPolicies, find_policy
 

@@ -3,8 +3,6 @@
 Policies, masked autoencoders, distillation and heads on frozen features train by it; they differ in their `Objective`.
 """
 
-import itertools
-import math
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -29,13 +27,13 @@ from pixio_robot.engine.optimizers import optimizer_tensors
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_log import RunLog
 from pixio_robot.engine.sharding import own_shard, whole
+from pixio_robot.engine.step_log import Step, StepLog
 from pixio_robot.engine.stopping import StopRequest
 from pixio_robot.engine.threads import tuner_for
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _NAMED = 8  # samples of a batch in a message; the log has all
-_RECENT = 50  # lines of the log whose mean the bar shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +107,20 @@ class Training[D, P]:
         device = self.processes.device.type
         self._scaler = GradScaler(device, enabled=self.plan.precision == "float16")
         self._parameters = [value for value in self.objective.module.parameters() if value.requires_grad]
-        self._pending: list[_Step] = []
-        self._skipped: list[tuple[int, tuple[str, ...]]] = []
-        self._read = self._rated = time.monotonic()
-        self._waited = 0.0
+        objective, plan = self.objective, self.plan
+        self._steps = StepLog(
+            objective.phase,
+            objective.unit,
+            plan.batch_size,
+            plan.log_every,
+            plan.log_seconds,
+            plan.peak_per_second,
+            norms_are_finite=not self._scaler.is_enabled(),
+            processes=self.processes,
+            log=self.log,
+            on_log=self.on_log,
+            on_nonsense=self._end_badly,
+        )
 
     def run(self, batches: Callable[[int, dict[str, Any]], Generator[Batch[D]]]) -> None:
         """Train from the newest checkpoint, or from the beginning, to the last step; all processes call this together.
@@ -134,25 +142,23 @@ class Training[D, P]:
         objective.module.train()
         stream = batches(first, samples)
         asked: signal.Signals | None = None
-        saved = self._read = self._rated = time.monotonic()
+        self._steps.begin()
+        saved = time.monotonic()
         tuner = tuner_for(self.processes.device)
         with self._settled(), phase_progress(self.console) as progress:
             bar = progress.add_task(objective.phase, total=plan.steps, completed=first, note="")
             for done in range(first + 1, plan.steps + 1):
-                began = time.perf_counter()
                 with StopRequest() as request:
-                    begun = time.monotonic()
+                    began = time.monotonic()
                     batch = next(stream)
-                    self._waited += time.monotonic() - begun
+                    waited = time.monotonic() - began
                     samples = batch.state
-                    self._pending.append(self._step(batch))
-                    if batch.skipped:
-                        self._skipped.append((done, batch.skipped))
-                    tuner.note(time.perf_counter() - began)
+                    self._steps.note(self._step(batch), batch.skipped, waited)
+                    tuner.note(time.monotonic() - began)
                     asked = asked or request.signal or (signal.SIGTERM if self.processes.abandoned else None)
                     stop, flush, due, evaluates = self._decide(done, asked is not None, saved)
                     if flush or due:
-                        line = self._flush(done, everything=due and (stop or done == plan.steps))
+                        line = self._steps.flush(done, everything=due and (stop or done == plan.steps))
                         progress.update(bar, completed=done)
                         if line is not None:
                             progress.update(bar, note=line)
@@ -164,14 +170,13 @@ class Training[D, P]:
                     self.checkpoints.wait()
                     raise StoppedError(asked or signal.SIGTERM)
                 if evaluates:
-                    self.checkpoints.wait()
-                if evaluates and self.processes.main:
-                    progress.update(bar, note="evaluation")
                     before = time.monotonic()
-                    self.evaluate(done)
-                    self._rated += time.monotonic() - before
-                if evaluates:
+                    self.checkpoints.wait()
+                    if self.processes.main:
+                        progress.update(bar, note="evaluation")
+                        self.evaluate(done)
                     self.processes.wait()
+                    self._steps.leave_out(time.monotonic() - before)
         stream.close()
         self.checkpoints.wait()
         if asked is not None:
@@ -203,7 +208,7 @@ class Training[D, P]:
             tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
         return tensors | optimizer_tensors(self.optimizer, self.objective.module)
 
-    def _step(self, batch: Batch[D]) -> "_Step":
+    def _step(self, batch: Batch[D]) -> Step:
         """Do one optimiser step; its numbers stay on the device."""
         plan, objective = self.plan, self.objective
         seed_step(plan.seed, batch.step + 1, self.processes.rank)
@@ -233,7 +238,7 @@ class Training[D, P]:
             self.average.update()
         # The processes' gradients are averaged, hence so are their losses.
         loss = self.processes.sum(torch.stack(losses).sum()) / self.processes.count
-        return _Step(batch.step + 1, loss, norm, rates[0], batch.names)
+        return Step(batch.step + 1, loss, norm, rates[0], batch.names)
 
     def _shares(self, weights: list[Sequence[float]]) -> list[list[float]]:
         """Return what to multiply each term of each part's mean with, so that the mean over processes is the batch's."""
@@ -257,66 +262,17 @@ class Training[D, P]:
         due = last or evaluates or (plan.checkpoint_every is not None and done % plan.checkpoint_every == 0)
         if self.processes.main and plan.checkpoint_minutes is not None:
             due = due or now - saved > 60 * plan.checkpoint_minutes
-        flush = self.processes.main and done % plan.log_every == 0 and now - self._read >= plan.log_seconds
+        flush = self.processes.main and self._steps.is_due(done)
         totals = self.processes.add_up([asked, flush or last, due, evaluates])
         stop, flush, due, evaluates = (total > 0 for total in totals)
         stop = stop and not last
         return stop, flush, due or stop, evaluates and not stop
 
-    def _flush(self, done: int, *, everything: bool) -> str | None:
-        """Read the pending losses and log them, a line for `log_every` steps; return what the bar says.
-
-        Args:
-            done: Finished steps.
-            everything: Whether also fewer steps than that make a line, because none will follow.
-
-        Raises:
-            UserError: A loss or a gradient norm is not finite.
-        """
-        for skipped in self.processes.gather(self._skipped):
-            for step, names in skipped:
-                self.log.write(self.objective.phase, event="skipped", at_step=step, samples=list(names))
-        self._skipped.clear()
-        read = torch.stack([torch.stack((step.loss, step.norm.to(step.loss))) for step in self._pending]).tolist()
-        for step, (loss, norm) in zip(self._pending, read, strict=True):
-            if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
-                self._end_badly(step, f"The {'gradient' if math.isfinite(loss) else 'loss'} stopped being a number")
-        self._read = now = time.monotonic()
-        plan = self.plan
-        whole_lines = done if everything else done - done % plan.log_every
-        count = sum(step.step <= whole_lines for step in self._pending)
-        if not count:
-            return None
-        seconds = (now - self._rated) / count
-        rate, self._rated = plan.batch_size / max(seconds, 1e-9), now
-        speed = self._speed(rate, self._waited / max(seconds * count, 1e-9))
-        self._waited = 0.0
-        pairs, lines = zip(self._pending[:count], read, strict=False), []
-        for _, group in itertools.groupby(pairs, key=lambda pair: (pair[0].step - 1) // plan.log_every):
-            steps, values = zip(*group, strict=True)
-            loss, norm = (sum(numbers) / len(steps) for numbers in zip(*values, strict=True))
-            line = {"step": steps[-1].step, "loss": loss, "lr": steps[-1].rate, "gradient_norm": norm}
-            lines.append(line | speed)
-        self.log.write_steps(self.objective.phase, lines)
-        self._pending = self._pending[count:]
-        recent = sum(line["loss"] for line in lines[-_RECENT:]) / len(lines[-_RECENT:])
-        self.on_log(done, recent)
-        return f"loss {recent:.4f}  {rate:.0f} {self.objective.unit}/s"
-
-    def _speed(self, rate: float, waited: float) -> dict[str, float]:
-        """Return samples a second, the share of time spent waiting for them, and how well the device is used."""
-        speed = {f"{self.objective.unit}_per_second": round(rate, 1), "data_wait": round(waited, 3)}
-        if self.processes.device.type == "cuda":
-            speed["memory_gib"] = round(torch.cuda.max_memory_allocated(self.processes.device) / 2**30, 2)
-        if self.plan.peak_per_second is not None:
-            speed["mfu"] = round(rate / self.processes.count / self.plan.peak_per_second, 4)
-        return speed
-
     def _save(self, done: int, samples: dict[str, Any]) -> None:
         """Begin to write a checkpoint, unless the weights are not numbers, which must not replace good ones."""
         finite = all_finite([own_shard(value) for value in self._tensors().values() if value.is_floating_point()])
         if self.processes.add_up([float(finite)]) != [self.processes.count]:
-            self._end_badly(self._pending[-1] if self._pending else None, "The weights stopped being numbers", done)
+            self._end_badly(self._steps.newest, "The weights stopped being numbers", done)
         plain = {"identity": self.objective.identity(), "scale": self._scaler.state_dict()}
         save_results = None if self.processes.sharded else self._save_results
         self.checkpoints.save(done, self._tensors(), plain, samples, save_results)
@@ -330,10 +286,10 @@ class Training[D, P]:
             with self.average.applied():
                 self.objective.save(folder)
 
-    def _end_badly(self, step: "_Step | None", reason: str, done: int = 0) -> None:
+    def _end_badly(self, step: Step | None, reason: str, done: int = 0) -> None:
         """Say at which step and with which samples numbers were lost, and from which checkpoint one can go on."""
         self.checkpoints.wait()
-        number = step.step if step is not None else done
+        number = step.number if step is not None else done
         names = [name for names in self.processes.gather(step.names if step is not None else []) for name in names]
         self.log.write(self.objective.phase, event="stopped", reason=reason, at_step=number, samples=names)
         named = f" (with {', '.join(names[:_NAMED])}" if names else ""
@@ -344,14 +300,3 @@ class Training[D, P]:
             f"{reason} at step {number}{named}; {good}. A lower learning rate may help; or look for non-finite values in "
             f"the data."
         )
-
-
-@dataclass(frozen=True)
-class _Step:
-    """What is known of a step before the device is asked."""
-
-    step: int
-    loss: Tensor
-    norm: Tensor
-    rate: float
-    names: list[str]

@@ -93,7 +93,10 @@ def next_steps(checkpoint: Path, run_dir: Path, rolled_out: bool) -> list[tuple[
     if rolled_out:
         looks = "'perturbations=[light,camera,table_texture]'"
         steps.append(
-            ("see what it stands", f"scripts/evaluate_policy.py checkpoint={checkpoint_} {looks}"),
+            (
+                "see what other light, cameras and textures do to it",
+                f"scripts/evaluate_policy.py checkpoint={checkpoint_} {looks}",
+            ),
         )
     steps.append(
         ("compare it with other runs", f"scripts/compare_runs.py 'runs=[{run_dir.parent}]'"),

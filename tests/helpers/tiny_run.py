@@ -1,4 +1,7 @@
-"""Settings of the smallest pretraining run, which tests vary."""
+"""Settings of the smallest pretraining run, which tests vary, and its losses."""
+
+import json
+from pathlib import Path
 
 from pixio_robot.images.augment import Photometric
 from pixio_robot.pretraining.config import PretrainConfig
@@ -17,3 +20,10 @@ TINY = PretrainConfig(
     lr=1e-3,
     photometric=Photometric(),
 )
+
+
+def logged_losses(folder: Path) -> dict[int, float]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records if "step" in record]
+    assert steps == list(range(1, len(steps) + 1))
+    return {record["step"]: record["loss"] for record in records if "step" in record}

@@ -1,5 +1,6 @@
 """What simulated tasks share: LeRobot's observation keys, cameras looked through on demand, and the length of episodes."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,8 +128,7 @@ class CameraEnv(gymnasium.Env, ABC):
         self.observation_space = spaces.Dict(
             {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, frame)), "agent_pos": interface.state_space}
         )
-        self.action_space = interface.action_space
-
+        self._state_space, self.action_space = interface.state_space, interface.action_space
         self._simulation: Any = None
         self._frames: dict[str, np.ndarray] = {}
         self._has_begun = False
@@ -167,7 +167,7 @@ class CameraEnv(gymnasium.Env, ABC):
         return self._observation(), self._info(is_success=False)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Execute one action for 1 / fps seconds.
+        """Execute one action for 1 / fps seconds; where that breaks the simulation, the episode ends as a failure, aloud.
 
         Raises:
             gymnasium.error.ResetNeeded: There was no `reset` before.
@@ -177,13 +177,21 @@ class CameraEnv(gymnasium.Env, ABC):
         action = self._checked(action)
         reward, is_done = self._execute(action)
         self._steps += 1
+        is_broken = self._is_broken()
+        if is_broken:
+            warnings.warn(
+                f"{self.simulator} {self.task}: the simulation became unstable in step {self._steps}; the episode ends as a "
+                f"failure. Actions that jump across their whole range do that.",
+                stacklevel=2,
+            )
         self._steps_done += is_done
-        is_last = self._steps >= self._max_episode_steps
+        is_last = is_broken or self._steps >= self._max_episode_steps
         is_success = is_done if self._ends_at_success else is_last and self._succeeded(is_done)
+        is_success = is_success and not is_broken
         truncated = is_last and not is_success
         if self.render_observations:
             self._look()
-        return self._observation(), reward, is_success, truncated, self._info(is_success)
+        return self._observation(is_broken), reward, is_success, truncated, self._info(is_success)
 
     def render(self) -> np.ndarray:
         """Return the last observation's frames side by side, uint8 (H, cameras x W, 3).
@@ -229,6 +237,10 @@ class CameraEnv(gymnasium.Env, ABC):
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
         """Simulate one step; return the reward, and whether the task is done."""
 
+    def _is_broken(self) -> bool:
+        """Tell, once, whether the simulation's numbers left what physics allows in this step."""
+        return False
+
     def _succeeded(self, is_done: bool) -> bool:
         """Tell at the last step whether an episode that does not end at success was one: by default, done at that step."""
         return is_done
@@ -248,8 +260,9 @@ class CameraEnv(gymnasium.Env, ABC):
     def _look(self) -> None:
         self._frames = {camera: self._frame(camera) for camera in self.camera_names}
 
-    def _observation(self) -> Observation:
-        return {"pixels": dict(self._frames), "agent_pos": self._proprioception()}
+    def _observation(self, is_broken: bool = False) -> Observation:
+        state, space = self._proprioception(), self._state_space
+        return {"pixels": dict(self._frames), "agent_pos": state.clip(space.low, space.high) if is_broken else state}
 
     def _info(self, is_success: bool) -> dict[str, Any]:
         return {"is_success": is_success, **self._knowledge()}
@@ -277,6 +290,17 @@ class MujocoCameraEnv(CameraEnv):
     @abstractmethod
     def _mujoco(self) -> "tuple[mujoco.MjModel, mujoco.MjData]":
         """Return the simulation's model and state."""
+
+    def _is_broken(self) -> bool:
+        import mujoco
+
+        found = [
+            self.data.warning[getattr(mujoco.mjtWarning, f"mjWARN_BAD{kind}")] for kind in ("QPOS", "QVEL", "QACC")
+        ]
+        numbers = [warning.number for warning in found]
+        for warning in found:
+            warning.number = 0
+        return any(numbers) or not self._state_space.contains(self._proprioception())
 
     @property
     def renderer(self) -> CameraRenderer:

@@ -79,7 +79,8 @@ class DmcEnv(MujocoCameraEnv):
     def _execute(self, action: np.ndarray) -> tuple[float, bool]:
         reward = 0.0
         for _ in range(self._action_repeat):
-            step = self.simulation.step(np.asarray(action, np.float64))
+            with self.simulation.physics.suppress_physics_errors():  # a broken simulation ends the episode
+                step = self.simulation.step(np.asarray(action, np.float64))
             reward += step.reward or 0.0
             if step.last():
                 break

@@ -8,6 +8,9 @@ import numpy as np
 
 from lerobot_env_pixio.simulators.camera_env import CameraEnv, Observation
 
+_OF_EVERY_TASK = ("render_observations", "perturbation")
+"""Attributes of a `CameraEnv` that are set for all tasks at once."""
+
 
 class TaskMixture(gymnasium.Env):
     """Several tasks that take and give the same, of which each episode's seed decides one: the task at seed modulo number.
@@ -44,25 +47,12 @@ class TaskMixture(gymnasium.Env):
             raise AttributeError(name)
         return getattr(self._current, name)
 
-    @property
-    def render_observations(self) -> bool:
-        """See `CameraEnv`."""
-        return self._current.render_observations
-
-    @render_observations.setter
-    def render_observations(self, renders: bool) -> None:
-        for env in self._envs:
-            env.render_observations = renders
-
-    @property
-    def perturbation(self) -> str:
-        """See `CameraEnv`."""
-        return self._current.perturbation
-
-    @perturbation.setter
-    def perturbation(self, name: str) -> None:
-        for env in self._envs:
-            env.perturbation = name
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        if name in _OF_EVERY_TASK:
+            for env in self._envs:
+                setattr(env, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

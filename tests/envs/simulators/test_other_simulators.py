@@ -70,6 +70,7 @@ def near_rest(env: CameraEnv, steps: int) -> np.ndarray:
 def test_contract(config_and_env: tuple[PixioEnvConfig, CameraEnv]) -> None:
     """Gymnasium's checks, LeRobot's features, episodes from seeds, frames on demand, truncation."""
     config, env = config_and_env
+    env.action_space.seed(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env(env, skip_render_check=True)
@@ -98,6 +99,33 @@ def test_contract(config_and_env: tuple[PixioEnvConfig, CameraEnv]) -> None:
     knowledge = [np.concatenate([np.ravel(value) for value in env.reset(seed=seed)[1].values()]) for seed in (5, 5, 6)]
     np.testing.assert_array_equal(knowledge[0], knowledge[1])
     assert not np.array_equal(knowledge[0], knowledge[2])
+
+
+def test_a_simulation_that_breaks_ends_the_episode_aloud() -> None:
+    """ALOHA's arms thrown across their whole range: a failure with a true observation, and the next episode is whole."""
+    env = AlohaEnvConfig(image_size=16).make_env()
+    env.render_observations = False
+    before, _ = env.reset(seed=3)
+    rng, broken = np.random.default_rng(0), 0
+    for seed in range(12):
+        env.reset(seed=seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(6):
+                observation, _, terminated, truncated, info = env.step(
+                    rng.uniform(env.action_space.low, env.action_space.high)
+                )
+                assert env.observation_space["agent_pos"].contains(observation["agent_pos"])
+                if truncated:
+                    assert not terminated and not info["is_success"]
+                    assert any("became unstable in step" in str(warning.message) for warning in caught)
+                    broken += 1
+                    break
+    again, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(before["agent_pos"], again["agent_pos"])
+    *_, truncated, _ = env.step(before["agent_pos"])
+    env.close()
+    assert broken and not truncated
 
 
 def test_a_robot_that_holds_stays(config_and_env: tuple[PixioEnvConfig, CameraEnv]) -> None:
