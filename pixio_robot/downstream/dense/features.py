@@ -29,7 +29,8 @@ from pixio_robot.images.preprocessing import frames_to_images
 
 LEVELS = 4
 """Levels that DPT reads."""
-_BATCH = 32
+BATCH = 32
+"""Images encoded together."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,9 @@ def _compute(
         )
         for number, level in enumerate(example)
     ]
-    with progress_bar("mirror images" if mirror else "features", -(-count // _BATCH), console) as advance:
-        for first in range(0, count, _BATCH):
-            rows = range(first, min(first + _BATCH, count))
+    with progress_bar("mirror images" if mirror else "features", -(-count // BATCH), console) as advance:
+        for first in range(0, count, BATCH):
+            rows = range(first, min(first + BATCH, count))
             tokens = encoder.tokens(_images(images, rows, mirrored=mirror))
             for (patches, means), level in zip(opened, tokens, strict=True):
                 for array, values in ((patches, level.patch_tokens), (means, level.global_tokens[:, 0])):
