@@ -14,6 +14,8 @@ import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import DTensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders.containers import check_finite, find_weights, top_level
@@ -140,7 +142,15 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant. Its "
             f"outermost keys are {top_level(content)}."
         )
-    model.load_state_dict(weights)
+    fill(model, weights)
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a module all its values, of which each process takes its own where the module is sharded."""
+    if any(isinstance(value, DTensor) for value in module.parameters()):
+        set_model_state_dict(module, dict(weights), options=StateDictOptions(full_state_dict=True))
+    else:
+        module.load_state_dict(weights)
 
 
 def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, variant: str) -> None:

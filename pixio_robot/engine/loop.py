@@ -26,7 +26,7 @@ from pixio_robot.engine.objective import Batch, Objective, all_finite, seed_step
 from pixio_robot.engine.optimizers import optimizer_tensors
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.engine.sharding import own_shard, whole
+from pixio_robot.engine.sharding import own_shard, sum_gradients, whole
 from pixio_robot.engine.step_log import Step, StepLog
 from pixio_robot.engine.stopping import StopRequest
 from pixio_robot.engine.threads import tuner_for
@@ -223,6 +223,7 @@ class Training[D, P]:
             if isinstance(self._model, DistributedDataParallel):
                 # Gradients are averaged once, with the last part; the forward pass already has to know.
                 self._model.require_backward_grad_sync = number == len(parts)
+            sum_gradients(self._model, now=number == len(parts))
             device, precision = self.processes.device.type, getattr(torch, plan.precision)
             with torch.autocast(device, precision, enabled=plan.precision != "float32"):
                 terms = objective.loss(self._model, part).float()

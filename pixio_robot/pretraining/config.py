@@ -14,7 +14,16 @@ Distribution = Literal["auto", "none", "ddp", "fsdp"]
 
 CHANGEABLE = frozenset(
     (
-        *("steps", "epochs", "batch_size", "accumulation", "precision", "distribution", "activation_checkpointing"),
+        *(
+            "steps",
+            "epochs",
+            "batch_size",
+            "accumulation",
+            "precision",
+            "distribution",
+            "mesh",
+            "activation_checkpointing",
+        ),
         *(
             "compile_blocks",
             "device",
@@ -89,6 +98,9 @@ class TrainingConfig:
     distribution: Distribution = "auto"
     """How several processes share the work (torchrun): `ddp` copies the model to each, `fsdp` (FSDP2) shares it out, `auto` is
     `ddp` for several processes and `none` for one."""
+    mesh: tuple[Count, Count] | None = None
+    """With `fsdp`: [groups, processes of a group]; each group holds the model once, so that blocks are gathered within a machine;
+    null is one group of all."""
     activation_checkpointing: Switch = False
     """Keep only the input of every block and compute the rest again for the gradients."""
     residual: Literal["float32", "bfloat16"] = "float32"
@@ -122,6 +134,8 @@ class TrainingConfig:
             raise UserError(f"A batch of {self.batch_size} cannot be split into {self.accumulation} equal parts.")
         if self.residual == "bfloat16" and self.precision != "bfloat16":
             raise UserError(f"residual=bfloat16 goes with precision=bfloat16, not {self.precision}.")
+        if self.mesh is not None and self.distribution != "fsdp":
+            raise UserError(f"mesh={list(self.mesh)} goes with distribution=fsdp, not {self.distribution}.")
         if self.batch_size % self.lanes:
             raise UserError(f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor.")
         for name in ("crop_scale", "crop_ratio"):
@@ -145,11 +159,17 @@ class TrainingConfig:
         return max(1, round(self.epochs * images / self.batch_size))
 
     def check_shared_by(self, processes: int) -> None:
-        """Refuse a number of processes that cannot share a batch out equally.
+        """Refuse a number of processes that cannot share a batch out equally, or that do not fill the mesh.
 
         Raises:
-            UserError: Says which batches they can.
+            UserError: Says which batches they can, or how many processes the mesh has.
         """
+        if self.mesh is not None and math.prod(self.mesh) != processes:
+            groups, shares = self.mesh
+            raise UserError(
+                f"mesh=[{groups}, {shares}] is {groups} groups of {shares}, {groups * shares} processes together, and "
+                f"{processes} {'was' if processes == 1 else 'were'} started."
+            )
         if self.batch_size % (processes * self.accumulation):
             raise UserError(
                 f"A batch of {self.batch_size} cannot be shared by {processes} processes in {self.accumulation} equal parts "

@@ -15,6 +15,7 @@ import pytest
 import tiny_run
 import torch
 from forked_scripts import run_python, run_two_processes
+from safetensors.torch import load_file
 
 from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError
@@ -25,6 +26,7 @@ from pixio_robot.pretraining.trainer import pretrain
 
 STEPS, STOP = 5, 2
 CONFIG = dataclasses.replace(tiny_run.TINY, steps=STEPS, drop_path=0.5, checkpoint_minutes=0)
+SHARDED = dataclasses.replace(CONFIG, distribution="fsdp")
 
 
 class StoppedError(Exception):
@@ -61,6 +63,11 @@ def two_processes(images: Path, folder: Path) -> None:
         shutil.copytree(folder / "fsdp_stopped", folder / "fsdp_continued")
     ddp.wait()
     pretrain(CONFIG, source, folder / "fsdp_continued", resume=True, processes=fsdp)
+    pretrain(dataclasses.replace(SHARDED, mesh=(2, 1)), source, folder / "replicas", resume=True, processes=fsdp)
+    halved = dataclasses.replace(bfloat16, residual="bfloat16")
+    pretrain(halved, source, folder / "fsdp_halved", resume=True, processes=fsdp)
+    started = dataclasses.replace(CONFIG, start_from=str(folder / "one"), lr=1e-12, steps=1)
+    pretrain(started, source, folder / "fsdp_started", processes=fsdp)
     explosive = dataclasses.replace(CONFIG, lr=1e30, steps=200, warmup=1.0)
     try:
         pretrain(explosive, source, folder / "explosive", processes=ddp)
@@ -92,6 +99,13 @@ def runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for config, name in ((CONFIG, ""), (bfloat16, "_bfloat16")):
         pretrain(config, source, folder / f"one{name}")
         stopped_early(config, source, folder / f"fsdp_resumed{name}")
+    shutil.copytree(folder / "fsdp_resumed", folder / "replicas")
+    halved = dataclasses.replace(bfloat16, residual="bfloat16")
+    pretrain(halved, source, folder / "one_halved")
+    stopped_early(halved, source, folder / "fsdp_halved")
+    pretrain(
+        dataclasses.replace(CONFIG, start_from=str(folder / "one"), lr=1e-12, steps=1), source, folder / "one_started"
+    )
     for done in run_two_processes(__file__, str(image_folder), str(folder), cwd=folder):
         assert done.returncode == 0, done.stderr
     for stopped in ("ddp_stopped", "fsdp_stopped"):
@@ -107,6 +121,8 @@ def runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ddp_bfloat16", "one_bfloat16", BFLOAT16),
         ("fsdp_resumed", "one", FLOAT32),  # from a checkpoint of one process
         ("fsdp_resumed_bfloat16", "one_bfloat16", BFLOAT16),
+        ("replicas", "one", FLOAT32),
+        ("fsdp_halved", "one_halved", 3 * BFLOAT16),  # weights are rounded before norms, too
         ("ddp_stopped", "one", FLOAT32),  # continued by one process
         ("fsdp_stopped", "fsdp_continued", FLOAT32),  # continued by one process, and by two
     ],
@@ -118,6 +134,22 @@ def test_the_losses_do_not_depend_on_the_processes(runs: Path, run: str, like: s
     assert len(set(one)) == STEPS
     assert (runs / run / "encoder.safetensors").exists()
     assert (runs / run / "curve.png").exists()
+
+
+def test_a_sharded_model_starts_from_weights(runs: Path) -> None:
+    (one,), (two,) = losses(runs / "one_started"), losses(runs / "fsdp_started")
+    assert two == pytest.approx(one, rel=FLOAT32)
+    assert one < losses(runs / "one")[0]
+    before, after = (load_file(runs / run / "encoder.safetensors") for run in ("one", "fsdp_started"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-9)
+
+
+def test_a_mesh_fits_the_processes() -> None:
+    with pytest.raises(UserError, match=r"mesh=\[2, 4\] is 2 groups of 4, 8 processes together, and 2 were started"):
+        dataclasses.replace(SHARDED, mesh=(2, 4)).check_shared_by(2)
+    with pytest.raises(UserError, match="goes with distribution=fsdp, not ddp"):
+        dataclasses.replace(CONFIG, distribution="ddp", mesh=(1, 2))
 
 
 def test_sharded_checkpoints_are_files_of_both_processes_and_no_pickle(runs: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.files import atomic_path
 from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
+from pixio_robot.encoders.checkpoints import fill
 from pixio_robot.engine.sharding import whole
 from pixio_robot.pretraining.model.mae import PixioMAE
 
@@ -22,20 +23,16 @@ ENCODER_FILE = "encoder.safetensors"  # in the folder of a finished run
 _DECODER_FIELDS = ("decoder_dim", "decoder_depth", "decoder_heads", "mask_block")
 
 
-def create_encoder(
-    variant: str, image_size: int, drop_path: float = 0.0, start_from: str | None = None
-) -> PixioVisionTransformer:
+def create_encoder(variant: str, image_size: int, drop_path: float = 0.0) -> PixioVisionTransformer:
     """Build a Pixio encoder whose position embedding fits square images of `image_size` px.
 
     Args:
         variant: timm name of the encoder.
         image_size: Side of the images in pixels.
         drop_path: Stochastic depth of the last block.
-        start_from: Weights file or folder to start from; None initialises afresh.
 
     Raises:
-        UserError: The variant is unknown, the size is not divisible by the patch, or the weights are another variant's
-            or cannot be read.
+        UserError: The variant is unknown, or the size is not divisible by the patch.
     """
     if variant not in PRETRAINABLE:
         raise UserError(
@@ -45,10 +42,6 @@ def create_encoder(
         raise UserError(f"Images of {image_size} px cannot be cut into patches of 16: choose a multiple of 16.")
     encoder = timm.create_model(variant, img_size=image_size, drop_path_rate=drop_path)
     assert isinstance(encoder, PixioVisionTransformer)
-    if start_from is not None:
-        if encoder.pos_embed is not None and encoder.pos_embed.is_meta:
-            raise UserError("start_from needs a whole encoder in each process: choose distribution=ddp, not fsdp.")
-        load_encoder_weights(encoder, Path(start_from), variant)
     return encoder
 
 
@@ -159,7 +152,7 @@ def start_decoder(mae: PixioMAE, variant: str, start_from: Path) -> None:
     if {key: value.shape for key, value in weights.items()} != shapes:
         log.warning("the decoder starts afresh: %s has another shape than these settings", decoder_file)
         return
-    mae.decoder.load_state_dict(weights)
+    fill(mae.decoder, weights)
 
 
 def _decoder_metadata(decoder_file: Path, variant: str) -> dict[str, str]:

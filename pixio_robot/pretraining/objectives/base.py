@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixio_robot.encoders import PixioVisionTransformer
+from pixio_robot.encoders import PixioVisionTransformer, load_encoder_weights
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.sharding import checkpoint_activations, materialise, shard
@@ -95,10 +95,24 @@ class ImageObjective[C: TrainingConfig](abc.ABC):
         if config.compile_blocks:
             compile_blocks(self.module, device)
         if processes.sharded:
-            shard(self.module, device)
+            shard(self.module, device, config.mesh, getattr(torch, config.residual))
             materialise(self.module, device, config.seed)
+            self.start()
         else:
             self.module.to(device)
+
+    def start(self) -> None:
+        """Load the weights to start from, where there are some and the module has values; it may be sharded.
+
+        Raises:
+            UserError: See `load_encoder_weights`.
+        """
+        if self.config.start_from is not None and not next(self.module.parameters()).is_meta:
+            self.load(Path(self.config.start_from))
+
+    def load(self, weights: Path) -> None:
+        """Load the encoder's weights, from a file or a folder; see `load_encoder_weights`."""
+        load_encoder_weights(self.encoder, weights, self.config.variant)
 
     def begin_step(self, step: int) -> None:
         """Nothing changes from step to step."""

@@ -141,7 +141,7 @@ class Distillation(ImageObjective[DistillConfig]):
             UserError: Unknown encoder, unreachable weights, or an image size that does not fit one of the encoders.
         """
         super().__init__(config)
-        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
+        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path)
         with torch.device("cpu"):  # the student may be on the meta device
             frozen = EncoderConfig(config.teacher, config.teacher_weights, "frozen", config.teacher_image_size)
             # Building the teacher must not change which weights the student starts from.
@@ -150,6 +150,7 @@ class Distillation(ImageObjective[DistillConfig]):
             encoder.grid(config.image_size, config.image_size)
             self.teacher = Teacher(encoder)
         self.module = Student(self.encoder, encoder.width)
+        self.start()
 
     def prepare(self, processes: Processes, source: ImageSource) -> None:
         """Place the teacher beside the student."""

@@ -27,7 +27,7 @@ class Reconstruction(ImageObjective[PretrainConfig]):
             UserError: Variant, image size or decoder do not fit each other.
         """
         super().__init__(config)
-        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path, config.start_from)
+        self.encoder = create_encoder(config.variant, config.image_size, config.drop_path)
         self.module = PixioMAE(
             self.encoder,
             config.decoder_dim,
@@ -36,9 +36,14 @@ class Reconstruction(ImageObjective[PretrainConfig]):
             config.mask_ratio,
             config.mask_block,
         )
-        if config.start_from is not None:
-            start_decoder(self.module, config.variant, Path(config.start_from))
+        self.start()
         self.encoder.requires_grad_(not config.freeze_encoder)
+
+    def load(self, weights: Path) -> None:
+        """Load the encoder's weights, and those of the decoder that was pretrained with it; see `start_decoder`."""
+        super().load(weights)
+        assert isinstance(self.module, PixioMAE)
+        start_decoder(self.module, self.config.variant, weights)
 
     def loss_of(self, module: nn.Module, images_BCHW: Tensor, part: ImagePart) -> Tensor:
         """Return the mean squared error on masked patches."""
