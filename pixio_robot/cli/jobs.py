@@ -17,7 +17,7 @@ SCRIPT_FOLDERS = (_HOME / "scripts", _HOME / "scripts" / "benchmarks")
 GROUPS = {
     "Look around": ("doctor", "list"),
     "Train a policy": ("train_policy",),
-    "Demonstrations": ("collect_demos", "inspect_demos", "convert_demos", "measure_experts"),
+    "Demonstrations": ("collect_demos", "inspect_demos", "replay_demo", "convert_demos", "measure_experts"),
     "Measure a policy": ("evaluate_policy", "compare_runs"),
     "Bring it to a robot": ("export", "export_encoder", "verify_artifact", "run_policy", "serve_policy"),
     "Pretrain an encoder": ("render_scenes", "pretrain_encoder", "distill_encoder", "score_images"),

@@ -31,6 +31,7 @@ from pixio_robot.deployment.runtime import (
 )
 from pixio_robot.environments import describe_env
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
+from pixio_robot.reports.videos import write_rollout_video
 
 
 def open_policy(
@@ -69,6 +70,8 @@ def drive_simulation(
     rate: float | None,
     dry_run: bool,
     console: Console,
+    steps: int | None = None,
+    videos: Path | None = None,
 ) -> EvaluationRecord | None:
     """Let a policy drive a simulated robot, one episode for each seed.
 
@@ -82,6 +85,8 @@ def drive_simulation(
         rate: Control rate in Hz, where the artifact does not say it.
         dry_run: Show the first command, and simulate nothing.
         console: Where episodes are shown.
+        steps: Control periods of an episode at most; None: as many as the task allows.
+        videos: Folder for a video of each episode, beside which the record will be; None makes none.
 
     Returns:
         The episodes, as evaluation records them; None after a dry run.
@@ -107,18 +112,23 @@ def drive_simulation(
         check_robot(controller, robot)
         for seed in seeds:
             start = time.perf_counter()
-            robot.reset(seed)
+            robot.reset(seed, keep_frames=videos is not None)
             if dry_run:
                 rehearsal = Rehearsal(controller.limits)
                 run_episode(robot, controller, clock, 1, on_step=rehearsal, seed=seed, task=robot.task)
                 rehearsal.show(console, controller.report)
                 return None
             # Periods in which nothing is sent take none of the episode's own steps.
-            run_episode(robot, controller, clock, 2 * robot.max_steps, seed=seed, task=robot.task)
+            run_episode(robot, controller, clock, steps or 2 * robot.max_steps, seed=seed, task=robot.task)
             seconds = time.perf_counter() - start
             task = robot.task if policy.metadata["tasks"] else None
-            episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds, task=task))
             outcome = "success" if robot.success else "failure"
+            video = None
+            if videos is not None:
+                videos.mkdir(parents=True, exist_ok=True)
+                video = f"{videos.name}/{seed}_{outcome}.mp4"
+                write_rollout_video(videos.parent / video, robot.frames, env_config.fps)
+            episodes.append(Episode(seed, robot.success, robot.steps, robot.total_reward, seconds, video, task=task))
             console.print(f"seed {seed}: {outcome} after {robot.steps} steps, {seconds:.1f} s", highlight=False)
     finally:
         robot.close()

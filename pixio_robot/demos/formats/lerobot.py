@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.demos.formats.lerobot_episodes import EpisodeReader
 from pixio_robot.demos.formats.lerobot_layout import SUCCESS, LeRobotLayout, open_layout
-from pixio_robot.demos.formats.transfer import Record, check_not_empty, new_result, say_given_up, write_store
+from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, new_result, say_given_up, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.demos.store.store import DemoStore
@@ -89,17 +89,11 @@ def import_lerobot(
     layout = open_layout(root)
     reader = EpisodeReader(layout, image_size)
     record = Record.read(root / _EXTRA_FILE, len(layout.episodes))
-    names = {key: flat for key, feature in layout.features.items() if (flat := _flat_names(key, feature))}
-    attributes = (
-        {"names": names}
-        | ({"robot_type": layout.robot_type} if layout.robot_type else {})
-        | record.attributes
-        | {
-            "fps": layout.fps,
-            "source": f"LeRobotDataset {root.name}",
-            "source_fingerprint": dataset_fingerprint(root),
-        }
-    )
+    attributes = _attributes(layout, record) | {
+        "fps": layout.fps,
+        "source": f"LeRobotDataset {root.name}",
+        "source_fingerprint": dataset_fingerprint(root),
+    }
     return write_store(
         store_path,
         reader.features,
@@ -110,6 +104,27 @@ def import_lerobot(
         console,
         given_up=_given_up(layout, reader),
     )
+
+
+def read_lerobot_numbers(root: Path) -> tuple[list[Episode], float, dict[str, Any]]:
+    """Read the episodes of a LeRobotDataset v3 as `import_lerobot` does, without their frames.
+
+    Returns:
+        The episodes, steps per second, and what else is known of them, the attribute ``names`` among it.
+
+    Raises:
+        UserError: `root` is no complete LeRobotDataset v3.
+    """
+    layout = replace(open_layout(root), cameras=[])
+    record = Record.read(root / _EXTRA_FILE, len(layout.episodes))
+    return list(EpisodeReader(layout, None).episodes(record)), layout.fps, _attributes(layout, record)
+
+
+def _attributes(layout: LeRobotLayout, record: Record) -> dict[str, Any]:
+    """Return what a dataset says of itself as the attributes of a store."""
+    names = {key: flat for key, feature in layout.features.items() if (flat := _flat_names(key, feature))}
+    robot = {"robot_type": layout.robot_type} if layout.robot_type else {}
+    return {"names": names} | robot | record.attributes
 
 
 def _given_up(layout: LeRobotLayout, reader: EpisodeReader) -> list[str]:

@@ -15,6 +15,7 @@ from pixio_robot.common.files import explains_full_disk, write_json
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.demos.inspection.findings import DAMAGED, IDLE, KINDS, Finding
 from pixio_robot.demos.inspection.inspection import Inspection, inspect_store, open_damaged
+from pixio_robot.demos.recorded import check_episode_number
 from pixio_robot.demos.store.locations import Location
 from pixio_robot.demos.store.store import DemoStore
 
@@ -46,9 +47,7 @@ def run_inspection(
         UserError: There is no store, or none with episodes; the episode does not exist; the folder cannot be made.
     """
     store = open_damaged(path)
-    if store.num_episodes == 0:
-        raise UserError(f"{path} has no finished episode: record some first.")
-    _check_episode(store, episode)
+    check_episode_number(store.path, episode, store.num_episodes)
     output = output or Path("outputs/inspections") / _name_of(store.path)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -67,13 +66,6 @@ def run_inspection(
 def _name_of(location: Location) -> str:
     name = location.rstrip("/").rpartition("/")[2] if isinstance(location, str) else location.resolve().name
     return name.removesuffix(".zip").removesuffix(".zarr").removesuffix(".demos")
-
-
-def _check_episode(store: DemoStore, episode: int) -> None:
-    last = store.num_episodes - 1
-    if isinstance(episode, bool) or not isinstance(episode, int) or not 0 <= episode <= last:
-        nearest = f"the nearest is episode={min(max(episode, 0), last)}" if isinstance(episode, int) else "give one"
-        raise UserError(f"{store.path} has no episode {episode!r}: it has 0 to {last}; {nearest}.")
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:

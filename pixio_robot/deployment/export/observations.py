@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
+from pixio_robot.demos.recorded import moves_of
 from pixio_robot.evaluation.checkpoints import RUN_FILE, open_checkpoint
 
 _NUM_CHECKED = 8
@@ -88,14 +89,8 @@ def largest_steps(store: DemoStore) -> dict[str, list[float]]:
     Returns:
         `largest_change` from one step of an episode to the next, and `largest_value`, the largest absolute one; each (A,).
     """
-    actions = store.read(ACTION, 0, store.num_steps).astype(np.float64)
-    within = np.ones(max(0, len(actions) - 1), dtype=bool)
-    within[store.episode_ends[:-1] - 1] = False  # from the last step of an episode to the first of the next
-    changes = np.abs(np.diff(actions, axis=0))[within]
-    return {
-        "largest_change": changes.max(axis=0, initial=0.0).tolist(),
-        "largest_value": np.abs(actions).max(axis=0, initial=0.0).tolist(),
-    }
+    moves = moves_of(store.read(ACTION, 0, store.num_steps), store.episode_ends)
+    return {name: moves[name] for name in ("largest_change", "largest_value")}
 
 
 def fresh_parity(

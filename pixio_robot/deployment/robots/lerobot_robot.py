@@ -163,8 +163,8 @@ def _ordered(what: str, described: Mapping[str, Any], offered: list[str], source
         missing = [name for name in names if name not in offered]
         if missing or (what == "action" and len(names) != len(offered)):
             raise UserError(
-                f"The artifact's {what} is {', '.join(names)}, but the robot's is {', '.join(offered)}: use the robot "
-                f"that the policy was trained on."
+                f"The demonstrations' {what} is {', '.join(names)}, but the robot's is {', '.join(offered)}: use the robot "
+                f"that they were recorded on."
             )
         return list(names)
     for candidates in (offered, [name for name in offered if name.endswith(_POLICY_SUFFIXES)]):
@@ -172,16 +172,16 @@ def _ordered(what: str, described: Mapping[str, Any], offered: list[str], source
             continue
         if source != "robot":
             raise UserError(
-                f"The artifact does not name the numbers of its {what}: give names=robot to take them for the robot's "
-                f"{', '.join(candidates)}, in that order, or export it again with {what}_names=[…]."
+                f"The numbers of the {what} have no names: give names=robot to take them for the robot's "
+                f"{', '.join(candidates)}, in that order, or export an artifact again with {what}_names=[…]."
             )
         logger.warning(
-            "the artifact does not name its %s: taken for the robot's %s, in that order", what, ", ".join(candidates)
+            "the numbers of the %s have no names: taken for the robot's %s, in that order", what, ", ".join(candidates)
         )
         return candidates
     raise UserError(
-        f"The artifact's {what} has {described['size']} numbers, but the robot's has {len(offered)} "
-        f"({', '.join(offered)}): use the robot that the policy was trained on."
+        f"The demonstrations' {what} has {described['size']} numbers, but the robot's has {len(offered)} "
+        f"({', '.join(offered)}): use the robot that they were recorded on."
     )
 
 

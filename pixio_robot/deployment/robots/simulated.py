@@ -47,11 +47,14 @@ class SimulatedRobot:
         self.success = False
         self.steps = 0
         self.total_reward = 0.0
+        self.frames: list[dict[str, np.ndarray]] = []
 
-    def reset(self, seed: int) -> None:
-        """Begin the episode of a seed, the same as in evaluation."""
+    def reset(self, seed: int, keep_frames: bool = False) -> None:
+        """Begin the episode of a seed, the same as in evaluation; `frames` grow where they are kept."""
         set_seed(seed)
         self._observed, _ = self._env.reset(seed=seed)
+        self._keeps_frames, self.frames = keep_frames, []
+        self._keep_frame()
         self.task = getattr(self._env.unwrapped, "task_description", None)
         self.is_over = self.success = False
         self.steps, self.total_reward = 0, 0.0
@@ -66,10 +69,15 @@ class SimulatedRobot:
     def send(self, action: np.ndarray) -> None:
         """Simulate one control period."""
         self._observed, reward, terminated, truncated, info = self._env.step(action)
+        self._keep_frame()
         self.steps += 1
         self.total_reward += float(reward)
         self.success |= bool(info["is_success"])
         self.is_over = bool(terminated or truncated)
+
+    def _keep_frame(self) -> None:
+        if self._keeps_frames:
+            self.frames.append({name: frame.copy() for name, frame in self._observed["pixels"].items()})
 
     def close(self) -> None:
         """Free the simulation."""

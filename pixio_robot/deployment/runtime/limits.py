@@ -97,7 +97,7 @@ class Limits:
         if unseen:
             raise UserError(
                 f"The state does not say where {', '.join(unseen)} {'stands' if len(unseen) == 1 else 'stand'}, so that the "
-                "first command could be any step away: drive with an artifact whose state and action have the same names."
+                "first command could be any step away: state and action need the same names in the demonstrations."
             )
         if step is not None:
             return np.full(len(self.names), step)
@@ -121,8 +121,8 @@ class Limits:
         """
         if self.kinds is None:
             raise UserError(
-                f"The artifact does not say whether its action ({', '.join(self.names)}) is a place or a motion, so nothing "
-                "could hold the robot: say it with action_space=absolute, delta or velocity, or export it again with that."
+                f"It is not known whether an action ({', '.join(self.names)}) is a place or a motion, so nothing could hold the "
+                "robot: say it with action_space=absolute, delta or velocity, here or at the export."
             )
 
     def reset(self) -> None:

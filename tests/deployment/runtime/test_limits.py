@@ -70,7 +70,7 @@ def test_a_start_further_outside_of_the_range_than_a_step_is_refused(lift: float
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"names": ["a", "b", "c"]}, "does not say whether its action .a, b, c. is a place or a motion"),
+        ({"names": ["a", "b", "c"]}, "not known whether an action .a, b, c. is a place or a motion"),
         ({"names": ["a.pos", "turn.pos", "base.vel"]}, "does not say where a.pos stands"),
         ({"largest_change": None}, "does not say how far its numbers move in a step"),
     ],
