@@ -11,6 +11,7 @@ from torch import Tensor
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.settings import plain
+from pixio_robot.common.statistics import wilson_interval
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.neighbours.data import ImageFolder, LabelledFiles, file_batches, frame_batches
 from pixio_robot.downstream.neighbours.neighbours import image_features, vote
@@ -88,8 +89,8 @@ class NeighboursTask:
         classes = int(training.labels.max()) + 1
         if isinstance(encoder, str):
             commonest = training.labels.bincount().argmax()
-            share = (test.labels == commonest).float().mean().item()
-            return CellResult({metric.name: [share] for metric in self.metrics})
+            right = int((test.labels == commonest).sum())
+            return _result({metric.name: right for metric in self.metrics[1:]}, len(test.labels))
         built = build_encoder(encoder)
         with phase_progress(console) as progress:
             total = len(training.labels) + len(test.labels)
@@ -105,10 +106,9 @@ class NeighboursTask:
             known, tested = encoded(training), encoded(test)
         protocol = self._protocol
         told = vote(known, training.labels, tested, protocol.neighbours, classes, protocol.temperature)
-        right: Mapping[str, float] = {
-            f"k{k}": (classes_M == test.labels).float().mean().item() for k, classes_M in told.items()
-        }
-        return CellResult({"best": [max(right.values())], **{name: [value] for name, value in right.items()}})
+        return _result(
+            {f"k{k}": int((classes_M == test.labels).sum()) for k, classes_M in told.items()}, len(test.labels)
+        )
 
     def _parts(self, console: Console) -> tuple[_Part, _Part]:
         protocol = self._protocol
@@ -126,6 +126,13 @@ class NeighboursTask:
     def _families(self) -> tuple[str, ...]:
         assert not isinstance(self._images, ImageFolder)
         return self._protocol.families or tuple(self._images[0].families)
+
+
+def _result(right: Mapping[str, int], images: int) -> CellResult:
+    """Return shares of the images that are told right, by metric, with Wilson's intervals; the best of them comes first."""
+    counts = {"best": max(right.values()), **right}
+    intervals = {name: wilson_interval(count, images) for name, count in counts.items()}
+    return CellResult({name: [count / images] for name, count in counts.items()}, intervals)
 
 
 def neighbours_task(

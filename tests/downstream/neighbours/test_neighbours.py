@@ -11,6 +11,7 @@ from rich.console import Console
 from toy_simulator import FAMILIES, toy_simulator
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.statistics import wilson_interval
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
 from pixio_robot.downstream.neighbours.neighbours import image_features, vote
 from pixio_robot.downstream.neighbours.task import neighbours_task
@@ -71,7 +72,9 @@ def test_a_users_images_are_told_apart(tmp_path: Path) -> None:
     assert task.name == "neighbours-pets"
     random = task.measure(EncoderConfig("pixio_tiny16", "random"), tmp_path, CONSOLE)
     assert random.metrics["best"] == [1.0]
-    assert task.measure("guess", tmp_path, CONSOLE).metrics["best"] == [0.5]
+    guess = task.measure("guess", tmp_path, CONSOLE)
+    assert guess.metrics["best"] == [0.5]
+    assert guess.intervals["best"] == wilson_interval(2, 4)
 
 
 def test_without_images_the_families_of_scenes_are_the_classes(tmp_path: Path) -> None:
