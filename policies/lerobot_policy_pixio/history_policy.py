@@ -44,14 +44,16 @@ class HistoryPolicy(VisionPolicy):
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
         """Return the next normalised action (B, A) for one observation, without an axis of steps.
 
-        The first observation of an episode stands for the ones before it; frames are encoded only when a new
-        chunk of actions is due.
+        The first observation of an episode stands for the ones before it. Each frame is encoded once at most: when a new
+        chunk of actions is due, or, where several chunks look at it, when it comes.
 
         Args:
             batch: The observation.
             noise: What sampling starts from, (B, H, A), if a new chunk is due and the policy samples.
         """
         self.eval()
+        if self.config.n_action_steps < self.config.n_obs_steps:  # the next chunk looks at these frames, too
+            batch = self._encoded(batch)
         populate_queues(self._observations, batch)
         if not self._actions:
             history = {key: torch.stack(list(queue), dim=1) for key, queue in self._observations.items() if queue}
@@ -64,6 +66,15 @@ class HistoryPolicy(VisionPolicy):
     def looks_at_next_observation(self) -> bool:
         """Tell whether it is among the last `n_obs_steps` before the next chunk."""
         return len(self._actions) < self.config.n_obs_steps
+
+    def _encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put the encoder's tokens in the place of frames."""
+        encoded = dict(batch)
+        for key in self._grids:
+            if key in batch and tokens_key(key) not in batch:
+                tokens = self._encode(encoded.pop(key), key)
+                encoded[tokens_key(key)] = tokens.flatten() if self.reads_patches else tokens.global_tokens
+        return encoded
 
     def _next_chunk(self, history: dict[str, Tensor], noise: Tensor | None) -> Tensor:
         """Return the actions (B, ≥ n_action_steps, A) from now on; a policy that samples uses the noise."""

@@ -106,10 +106,14 @@ def test_history_starts_with_the_first_observation_and_ends_with_the_last(policy
     noise = torch.randn(3, 4, 3)
     observed = [random_batch(seed=seed) for seed in range(4)]
     policy.reset()
+    encoded: list[int] = []
+    hook = policy.encoder.register_forward_hook(lambda _, images, __: encoded.append(len(images[0])))
     taken = [policy.select_action(batch, noise=noise) for batch in observed]
+    hook.remove()
+    assert sum(encoded) == len(observed) * len(SIZES) * len(observed[0][next(iter(SIZES))])  # each frame once
     for now, before in ((0, (0, 0, 0)), (1, (0, 0, 1)), (3, (1, 2, 3))):
         history = {key: torch.stack([observed[step][key] for step in before], dim=1) for key in observed[0]}
-        assert torch.equal(taken[now], policy.predict_action_chunk(history, noise=noise)[:, 0])
+        torch.testing.assert_close(taken[now], policy.predict_action_chunk(history, noise=noise)[:, 0])
     policy.reset()
     assert torch.equal(policy.select_action(observed[0], noise=noise), taken[0])
     assert torch.isfinite(policy(random_batch(steps=(3,)))[0])
