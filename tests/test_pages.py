@@ -1,25 +1,28 @@
-"""The READMEs: one in every folder, none too long, and no link that leads nowhere."""
+"""The READMEs: one in every folder, none too long, no link that leads nowhere, no command or line of Python that is wrong."""
 
 import re
-import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from pages import READMES as PAGES
+from pages import ROOT, Command, commands, write_files
+from PIL import Image
 
 from pixio_robot.cli.entry_points import load_job
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(
-    page
-    for folder in (".", "configs", "envs", "pixio_robot", "policies", "scripts", "tests")
-    for page in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
-)
 PICTURE_OR_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def without_code(text: str) -> str:
+    """Return a page without its fenced blocks."""
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    prose = without_code(page.read_text())
     for link in PICTURE_OR_LINK.findall(prose):
         if link.startswith(("https://", "http://")):
             continue
@@ -28,9 +31,26 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{page}: {link}"
         if anchor:
             titles = [
-                re.sub(r"[^\w\s-]", "", title).strip() for title in re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+                re.sub(r"[^\w\s-]", "", title).strip()
+                for title in re.findall(r"^#+ (.*)$", without_code(target.read_text()), re.M)
             ]
             assert anchor in [title.lower().replace(" ", "-") for title in titles], f"{page}: {link}"
+
+
+def test_the_front_page_shows_a_moving_picture() -> None:
+    picture = ROOT / ".github" / "rollouts.webp"
+    assert f"]({picture.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+    with Image.open(picture) as opened:
+        assert getattr(opened, "n_frames", 1) > 10
+    assert picture.stat().st_size <= 1_000_000
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["cff-version"], cited["type"]) == ("1.2.0", "software")
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["authors"] and cited["title"].startswith(project["name"])
 
 
 def test_the_front_page_is_short_and_no_readme_is_long() -> None:
@@ -52,30 +72,24 @@ def test_commands_name_scripts_that_exist() -> None:
             assert (ROOT / script).exists(), f"{page}: {script}"
 
 
-FENCED, INLINE = re.compile(r"^uv run scripts/(.*)$", re.M), re.compile(r"`uv run scripts/([^`]*)`")
-CUT_SHORT = re.compile(r"…(?<!=…)")
 OF_THE_TERMINAL = ("--help", "-m")
 
 
-def commands() -> list[tuple[str, str]]:
-    """The commands of the READMEs as they stand there, but for those that are cut short or go on with a run."""
-    found: dict[tuple[str, str], None] = {}
-    for page in PAGES:
-        text = page.read_text().replace("\\\n", " ") if page.name == "README.md" else ""
-        for command in FENCED.findall(text) + INLINE.findall(text):
-            script, _, arguments = re.split(r" #| > ", command)[0].partition(" ")
-            if not CUT_SHORT.search(arguments) and "resume=" not in arguments:
-                found[Path(script).stem, re.sub(r"<[^>]*>|…", "x", arguments)] = None
-    return list(found)
+def understood() -> list[Command]:
+    """The commands of the READMEs, but for those that are cut short or go on with a run."""
+    found = {(each.job, each.arguments): each for each in commands() if not each.is_cut_short}
+    return [each for each in found.values() if "resume=" not in each.arguments]
 
 
-@pytest.mark.parametrize(("name", "arguments"), commands(), ids=lambda part: part[:60])
-def test_a_command_of_a_page_is_understood(name: str, arguments: str) -> None:
-    words = shlex.split(arguments)
-    sweeps = "-m" in words
-    words = [word for word in words if word not in OF_THE_TERMINAL]
-    load_job(name).read([re.sub(r"^([\w.]+=[^\[{,]*),.*", r"\1", word) if sweeps else word for word in words])
+@pytest.mark.parametrize("command", understood(), ids=lambda each: f"{each.job} {each.arguments}"[:60])
+def test_a_command_of_a_page_is_understood(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "--config-dir" in command.words:
+        write_files(command.page, tmp_path)
+        monkeypatch.chdir(tmp_path)
+    sweeps = "-m" in command.words
+    words = [word for word in command.words if word not in OF_THE_TERMINAL]
+    load_job(command.job).read([re.sub(r"^([\w.]+=[^\[{,]*),.*", r"\1", word) if sweeps else word for word in words])
 
 
 def test_pages_have_many_commands() -> None:
-    assert len(commands()) > 60
+    assert len(understood()) > 60

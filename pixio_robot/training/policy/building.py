@@ -72,7 +72,7 @@ def _policy_config(description: Mapping[str, Any], encoder: EncoderConfig, **fea
     register_third_party_plugins()
     fields = dict(description)
     policy_type = fields.pop("type")
-    known_types = [name for name in PreTrainedConfig.get_known_choices() if name.startswith("pixio_")]
+    known_types = [name for name, kind in PreTrainedConfig.get_known_choices().items() if stands_on_an_encoder(kind)]
     if policy_type not in known_types:
         raise UserError(f"Unknown policy type {policy_type!r}. {nearest_name(str(policy_type), known_types)}")
     config_class = PreTrainedConfig.get_choice_class(policy_type)
@@ -88,6 +88,11 @@ def _policy_config(description: Mapping[str, Any], encoder: EncoderConfig, **fea
         )
     except (ValueError, NotImplementedError) as error:
         raise UserError(str(error)) from error
+
+
+def stands_on_an_encoder(config: type[PreTrainedConfig] | PreTrainedConfig) -> bool:
+    """Tell whether a policy takes one of our encoders, from this package or another: its config has the encoder's fields."""
+    return hasattr(config, "encoder_name") and hasattr(config, "encoder_mode")
 
 
 def build_policy(

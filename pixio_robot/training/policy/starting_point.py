@@ -14,6 +14,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.encoders.adapters import base_keys
 from pixio_robot.evaluation.checkpoints import open_checkpoint
+from pixio_robot.training.policy.building import stands_on_an_encoder
 
 _ENCODER = "encoder."
 _SET_BY_DATA_AND_MACHINE = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"n_obs_steps"}
@@ -33,7 +34,7 @@ def described_by(
         UserError: There is no checkpoint, or it is not of a policy of ours.
     """
     config: Any = open_checkpoint(checkpoint)
-    if not config.type.startswith("pixio_"):
+    if not stands_on_an_encoder(config):
         raise UserError(
             f"{checkpoint} holds a policy of type {config.type!r}, which has its own image encoder: start from a checkpoint "
             f"of pixio_act, pixio_diffusion or pixio_bc."
