@@ -136,12 +136,10 @@ def _written(override: str, settings: type | None, multirun: bool) -> str:
     annotation = found.annotation
     if multirun and ("," in value or _SWEEP.match(value)):
         return override
-    if is_text(annotation):
-        return f"{key}={_as_typed(value)}"
     entries = [get_args(option)[0] for option in (annotation, *get_args(annotation)) if get_origin(option) is tuple]
     if any(is_text(entry) for entry in entries) and re.fullmatch(r"\[[^\[\]{}'\"]+\]", value):
         return f"{key}=[{','.join(_as_typed(entry.strip()) for entry in value[1:-1].split(','))}]"
-    return override
+    return f"{key}={_as_typed(value)}" if is_text(annotation) else override
 
 
 def _as_typed(value: str) -> str:

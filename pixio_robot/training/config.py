@@ -91,8 +91,9 @@ class DemosConfig:
 
     source: Literal["scripted", "store", "lerobot"]
     """`scripted` (collected from the environment's expert), `store` (a DemoStore) or `lerobot` (a v3 folder)."""
-    path: Text | None = None
-    """The DemoStore; null names one after the environment or the dataset under `<output_root>/demos`."""
+    path: Text | tuple[Text, ...] | None = None
+    """The DemoStore; of source=store also several, [a.zarr,b.zarr], which are copied into one under `<output_root>/demos`; null
+    names one there after the environment or the dataset."""
     episodes: Count = 100
     """Scripted: number of demonstrations, of all tasks together; a store that has more is used up to there."""
     first_seed: Whole = 0
@@ -126,7 +127,12 @@ class DemosConfig:
                     f"demos.{field.name}={value} has no effect where demonstrations are {_SOURCES_IN_WORDS[self.source]} "
                     f"(demos.source={self.source}): leave it out."
                 )
-        if self.source == "store" and self.path is None:
+        if self.source != "store" and isinstance(self.path, tuple):
+            raise UserError(
+                f"demos.path names {len(self.path)} stores, which goes with demos=store, not with demonstrations that are "
+                f"{_SOURCES_IN_WORDS[self.source]}."
+            )
+        if self.source == "store" and not self.path:
             raise UserError("demos.path must be given: add demos.path=… (a DemoStore) to the command.")
         if self.source == "lerobot" and self.root is None and self.repo_id is None:
             raise UserError(

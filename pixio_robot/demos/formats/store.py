@@ -63,10 +63,11 @@ def _copy(store: DemoStore, folder: Path, codec: str, image_size: int | None, co
         else feature
         for key, feature in store.features.items()
     }
-    write_store(folder, features, attributes, _episodes(store, image_size), store.num_episodes, codec, console)
+    write_store(folder, features, attributes, episodes_of(store, image_size), store.num_episodes, codec, console)
 
 
-def _episodes(store: DemoStore, image_size: int | None) -> Iterator[Episode]:
+def episodes_of(store: DemoStore, image_size: int | None = None) -> Iterator[Episode]:
+    """Yield the episodes of a store, with frames of another size where one is given."""
     record = Record.of_store(store)
     for index, task in enumerate(store.episode_tasks):
         data = store.episode(index)

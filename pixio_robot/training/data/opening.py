@@ -30,6 +30,10 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
 
 def _opened(demos: DemosConfig, env_config: EnvConfig, output_root: Path, console: Console) -> DemoStore:
     demos_root = output_root / "demos"
+    if isinstance(demos.path, tuple):
+        from pixio_robot.demos.formats.joining import joined_store
+
+        return joined_store([DemoStore.open(path) for path in demos.path], demos_root, console)
     if demos.source == "store":
         assert demos.path is not None
         return DemoStore.open(demos.path)
