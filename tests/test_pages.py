@@ -3,11 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pages import READMES as PAGES
-from pages import ROOT, Command, commands, write_files
+from pages import ROOT, Command, blocks, commands, write_files
 from PIL import Image
 
 from pixio_robot.cli.entry_points import load_job
@@ -89,6 +90,15 @@ def test_a_command_of_a_page_is_understood(command: Command, tmp_path: Path, mon
     sweeps = "-m" in command.words
     words = [word for word in command.words if word not in OF_THE_TERMINAL]
     load_job(command.job).read([re.sub(r"^([\w.]+=[^\[{,]*),.*", r"\1", word) if sweeps else word for word in words])
+
+
+def test_the_pages_encoder_gives_the_tokens_that_it_says() -> None:
+    (lines,) = blocks(ROOT / "pixio_robot" / "encoders" / "README.md", "python")
+    assert len(lines.splitlines()) <= 10
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    said = [tuple(int(number) for number in shape.split(", ")) for shape in re.findall(r"\(([\d, ]+)\)", lines)][-2:]
+    assert [tuple(part.shape) for part in (names["tokens"].global_tokens, names["tokens"].patch_tokens)] == said
 
 
 def test_pages_have_many_commands() -> None:
