@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.settings import Count, NonNegative, Switch, Text, Whole, settings
+from pixio_robot.common.settings import Count, NonNegative, Share, Switch, Text, Whole, settings
 
 
 @settings(kw_only=True)
@@ -74,6 +74,8 @@ class ShardImages:
     """Shuffled together; about twice as many are held, encoded."""
     curation: Curation | None = None
     """Such as {min_entropy: 4.5, min_side: 320}; it needs the tables of scripts/score_images.py."""
+    unreadable: Share = 0.05
+    """Share of the shards at URLs that may be unreadable, after four tries, and are left out; more end the run."""
     decode_once: Switch = False
     """Keep decoded squares of `side` pixels under cache_dir, for shards on disk and a fast GPU."""
 

@@ -39,7 +39,7 @@ def open_source(images: Images | Mapping[str, Any], cache_dir: Path) -> ImageCac
     if isinstance(images, ShardImages):
         if images.decode_once:
             return shard_images(images.path, cache_dir, images.side)
-        return ShardStream(images.path, images.side, images.shards_in_memory, images.curation)
+        return ShardStream(images.path, images.side, images.shards_in_memory, images.curation, images.unreadable)
     if isinstance(images, LeRobotImages):
         return _lerobot(images)
     if isinstance(images, LiveImages):

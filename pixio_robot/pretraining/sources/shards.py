@@ -2,11 +2,15 @@
 
 import hashlib
 import importlib
+import itertools
+import logging
 import re
 import tarfile
+import time
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -17,6 +21,10 @@ from pixio_robot.pretraining.sources.curation import chances_in
 from pixio_robot.pretraining.sources.grouped import Group, GroupedStream, Item, check_share, shuffled_share
 from pixio_robot.pretraining.sources.stream import Lane
 
+log = logging.getLogger(__name__)
+
+_PAUSES = (1, 4, 16)  # seconds before a remote shard is asked for again
+_BLOCK = 512  # bytes, of tar archives
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -60,28 +68,62 @@ def is_local(url: str) -> bool:
 
 
 def read_shard(url: str) -> Iterator[Item]:
-    """Yield the images of a shard under the names of their files; a cut-off shard ends with what went wrong.
+    """Yield the images of a shard under the names of their files; one that is cut off on disk ends with what went wrong.
+
+    A remote one is asked for again, after growing pauses, and goes on behind the images that came.
 
     Raises:
-        UserError: The shard cannot be opened.
+        UserError: The shard cannot be opened; or, a remote one, not be read to its end.
     """
+    given = 0
+    for pause in (*_PAUSES, None):
+        try:
+            for item in itertools.islice(_members(url), given, None):
+                yield item
+                given += 1
+            return
+        except (tarfile.TarError, EOFError) as error:
+            failure: Exception = error
+            if is_local(url):
+                yield Item(f"rest of {url}", error)
+                return
+        except Exception as error:  # each kind of URL fails in its own way
+            failure = error
+        if is_local(url) or pause is None:
+            break
+        log.warning("the shard %s cannot be read (%s): it is asked for again in %d s", url, _first_line(failure), pause)
+        time.sleep(pause)
+    raise UserError(f"The shard {url} cannot be read ({_first_line(failure)}): check images.path.") from failure
+
+
+def _members(url: str) -> Iterator[Item]:
     tar = _webdataset("tariterators")
-    try:
-        (source,) = tar.url_opener([{"url": url}])
-    except Exception as error:  # each kind of URL fails in its own way
-        raise UserError(f"Cannot open the shard {url} ({_first_line(error)}): check images.path.") from error
-    count = 0
-    try:
-        with source["stream"] as stream:
-            for file in tar.tar_file_iterator(stream, select_files=lambda name: name.lower().endswith(SUFFIXES)):
-                yield Item(file["fname"], file["data"])
-                count += 1
-    except (tarfile.TarError, EOFError) as error:
-        if not is_local(url) and not count:
-            raise UserError(f"The shard {url} cannot be read ({_first_line(error)}): check images.path.") from error
-        yield Item(f"rest of {url}", error)
-    except OSError as error:
-        raise UserError(f"The shard {url} cannot be read ({_first_line(error)}): check images.path.") from error
+    (source,) = tar.url_opener([{"url": url}])
+    with source["stream"] as stream:
+        ended = _Ended(stream)
+        for file in tar.tar_file_iterator(ended, select_files=lambda name: name.lower().endswith(SUFFIXES)):
+            yield Item(file["fname"], file["data"])
+        if not ended.whole:
+            raise tarfile.ReadError("cut off between two files")
+
+
+class _Ended:
+    """A stream of bytes that notes whether it ended as archives do, plain ones with a block of zeros."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._first, self._last = stream, b"", b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        data = self._stream.read(size)
+        self._first = self._first or data[:_BLOCK]
+        self._last = (self._last + data)[-_BLOCK:]
+        return data
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing, as far as that shows; a compressed archive itself notices."""
+        return self._first[257:262] != b"ustar" or not self._last.strip(b"\0")
 
 
 class ShardStream(GroupedStream):
@@ -92,16 +134,24 @@ class ShardStream(GroupedStream):
         side: Larger images are shrunk until their shorter side has this many pixels.
         shards_in_memory: Shards that are shuffled together; twice as many are held, in their encoded form.
         curation: Which images to show, from the tables that `scripts/score_images.py` wrote.
+        unreadable: Share of the shards that may be unreadable before this ends the run, of remote ones.
 
     Raises:
         UserError: There are no shards.
     """
 
     def __init__(
-        self, path: str | Sequence[str], side: int = 512, shards_in_memory: int = 2, curation: Curation | None = None
+        self,
+        path: str | Sequence[str],
+        side: int = 512,
+        shards_in_memory: int = 2,
+        curation: Curation | None = None,
+        unreadable: float = 0.05,
     ) -> None:
         self.urls = find_shards(path)
-        self.curation = curation
+        self.curation, self.unreadable = curation, unreadable
+        self._left_out: set[str] = set()
+        self._was_read = False
         sizes = [Path(url).stat().st_size if is_local(url) else 0 for url in self.urls]
         listing = "".join(f"{Path(url).name} {size}\n" for url, size in zip(self.urls, sizes, strict=True))
         recipe = f"shards {side} {shards_in_memory} {curation}\n{listing}"
@@ -120,11 +170,15 @@ class ShardStream(GroupedStream):
         return shuffled_share(self.urls, epoch, lane)
 
     def read(self, units: Iterable[str], rng: np.random.Generator) -> Group:
-        """Read shards, without what curation leaves out."""
+        """Read shards, without what curation leaves out, and without remote ones that cannot be read, as long as they are few.
+
+        Raises:
+            UserError: More of them than `unreadable` cannot be read, or not one can.
+        """
         items, eligible = [], 0
         for url in units:
             chances = chances_in(url, self.curation) if self.curation else None
-            for item in read_shard(url):
+            for item in self._readable(url):
                 chance = 1.0
                 if chances is not None and not isinstance(item.content, Exception):
                     chance = chances.of(item.name)
@@ -132,6 +186,16 @@ class ShardStream(GroupedStream):
                 if rng.random() < chance:
                     items.append(item._replace(name=f"{Path(url).name}/{item.name}"))
         return Group(items, eligible)
+
+    def _readable(self, url: str) -> Iterator[Item]:
+        try:
+            yield from read_shard(url)
+            self._was_read = True
+        except UserError as error:
+            self._left_out.add(url)
+            if is_local(url) or not self._was_read or len(self._left_out) > self.unreadable * len(self.urls):
+                raise
+            yield Item(f"rest of {url}", error)
 
     def filters(self) -> str:
         """Say what curation leaves out."""
