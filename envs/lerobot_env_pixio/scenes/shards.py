@@ -176,8 +176,9 @@ def render_shards(
                 report(present + rendered.value)
                 for future in state.done:
                     future.result()
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for future in futures:
         future.result()
     report(present + rendered.value)
