@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import draccus
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
-from lerobot.envs.utils import _LazyAsyncVectorEnv
+from lerobot.envs.utils import _LazyAsyncVectorEnv, env_to_policy_features
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_pixio.experts import EXPERTS, Expert
@@ -108,6 +109,11 @@ class PixioEnvConfig(EnvConfig):
         """Return one environment, which builds its simulation on the first reset."""
         return _make(self.env_class, self.task_names, {**self.gym_kwargs})
 
+    def described(self) -> dict[str, Any]:
+        """Return the environment's type and fields, ready for JSON."""
+        fields = draccus.encode(self, EnvConfig)
+        return {name: value for name, value in fields.items() if name not in ("features", "features_map")}
+
     def _expert(self, make: Callable[[str], Expert]) -> Expert:
         """Return the demonstrator of a task, or of whichever of several an environment was reset to."""
         names = self.task_names
@@ -123,6 +129,8 @@ class PixioEnvConfig(EnvConfig):
             use_async_envs: Whether each of several runs in a process of its own. The processes get the environment's
                 class, so that they need no registration.
         """
+        # LeRobot gives a policy these features, and not the environment: ours looks here whether it was trained in another.
+        vars(self.features[ACTION])["environment"] = self.described() | {"features": env_to_policy_features(self)}
         # A partial of a class pickles by name: worker processes import this package and nothing else of the parent's.
         env_fns = [functools.partial(_make, self.env_class, self.task_names, {**self.gym_kwargs})] * n_envs
         if use_async_envs and n_envs > 1:

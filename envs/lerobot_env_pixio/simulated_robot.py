@@ -4,9 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import draccus
 import numpy as np
-from lerobot.envs import EnvConfig
 from lerobot.robots import Robot
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 
@@ -45,8 +43,7 @@ class SimulatedRobot(Robot):
         self.config = config
         self._env: CameraEnv | TaskMixture = env_config.make_env()
         self._fps = env_config.fps
-        described = draccus.encode(env_config, EnvConfig)
-        self._described = {key: value for key, value in described.items() if key not in ("features", "features_map")}
+        self._described = env_config.described()
         lacks = {*_OF_DELTAS.values(), _FINGERS} - set(self._env.action_names)
         if config.by_deltas and lacks:
             raise ValueError(

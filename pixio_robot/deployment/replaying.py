@@ -14,13 +14,13 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
+from pixio_robot.common.worlds import check_world
 from pixio_robot.demos.recorded import ACTION, STATE, RecordedEpisode
 from pixio_robot.deployment.driving import Caution, drive_robot, drive_simulation
 from pixio_robot.deployment.runtime import Clock
 from pixio_robot.deployment.runtime.holding import Kind, action_kinds
-from pixio_robot.environments import env_config_from
+from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.record import EvaluationRecord
-from pixio_robot.evaluation.worlds import check_world
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,9 @@ def simulation_of(episode: RecordedEpisode, env_config: EnvConfig | None) -> Env
                 "tasks), or replay it on a robot with robot=lerobot robot.type=…."
             )
         env_config = env_config_from(recorded["env"])
-    check_world({"fps": episode.fps} | recorded, env_config, software_versions(), "The episode was recorded")
+    check_world(
+        {"fps": episode.fps} | recorded, describe_env(env_config), software_versions(), "The episode was recorded"
+    )
     return env_config
 
 

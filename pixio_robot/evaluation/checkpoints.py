@@ -18,10 +18,9 @@ from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name, printable
 from pixio_robot.common.files import check_links
 from pixio_robot.common.kept import CHECKSUMS, damage
+from pixio_robot.common.worlds import RUN_FILE
 from pixio_robot.engine.run_folder import find_run
 
-# Written beside the weights by our training; other checkpoints have none.
-RUN_FILE = "pixio_run.json"
 MODEL_FOLDER = "pretrained_model"
 """What `lerobot-eval --policy.path=` reads, in a checkpoint's folder: averaged weights, config, processors."""
 

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from lerobot.envs import EnvConfig, make_env_pre_post_processors
 from lerobot.envs.utils import preprocess_observation
-from lerobot.policies import make_policy, make_pre_post_processors
+from lerobot.policies import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import ACTION
 from lerobot.utils.random_utils import set_seed
 from rich.console import Console
 
 from pixio_robot.common.versions import software_versions
+from pixio_robot.common.worlds import check_world
 from pixio_robot.demos.collection.recording import Expert
+from pixio_robot.environments import describe_env
 from pixio_robot.evaluation.checkpoints import check_fit, find_checkpoint, open_checkpoint, run_information
-from pixio_robot.evaluation.worlds import check_world
 
 type Takeover = Literal["chance", "stuck"]
 
@@ -114,7 +115,7 @@ class PolicyDriver:
         """
         config = open_checkpoint(checkpoint)
         check_fit(config, env_config)
-        self._policy = make_policy(cfg=config, env_cfg=env_config, rename_map={}).eval()
+        self._policy = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
         self._before, self._after = make_pre_post_processors(policy_cfg=config, pretrained_path=str(checkpoint))
         self._env_before, self._env_after = make_env_pre_post_processors(env_config, config)
 
@@ -157,7 +158,7 @@ def find_policy(given: Path, output_root: Path, env_config: EnvConfig) -> Path:
     """
     checkpoint = find_checkpoint(given, output_root, Console(stderr=True))
     check_fit(open_checkpoint(checkpoint), env_config)
-    check_world(run_information(checkpoint), env_config, software_versions(), "The policy was trained")
+    check_world(run_information(checkpoint), describe_env(env_config), software_versions(), "The policy was trained")
     return checkpoint
 
 

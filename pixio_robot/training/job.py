@@ -17,6 +17,7 @@ from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.signals import requests_raise
 from pixio_robot.common.versions import software_versions
+from pixio_robot.common.worlds import check_world
 from pixio_robot.demos import DemoStore, Sampling
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
@@ -26,7 +27,6 @@ from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.evaluation.checkpoints import MODEL_FOLDER, check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
-from pixio_robot.evaluation.worlds import check_world
 from pixio_robot.reports.page import write_report
 from pixio_robot.training.announcements import say_result, say_sizes, say_unused
 from pixio_robot.training.config import PolicyJob
@@ -162,7 +162,9 @@ class _Run:
             self.simulated = self.stands_for(store, config)
         if self.simulated:
             recorded = {"env": store.attributes.get("env"), "fps": store.fps, "versions": software_versions()}
-            check_world(recorded, self.env_config, software_versions(), "The demonstrations were recorded")
+            check_world(
+                recorded, describe_env(self.env_config), software_versions(), "The demonstrations were recorded"
+            )
         say_unused(config, store, self.used_episodes, console)
         windows = Windows.of(config)
         sampling = self.without_held_out(store)

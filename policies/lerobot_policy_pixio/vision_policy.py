@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.neck import NECKS
 from lerobot_policy_pixio.vision_config import tokens_key
+from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.versions import software_versions
+from pixio_robot.common.worlds import RUN_FILE, check_world
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
 from pixio_robot.encoders.backbones import side_for_frames
 
@@ -133,15 +136,21 @@ class VisionPolicy(_Policy):
     def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:  # noqa: ANN401
         """Load strictly: LeRobot's default would leave missing weights at their random values."""
         del strict
+        folder = Path(model_file).parent
+        environment = getattr(model.config.action_feature, "environment", None)
+        if environment is not None:  # a rollout of LeRobot's in an environment that says what it is
+            _check_features(model.config, folder, environment["features"])
+            if (folder / RUN_FILE).is_file():
+                check_world(
+                    read_json(folder / RUN_FILE),
+                    environment,
+                    software_versions(),
+                    f"The policy in {folder} was trained",
+                )
         try:
             return super()._load_as_safetensor(model, model_file, map_location, True)
         except RuntimeError as error:
-            others = _features_it_was_not_trained_with(model.config, Path(model_file).with_name("config.json"))
-            if others:
-                raise UserError(
-                    f"The policy in {Path(model_file).parent} fits neither this environment nor this dataset: {others}. Give "
-                    "the ones it was trained for."
-                ) from error
+            _check_features(model.config, folder)
             raise UserError(
                 f"{model_file} does not fit its own config.json ({str(error).splitlines()[0]}); the checkpoint "
                 f"is incomplete or was edited."
@@ -237,18 +246,33 @@ class VisionPolicy(_Policy):
         return EncoderTokens.unflatten(tokens_BND, self.encoder.num_global, (h, w))
 
 
-def _features_it_was_not_trained_with(config: Any, saved: Path) -> str:  # noqa: ANN401 (a config of ours)
-    """Say where the features that a policy is built for differ from those in its checkpoint: LeRobot puts in the former."""
+def _check_features(config: Any, checkpoint: Path, offered: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401
+    """Check that a policy gets the features that it was trained with; LeRobot replaces some in its config by those it has.
+
+    Args:
+        config: The policy's, with what LeRobot put in.
+        checkpoint: Its folder.
+        offered: Features of the environment, some perhaps by names that LeRobot changes before the policy sees them; None: the
+            config's.
+
+    Raises:
+        UserError: A feature is not there, or of another shape.
+    """
     try:
-        content = json.loads(saved.read_bytes())
+        content = json.loads((checkpoint / "config.json").read_bytes())
         trained = {key: feature["shape"] for part in _FEATURES for key, feature in content[part].items()}
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    wanted = {key: list(feature.shape) for part in _FEATURES for key, feature in getattr(config, part).items()}
-    differing = [key for key in {**trained, **wanted} if trained.get(key) != wanted.get(key)]
-    return "; ".join(
-        f"{key} is {_or_nothing(wanted.get(key))}, in training {_or_nothing(trained.get(key))}" for key in differing
-    )
+        return
+    found = offered or {**config.input_features, **config.output_features}
+    shapes = {key: list(feature.shape) for key, feature in found.items()}
+    compared = trained.keys() & shapes.keys() if offered else {**trained, **shapes}
+    differing = [key for key in compared if trained.get(key) != shapes.get(key)]
+    if differing:
+        said = "; ".join(
+            f"{key} is {_or_nothing(shapes.get(key))}, in training {_or_nothing(trained.get(key))}" for key in differing
+        )
+        what = "this environment" if offered else "this environment or dataset"
+        raise UserError(f"The policy in {checkpoint} does not fit {what}: {said}. Give what it was trained for.")
 
 
 def _or_nothing(shape: list[int] | None) -> str:

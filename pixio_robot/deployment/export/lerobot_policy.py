@@ -24,10 +24,11 @@ from torch import Tensor
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.noise import chunk_noise
 from pixio_robot.common.versions import software_versions
+from pixio_robot.common.worlds import RUN_FILE
 from pixio_robot.deployment.export.shell import IDENTITY, Normalisation, ShellLayout
 from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.environments import env_config_from
-from pixio_robot.evaluation.checkpoints import RUN_FILE, open_checkpoint
+from pixio_robot.evaluation.checkpoints import open_checkpoint
 
 _DIFFUSION = "pixio_diffusion"
 

@@ -14,9 +14,10 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.worlds import RUN_FILE
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.recorded import moves_of
-from pixio_robot.evaluation.checkpoints import RUN_FILE, open_checkpoint
+from pixio_robot.evaluation.checkpoints import open_checkpoint
 
 _NUM_CHECKED = 8
 _LAST_EPISODE = -1

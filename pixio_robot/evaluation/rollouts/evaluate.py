@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 from lerobot.envs import EnvConfig, make_env_pre_post_processors
-from lerobot.policies import make_policy, make_pre_post_processors
+from lerobot.policies import get_policy_class, make_pre_post_processors
 from lerobot.scripts.lerobot_eval import rollout
 from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.random_utils import set_seed
@@ -33,6 +33,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.workers import WorkerPool
+from pixio_robot.common.worlds import check_world
 from pixio_robot.environments import describe_env
 from pixio_robot.evaluation.checkpoints import (
     check_fit,
@@ -44,7 +45,6 @@ from pixio_robot.evaluation.checkpoints import (
 from pixio_robot.evaluation.record import Episode, EvaluationRecord
 from pixio_robot.evaluation.rollouts.episode_batch import EpisodeBatch, RunningEpisode
 from pixio_robot.evaluation.rollouts.tries import TriedEpisode, Tries, Try
-from pixio_robot.evaluation.worlds import check_world
 from pixio_robot.reports.videos import write_rollout_video
 
 # Seconds after which an episode that has not ended is given up: far more than any takes, even on a slow machine.
@@ -101,7 +101,7 @@ def evaluate_policy(
     check_fit(open_checkpoint(checkpoint), env_config)
     check_seeds(checkpoint, seeds, demonstration_seeds)
     versions = software_versions()
-    check_world(run_information(checkpoint), env_config, versions, "The policy was trained")
+    check_world(run_information(checkpoint), describe_env(env_config), versions, "The policy was trained")
     if videos_dir is not None:
         videos_dir.mkdir(parents=True, exist_ok=True)
 
@@ -178,7 +178,7 @@ class _Rollouts:
         torch.backends.cuda.matmul.allow_tf32 = True
         config = open_checkpoint(checkpoint)
         self._config = config
-        self._policy: Any = make_policy(cfg=config, env_cfg=env_config, rename_map={}).eval()
+        self._policy: Any = get_policy_class(config.type).from_pretrained(checkpoint, config=config)
         self._preprocessor, self._postprocessor = make_pre_post_processors(
             policy_cfg=config,
             pretrained_path=str(checkpoint),

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.worlds import check_world
 from pixio_robot.environments import describe_env, env_config_from
-from pixio_robot.evaluation.worlds import check_world
 
-LIFT = env_config_from({"type": "pixio_robosuite", "task": "Lift"})
+LIFT = describe_env(env_config_from({"type": "pixio_robosuite", "task": "Lift"}))
 
 
 def then(**changes: Any) -> dict[str, Any]:
-    return {"env": describe_env(LIFT) | changes, "versions": {"mujoco": "3.8.1"}}
+    return {"env": LIFT | changes, "versions": {"mujoco": "3.8.1"}}
 
 
 @pytest.mark.parametrize(

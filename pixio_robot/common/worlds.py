@@ -5,13 +5,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lerobot.envs import EnvConfig
-
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import PHYSICS_PACKAGES, TASK_PACKAGES
-from pixio_robot.environments import describe_env
 
 logger = logging.getLogger(__name__)
+
+RUN_FILE = "pixio_run.json"
+"""Beside the weights of our trainings, and of no others: environment, versions, demonstrations."""
 
 # Fields of environments under which an action means something else: a rollout would measure nothing.
 _DECIDE_ACTIONS = ("type", "fps", "control_mode", "controller", "control_freq", "action_type", "action_space")
@@ -19,26 +19,26 @@ _DECIDE_ACTIONS = ("type", "fps", "control_mode", "controller", "control_freq", 
 _FREE = ("episode_length", "perturbation", "disable_env_checker", "max_parallel_tasks", "obs_type")
 
 
-def check_world(trained: Mapping[str, Any], env_config: EnvConfig, versions: Mapping[str, str], what: str) -> None:
+def check_world(trained: Mapping[str, Any], env: Mapping[str, Any], versions: Mapping[str, str], what: str) -> None:
     """Refuse a world in which actions mean something else than in training, and warn once of other differences.
 
     Args:
         trained: `env` (an environment's description) and `versions` of the training, as far as they are known; `fps` alone,
             in Hz, where there was no simulation.
-        env_config: The environment now.
+        env: Description of the environment now: its type and fields.
         versions: Of packages now.
         what: How to begin a sentence: `The policy was trained`.
 
     Raises:
         UserError: The rate or how the robot is controlled differs.
     """
-    then, now = dict(trained.get("env") or {}), describe_env(env_config)
+    then, now = dict(trained.get("env") or {}), env
     if not then and trained.get("fps"):
         then = {"fps": trained["fps"]}
     _refuse(_differences(then, now, _DECIDE_ACTIONS), what)
     others = [name for name in then if name in now and name not in (*_DECIDE_ACTIONS, *_FREE)]
     # Their versions change physics and looks; those of tasks that the environment is not made of do not.
-    tasks = [package for package in TASK_PACKAGES if package.removeprefix("gym-") in env_config.type]
+    tasks = [package for package in TASK_PACKAGES if package.removeprefix("gym-") in str(env.get("type"))]
     packages = [*PHYSICS_PACKAGES, *tasks]
     differing = _differences(then, now, others) | _differences(trained.get("versions") or {}, versions, packages)
     if differing:
