@@ -161,7 +161,8 @@ def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     shapes = f"{key} has shape {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
     if differing == ["pos_embed"] and weights.keys() == expected.keys():
         raise UserError(
-            f"{path} holds weights of {variant} for images of another shape, which are resampled only between squares: {shapes}."
+            f"{path} does not fit {variant}: {shapes}. Positions are resampled from one square of patches to another; these are "
+            "of images that are not square, or stand behind another number of class tokens."
         )
     raise UserError(
         f"{path} holds weights of another variant than {variant}: {shapes}; choose the encoder these weights were made for."
@@ -187,9 +188,16 @@ def _peer_weights(weights: dict[str, Tensor], model: nn.Module, path: Path, vari
         try:
             weights = adapt(dict(weights), model, **options)
         except Exception as error:
+            given = _shapes(weights)
+            differing = [
+                f"{key} {tuple(given[key])} for {tuple(value.shape)}"
+                for key, value in expected.items()
+                if given.get(key, value.shape) != value.shape
+            ]
             raise UserError(
                 f"{path} does not fit {variant}: timm's own filter for its layouts fails ({type(error).__name__}: {error}); its "
-                f"first names are {', '.join(list(weights)[:3])}."
+                f"first names are {', '.join(list(weights)[:3])}; of the names that fit, shapes differ in "
+                f"{', '.join(differing[:3]) or 'none'}."
             ) from error
     weights = efficientnet_checkpoint_filter(weights, model)
     return {

@@ -137,7 +137,7 @@ def with_wide_positions(state: State) -> State:
         param(lambda state: {"epoch": 2, "loss": [0.1]}, "outermost keys are epoch, loss", id="no tensors"),
         param(lambda state: list(state.values()), "holds a list without names", id="a list"),
         param(lambda state: torch.zeros(3), "holds a Tensor without names", id="a tensor"),
-        param(with_wide_positions, "images of another shape.*between squares", id="wide images"),
+        param(with_wide_positions, "images that are not square", id="wide images"),
         param(
             lambda state: {key: value for key, value in state.items() if "blocks.5" not in key},
             r"12 missing keys.*outermost keys are cls_token, reg_token, pos_embed",
@@ -147,6 +147,11 @@ def with_wide_positions(state: State) -> State:
             lambda state: {**state, "pos_embed": torch.zeros(1, 65, 192), "reg_token": torch.zeros(1, 0, 192)},
             "of another variant than pixio_tiny16: pos_embed",
             id="one class token",
+        ),
+        param(
+            lambda state: {**state, "pos_embed": torch.zeros(1, 65, 192), "cls_token": torch.zeros(1, 1, 192)},
+            r"pos_embed has shape \(1, 65, 192\), expected \(1, 72, 192\).*another number of class tokens",
+            id="positions behind one class token",
         ),
     ],
 )
@@ -165,6 +170,10 @@ def test_a_pickled_network_is_named_and_not_unpickled(tmp_path: Path) -> None:
 
 
 def test_a_peers_wrong_file_is_a_sentence(tmp_path: Path) -> None:
+    wide = timm.create_model(PEER, depth=1, num_classes=0).state_dict() | {"pos_embed": torch.zeros(1, 61, 192)}
+    torch.save(wide, tmp_path / "wide.pth")
+    with raises(UserError, match=r"shapes differ in pos_embed \(1, 61, \d+\) for \(1, 197, \d+\)"):
+        load_encoder_weights(timm.create_model(PEER, depth=1, num_classes=0), tmp_path / "wide.pth", PEER)
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with raises(UserError, match="holds no weights of resnet18.*outermost keys are conv"):
         VisionEncoder(EncoderConfig("resnet18", weights=str(tmp_path / "other.safetensors")))

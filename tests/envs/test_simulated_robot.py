@@ -2,11 +2,16 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import drive_by_keyboard
 import numpy as np
+import pygame
 import pytest
 from lerobot.datasets import LeRobotDataset
 from lerobot.datasets.dataset_tools import merge_datasets
@@ -16,6 +21,7 @@ from lerobot.utils.feature_utils import build_dataset_frame, hw_to_dataset_featu
 from lerobot.utils.utils import log_say
 from lerobot_env_pixio import SimulatedRobotConfig
 from lerobot_env_pixio.simulated_robot import SimulatedRobot
+from virtual_screen import virtual_display  # noqa: F401 (a fixture)
 
 from pixio_robot.demos.formats.lerobot import export_lerobot, import_lerobot
 
@@ -137,33 +143,33 @@ def test_a_recording_at_another_rate_is_refused(tmp_path: Path) -> None:
 
 
 class _Stick:
-    """A gamepad that is pushed away from its owner and to the left, with the button for open fingers, then closed."""
+    """What pygame gives of a stick that is pushed away from its owner and to the right."""
 
-    def __init__(self) -> None:
-        self.command = "open"
+    def get_axis(self, number: int) -> float:
+        return {0: 0.5, 1: -1.0, 3: 0.05}[number]
 
-    def update(self) -> None:
-        pass
-
-    def get_deltas(self) -> tuple[float, float, float]:
-        return 1.0, -0.5, 0.0
-
-    def gripper_command(self) -> str:
-        return self.command
+    def get_button(self, number: int) -> bool:
+        return False
 
 
-def test_a_gamepad_moves_the_arm(tmp_path: Path) -> None:
-    """LeRobot's device as it is, on a stick of ours; `keyboard_ee` sends the same names and numbers."""
+def test_a_gamepad_moves_the_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LeRobot's device and its controller as they are, on a stick of ours and pygame's own events."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     teleoperator: Any = GamepadTeleop(GamepadTeleopConfig(calibration_dir=tmp_path))
-    teleoperator.gamepad = stick = _Stick()
+    teleoperator.connect()  # there is no gamepad here
+    teleoperator.gamepad.joystick = _Stick()
+
+    def button(kind: int, number: int) -> None:
+        pygame.event.post(pygame.event.Event(kind, button=number))
+
     driven = robot(tmp_path, env="pixio_metaworld", by_deltas=True, delta_scale=0.5)
     assert list(driven.action_features) == list(teleoperator.action_features["names"])
     driven.connect()
     start = driven.get_observation()
     sent = [driven.send_action(teleoperator.get_action()) for _ in range(5)]
-    stick.command = "close"
+    button(pygame.JOYBUTTONDOWN, 6)
     sent.append(driven.send_action(teleoperator.get_action()))
-    stick.command = "stay"
+    button(pygame.JOYBUTTONUP, 6)
     sent.append(driven.send_action(teleoperator.get_action()))
     assert sent[0] == {"x.vel": 0.5, "y.vel": -0.25, "z.vel": 0.0, "gripper.pos": -1.0}
     assert [each["gripper.pos"] for each in sent] == [-1.0] * 5 + [1.0] * 2
@@ -172,6 +178,27 @@ def test_a_gamepad_moves_the_arm(tmp_path: Path) -> None:
     place = {name: start[name] for name in ("x.pos", "y.pos", "z.pos", "gripper.pos")}
     assert driven.send_action(place) == {}  # as at the end of a rollout; it goes by steps
     driven.disconnect()
+    pygame.quit()
+
+
+@pytest.mark.slow  # needs Xvfb, which .ci/run installs, and another process for LeRobot to see the screen in
+def test_a_keyboard_moves_the_arm(display: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "DISPLAY": display, "MUJOCO_GL": os.environ.get("MUJOCO_GL") or "egl"}
+    environment.pop("WAYLAND_DISPLAY", None)
+    command = [sys.executable, drive_by_keyboard.__file__, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    sent = {key: [each["sent"][name] for name in ("x.vel", "y.vel", "z.vel")] for key, each in said.items()}
+    assert sent == {
+        "Up": [0, -0.5, 0],
+        "Left": [0.5, 0, 0],
+        "Shift_L": [0, 0, -0.5],
+        **{key: [0, 0, 0] for key in ("Control_R", "a", "Control_L")},
+    }
+    assert [each["sent"]["gripper.pos"] for each in said.values()] == [-1, -1, -1, -1, -1, 1]
+    moved = {key: each["moved"] for key, each in said.items()}
+    assert moved["Up"]["y.pos"] < 0 and moved["Left"]["x.pos"] > 0 and moved["Shift_L"]["z.pos"] < 0
 
 
 def test_what_is_not_driven_by_deltas_says_so(tmp_path: Path) -> None:

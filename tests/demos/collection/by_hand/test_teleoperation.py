@@ -1,12 +1,11 @@
 """Demonstrations by hand: the hands here press keys of the real event loop, or of a virtual screen."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import pygame
 import pytest
 from lerobot.envs import EnvConfig
+from virtual_screen import XKeys, virtual_display  # noqa: F401 (a fixture)
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore
@@ -167,45 +167,6 @@ def test_mistakes_are_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="no screen"):
         OperatorWindow("nowhere")
     assert not path.exists()
-
-
-@pytest.fixture
-def display() -> Iterator[str]:
-    """A virtual screen."""
-    assert shutil.which("Xvfb") is not None, "run apt-get install xvfb"
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    yield f":{server.stdout.readline().strip()}"
-    server.terminate()
-    server.wait()
-
-
-class XKeys:
-    """Presses keys of an X server as a keyboard would (its XTEST extension)."""
-
-    def __init__(self, display: str) -> None:
-        from Xlib.display import Display
-
-        self._display = Display(display)
-
-    def window_is_there(self) -> bool:
-        windows = self._display.screen().root.query_tree().children
-        return any(window.get_geometry().width > 100 and window.get_attributes().map_state for window in windows)
-
-    def hold(self, name: str, seconds: float) -> None:
-        from Xlib import XK, X
-        from Xlib.ext import xtest
-
-        code = self._display.keysym_to_keycode(XK.string_to_keysym(name))
-        for kind, wait in ((X.KeyPress, seconds), (X.KeyRelease, 0.5)):
-            xtest.fake_input(self._display, kind, code)
-            self._display.sync()
-            time.sleep(wait)
 
 
 @pytest.mark.slow  # needs Xvfb, which .ci/run installs
