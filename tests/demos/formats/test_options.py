@@ -9,14 +9,16 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet
 import pytest
 import zarr
-from numbered_episodes import FEATURES, append_numbered
+from numbered_episodes import FEATURES, TASKS, append_numbered, random_episode
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos import DemoStore
+from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
+from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.pretraining.images import (
     DemoImages,
     FolderImages,
@@ -154,27 +156,50 @@ def test_an_option_of_demonstrations_is_taken_or_refused(source, option):
             DemosConfig(source, **(needed | {option: DEMOS[option]}))
 
 
-def test_round_trips_through_every_format_value_by_value(tmp_path):
+@pytest.mark.parametrize("corrected", [False, True])
+def test_round_trips_through_every_format_value_by_value(tmp_path, corrected):
     names = {"observation.state": ["a.pos", "b.pos", "c.pos", "d.pos", "e.pos"], "action": ["x", "y", "z"]}
-    store = DemoStore.create(tmp_path / "0.zarr", FEATURES, {"fps": 20, "names": names, "env": {"type": "toy"}})
+    features = FEATURES | ({INTERVENTION: Feature((1,), "float32")} if corrected else {})
+    store = DemoStore.create(tmp_path / "0.zarr", features, {"fps": 20, "names": names, "env": {"type": "toy"}})
     for number in range(5):
-        append_numbered(store, number)
+        episode = random_episode(number, FEATURES)
+        if corrected:
+            episode[INTERVENTION] = (
+                np.random.default_rng(number).integers(0, 2, (len(episode["action"]), 1)).astype("f4")
+            )
+        store.append_episode(
+            episode, seed=number or None, success=[True, False, None][number % 3], task=TASKS[number % 2]
+        )
     store.close()
     here = store
     for turn, made in enumerate(["lerobot", "robomimic", "replay_buffer", "store", "lerobot"], 1):
         target = tmp_path / str(turn) / FORMATS[made]
         target.parent.mkdir()
         convert(here.path, target, format=made, console=QUIET, use_videos=False if made == "lerobot" else None)
+        times = written_times(target, made)
+        assert times is None or times == pytest.approx(
+            [step / 20 for index in range(5) for step in range(len(store.episode_range(index)))]
+        )
         if made != "store":
             convert(target, tmp_path / f"{turn}.zarr", console=QUIET)
         here = DemoStore.open(target if made == "store" else tmp_path / f"{turn}.zarr")
         assert here.names == names and here.fps == 20 and here.attributes["env"] == {"type": "toy"}
         assert here.episode_tasks == store.episode_tasks
+        assert here.features == features
         assert "given_up" not in here.attributes
         for found, expected in (
             (here.episode_ends, store.episode_ends),
             (here.episode_success, store.episode_success),
             (here.episode_seeds, store.episode_seeds),
-            *((here.read(key, 0, store.num_steps), store.read(key, 0, store.num_steps)) for key in FEATURES),
+            *((here.read(key, 0, store.num_steps), store.read(key, 0, store.num_steps)) for key in features),
         ):
             np.testing.assert_array_equal(found, expected)
+
+
+def written_times(target: Path, made: str) -> list[float] | None:
+    """Seconds since the episode's beginning of every step, where a format has a place for them."""
+    if made == "lerobot":
+        (file,) = (target / "data").rglob("*.parquet")
+        return pyarrow.parquet.read_table(file, columns=["timestamp"])["timestamp"].to_pylist()
+    group = zarr.open_group(str(target), mode="r") if made == "replay_buffer" else {}
+    return np.asarray(group["data/timestamp"]).ravel().tolist() if made == "replay_buffer" else None
