@@ -75,25 +75,22 @@ def read_shard(url: str) -> Iterator[Item]:
     Raises:
         UserError: The shard cannot be opened; or, a remote one, not be read to its end.
     """
-    given = 0
-    for pause in (*_PAUSES, None):
+    given, pauses = 0, iter(_PAUSES if not is_local(url) else ())
+    while True:
         try:
             for item in itertools.islice(_members(url), given, None):
                 yield item
                 given += 1
             return
-        except (tarfile.TarError, EOFError) as error:
-            failure: Exception = error
-            if is_local(url):
+        except Exception as error:  # each kind of URL fails in its own way
+            if is_local(url) and isinstance(error, tarfile.TarError | EOFError):
                 yield Item(f"rest of {url}", error)
                 return
-        except Exception as error:  # each kind of URL fails in its own way
-            failure = error
-        if is_local(url) or pause is None:
-            break
-        log.warning("the shard %s cannot be read (%s): it is asked for again in %d s", url, _first_line(failure), pause)
+            pause, reason = next(pauses, None), _first_line(error)
+            if pause is None:
+                raise UserError(f"The shard {url} cannot be read ({reason}): check images.path.") from error
+        log.warning("the shard %s cannot be read (%s): it is asked for again in %d s", url, reason, pause)
         time.sleep(pause)
-    raise UserError(f"The shard {url} cannot be read ({_first_line(failure)}): check images.path.") from failure
 
 
 def _members(url: str) -> Iterator[Item]:
