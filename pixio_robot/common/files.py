@@ -35,7 +35,7 @@ def atomic_path(path: Path, *, overwrite: bool = True, kept: str | None = None) 
     kept = kept or ("the file is as it was" if path.exists() else "nothing was written there")
     unfinished = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with explains_full_disk(path, kept):
-        _prepare_folder(path)
+        prepare_folder(path)
         try:
             yield unfinished
             os.replace(unfinished, path)
@@ -120,8 +120,12 @@ def explains_full_disk(path: Path, kept: str) -> Iterator[None]:
         ) from cause
 
 
-def _prepare_folder(path: Path) -> None:
-    """Make the folder above `path`, and remove from it what killed processes left of `path`."""
+def prepare_folder(path: Path) -> None:
+    """Make the folder above `path`, and remove from it what killed processes left of `path`.
+
+    Raises:
+        UserError: It cannot be made, or not be written to.
+    """
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,17 +3,18 @@
 crc32c, since a check at every opening shall cost little beside reading the files: it finds damage, not forgers.
 """
 
-import errno
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import google_crc32c
+from filelock import FileLock, Timeout
 
 from pixio_robot.common.errors import printable
-from pixio_robot.common.files import atomic_path, write_json
+from pixio_robot.common.files import atomic_path, prepare_folder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +32,42 @@ def kept_folder(place: Path, make: Callable[[Path], None]) -> Path:
     Raises:
         UserError: It cannot be written; see `atomic_path`.
     """
-    wrong = damage(place) if place.exists() else None
-    if place.exists() and wrong is None:
+    if place.exists() and damage(place) is None:
         return place
-    if wrong is not None:
-        log.warning("%s is made again: %s", place, wrong)
-        shutil.rmtree(place)
-    try:
+    with only_one(place):
+        wrong = damage(place) if place.exists() else None
+        if place.exists() and wrong is None:
+            return place
+        if wrong is not None:
+            log.warning("%s is made again: %s", place, wrong)
+            shutil.rmtree(place)
         with atomic_path(place) as unfinished:
             unfinished.mkdir()
             make(unfinished)
             seal(unfinished)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or damage(place) is not None:
-            raise  # else another run was faster with the same
     return place
+
+
+@contextlib.contextmanager
+def only_one(place: Path) -> Iterator[None]:
+    """Let one run at a time make what lies at a place; another waits, aloud, and finds it made.
+
+    Raises:
+        UserError: The folder that it lies in cannot be written to.
+    """
+    prepare_folder(place)
+    file = place.with_name(f".{place.name}.lock")
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        log.warning("%s is being made by another run: waiting for it", place)
+        lock.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # whoever waits for it needs no file, and finds made what it is for
+        lock.release()
 
 
 def seal(folder: Path, pattern: str = "*") -> None:

@@ -1,9 +1,11 @@
 """Folders that are kept: made once, whole, and made again, aloud, where they are not as they were."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import FORK
 
 from pixio_robot.common.kept import CHECKSUMS, kept_folder
 
@@ -50,14 +52,22 @@ def test_what_is_damaged_is_made_again_aloud(damage: str, tmp_path: Path, caplog
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_what_another_run_has_made_meanwhile_is_taken(tmp_path: Path) -> None:
+def test_one_run_makes_what_another_waits_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = tmp_path / "kept"
+    begun, awaited = FORK.Event(), FORK.Event()
 
-    def make_elsewhere(folder: Path) -> None:
-        (folder / "a").write_text("slow")
-        faster = kept_folder(tmp_path / "faster", lambda other: (other / "a").write_text("fast") and None)
-        faster.rename(place)
+    def make_slowly(folder: Path) -> None:
+        begun.set()
+        assert awaited.wait(60)
+        (folder / "a").write_text("first")
 
-    kept_folder(place, make_elsewhere)
-    assert (place / "a").read_text() == "fast"
+    process = FORK.Process(target=kept_folder, args=(place, make_slowly))
+    process.start()
+    assert begun.wait(60)
+    threading.Timer(0.2, awaited.set).start()
+    kept_folder(place, lambda folder: pytest.fail(f"{folder} is made twice"))
+    process.join(60)
+    assert process.exitcode == 0
+    assert "is being made by another run" in caplog.text
+    assert (place / "a").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

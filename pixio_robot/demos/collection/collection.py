@@ -12,6 +12,7 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.kept import only_one
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.workers import WorkerPool
@@ -92,43 +93,48 @@ def collect(
         "expert": SCRIPTED if corrected is None else CORRECTED,
         "versions": software_versions(),
     }
-    store = open_matching(Path(store_path), attributes)
+    path = Path(store_path)
+    store = open_matching(path, attributes)
     if store is not None and store.num_episodes >= n_episodes:
         console.print(f"Reusing all {store.num_episodes} demonstrations in {store_path} ({n_episodes} wanted).")
         return store
-    n_reused, next_seed = 0, first_seed
-    if store is not None:
-        store.begin_writing()
-        n_reused = store.num_episodes
-        next_seed = max(int(store.episode_seeds[-1]) + 1, first_seed) if n_reused else first_seed
-        console.print(f"Reusing {n_reused} demonstrations in {store_path}; collecting the others.")
-    n_missing = n_episodes - n_reused
-    n_tried = 0
-    try:
-        with (
-            progress_bar("demonstrations", n_missing, console) as advance,
-            closing(_demonstrations(env_config, n_missing, next_seed, workers, corrected)) as demonstrations,
-        ):
-            for demonstration in demonstrations:
-                n_tried += 1
-                if demonstration.success:
-                    store = store or new_store(store_path, demonstration, attributes, codec)
-                    append_demonstration(store, demonstration)
-                    advance()
-    except KeyboardInterrupt:
-        n_kept = store.num_episodes if store is not None else 0
-        console.print(f"{n_kept} of {n_episodes} demonstrations are in {store_path}; run again to go on.")
-        raise
-    finally:
+    with only_one(path):
+        store = open_matching(path, attributes)
+        if store is not None and store.num_episodes >= n_episodes:
+            return store  # another run was faster
+        n_reused, next_seed = 0, first_seed
         if store is not None:
-            store.close()
-    assert store is not None
-    console.print(
-        f"Collected {n_missing} demonstrations into {store_path} "
-        f"({'the expert' if corrected is None else 'the corrected policy'} failed on {n_tried - n_missing} of {n_tried} "
-        "seeds, which are not stored)."
-    )
-    return store
+            store.begin_writing()
+            n_reused = store.num_episodes
+            next_seed = max(int(store.episode_seeds[-1]) + 1, first_seed) if n_reused else first_seed
+            console.print(f"Reusing {n_reused} demonstrations in {store_path}; collecting the others.")
+        n_missing = n_episodes - n_reused
+        n_tried = 0
+        try:
+            with (
+                progress_bar("demonstrations", n_missing, console) as advance,
+                closing(_demonstrations(env_config, n_missing, next_seed, workers, corrected)) as demonstrations,
+            ):
+                for demonstration in demonstrations:
+                    n_tried += 1
+                    if demonstration.success:
+                        store = store or new_store(store_path, demonstration, attributes, codec)
+                        append_demonstration(store, demonstration)
+                        advance()
+        except KeyboardInterrupt:
+            n_kept = store.num_episodes if store is not None else 0
+            console.print(f"{n_kept} of {n_episodes} demonstrations are in {store_path}; run again to go on.")
+            raise
+        finally:
+            if store is not None:
+                store.close()
+        assert store is not None
+        console.print(
+            f"Collected {n_missing} demonstrations into {store_path} "
+            f"({'the expert' if corrected is None else 'the corrected policy'} failed on {n_tried - n_missing} of {n_tried} "
+            "seeds, which are not stored)."
+        )
+        return store
 
 
 def _demonstrations(

@@ -25,6 +25,7 @@ from zarr.storage import LocalStore
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import atomic_path, explains_full_disk
+from pixio_robot.common.kept import only_one
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.images.preprocessing import frames_to_images
@@ -119,36 +120,39 @@ def cache_features(
     }
     if not patches:
         identity["tokens"] = "global"
-    groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
-    arrays = [[_token_array(group, store, encoder, key, patches) for key in image_keys] for group in groups]
-    # Multiples of the chunk length, so that no chunk is written twice, also where a later run wants more steps.
-    size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
-    end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
-    every = [array for of_copy in arrays for array in of_copy]
-    _check_disk(every, end, cache_root)
-    missing = [[_missing(array, end, size) for array in of_copy] for of_copy in arrays]
-    total = len(every) * end
-    done = total - sum(last - first for of_copy in missing for spans in of_copy for first, last in spans)
-    on_progress(done, total)
-    with explains_full_disk(cache_root, "the tokens so far are kept"):
-        for copy, (of_copy, missing_of_copy) in enumerate(zip(arrays, missing, strict=True)):
-            for key, array, spans in zip(image_keys, of_copy, missing_of_copy, strict=True):
-                for frames in _encode(array, store, encoder, key, copy, spans):
-                    done += frames
-                    on_progress(done, total)
-    return FeatureCache(groups, image_keys, end)
+    with only_one(cache_root / f"{encoder.config.name}_{_digest(identity)}.zarr"):
+        groups = [_open_group(cache_root, encoder.config.name, identity, copy) for copy in range(1 + augmented_copies)]
+        arrays = [[_token_array(group, store, encoder, key, patches) for key in image_keys] for group in groups]
+        # Multiples of the chunk length, so that no chunk is written twice, also where a later run wants more steps.
+        size = max(batch_size // _FRAMES_PER_CHUNK, 1) * _FRAMES_PER_CHUNK
+        end = store.num_steps if num_steps is None else min(-(-num_steps // size) * size, store.num_steps)
+        every = [array for of_copy in arrays for array in of_copy]
+        _check_disk(every, end, cache_root)
+        missing = [[_missing(array, end, size) for array in of_copy] for of_copy in arrays]
+        total = len(every) * end
+        done = total - sum(last - first for of_copy in missing for spans in of_copy for first, last in spans)
+        on_progress(done, total)
+        with explains_full_disk(cache_root, "the tokens so far are kept"):
+            for copy, (of_copy, missing_of_copy) in enumerate(zip(arrays, missing, strict=True)):
+                for key, array, spans in zip(image_keys, of_copy, missing_of_copy, strict=True):
+                    for frames in _encode(array, store, encoder, key, copy, spans):
+                        done += frames
+                        on_progress(done, total)
+        return FeatureCache(groups, image_keys, end)
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _open_group(cache_root: Path, encoder_name: str, identity: dict[str, Any], copy: int) -> zarr.Group:
     if copy:
         identity = {**identity, "augmentation": asdict(AUGMENTATION), "copy": copy}
-    described = json.dumps(identity, sort_keys=True)
-    name = hashlib.sha256(described.encode()).hexdigest()[:16]
-    place = cache_root / f"{encoder_name}_{name}.zarr"
+    place = cache_root / f"{encoder_name}_{_digest(identity)}.zarr"
     if place.exists():
         try:
             group = zarr.open_group(str(place), mode="r+")
-            damaged = group.attrs["identity"] != json.loads(described) or any(
+            damaged = group.attrs["identity"] != json.loads(json.dumps(identity)) or any(
                 _frames_done(array) < 0 for _, array in group.arrays()
             )
         except Exception:  # whatever zarr says of JSON that is not its own
