@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from forked_scripts import run_python
+from pages import blocks
 from pytest import approx, fixture, mark, param
 
 from pixio_robot.demos import DemoStore
@@ -65,6 +66,14 @@ def test_the_main_job_leaves_everything(workplace: Path) -> None:
     finished = {line["phase"] for line in phases if line.get("event") == "finished"}
     assert finished == {"demonstrations", "features", "training", "evaluation", "report"}
     assert sorted(DemoStore.open(workplace / "lift.zarr").episode_seeds) == [0, 1]
+
+
+def test_the_pages_few_lines_of_python_step_the_environment(workplace: Path) -> None:
+    (lines,) = blocks(ROOT / "pixio_robot" / "evaluation" / "README.md", "python")
+    assert "outputs/train_policy/first" in lines
+    lines = lines.replace("outputs/train_policy/first", str(run_dir(workplace)))
+    lines = lines.replace('Lift-v0")', f'Lift-v0", image_size=64, episode_length={EPISODE_LENGTH})')
+    assert run(workplace, "-c", lines).stdout.split()[-1] in ("True", "False")
 
 
 def test_lerobot_eval_gives_the_same_episodes(workplace: Path) -> None:
