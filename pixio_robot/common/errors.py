@@ -1,6 +1,7 @@
 """The one way a user's mistake leaves the package: a sentence, exit code 2, no traceback."""
 
 import difflib
+import errno
 import functools
 import importlib.metadata
 import os
@@ -39,9 +40,39 @@ def nearest_name(name: str, choices: Iterable[str]) -> str:
     return f"{hint}Valid names: {', '.join(known)}."
 
 
-def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
-    """Turn `UserError`, an extra that is not installed (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
+_DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+
+def full_disk(error: BaseException | None) -> str | None:
+    """Return the system's word for a full disk, no inodes, a used-up quota or a file-size limit, where an error comes from one.
+
+    Libraries wrap it, pass its words on alone, or fail once more, in another way, when they close the file.
+    """
+    while error is not None:
+        said = f"{error} {error.strerror}" if isinstance(error, OSError) else str(error)
+        for word in _DISK_FULL:
+            if word in said:
+                return word
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def disk_refusal(error: BaseException) -> str | None:
+    """Say in a sentence that a disk is full, or that a place may not be written to or read, where that is what is wrong."""
+    word = full_disk(error)
+    where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    if word is not None:
+        return f"The disk is full ({word}){where}: free some space and run again; what was finished before is kept."
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED and error.filename:
+        return f"{error.filename} may not be opened or made ({error.strerror}): choose another place, or change its permissions."
+    return None
+
+
+def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can mend (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
+
+    That is a `UserError`, an extra that is not installed, and a disk that is full or may not be written to.
     Of several processes started by torchrun or accelerate, the first to fail prints; the others end quietly.
     """
 
@@ -57,11 +88,12 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
             print("stopped.", file=sys.stderr)
             sys.exit(130)
         except Exception as error:
-            advice = missing_extra(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+            no_module = isinstance(error, ModuleNotFoundError)
+            advice = missing_extra(error.name or "") if no_module else disk_refusal(error)
             if _fails_first():
                 if advice is None:
                     raise
-                print(f"error: {advice}", file=sys.stderr)
+                print(f"error: {printable(advice)}", file=sys.stderr)
             sys.exit(2)  # lost its peers, one of which said why
 
     return wrapped

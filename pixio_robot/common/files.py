@@ -1,7 +1,6 @@
 """The one way to write a file or a folder: complete, or as before, whenever the process dies or the disk fills up."""
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -10,9 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixio_robot.common.errors import UserError
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from pixio_robot.common.errors import UserError, full_disk
 
 
 @contextlib.contextmanager
@@ -108,16 +105,13 @@ def explains_full_disk(path: Path, kept: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # HDF5 fails once more, in another way, when it closes the file
-        cause: BaseException | None = error
-        while cause is not None and not (isinstance(cause, OSError) and cause.errno in _DISK_FULL):
-            cause = cause.__cause__ or cause.__context__
-        if not isinstance(cause, OSError):
+    except Exception as error:
+        reason = full_disk(error)
+        if reason is None:
             raise
-        reason = os.strerror(cause.errno or 0)
         raise UserError(
             f"The disk is full ({reason}) while writing {path}: {kept}; free some space and run again."
-        ) from cause
+        ) from error
 
 
 def prepare_folder(path: Path) -> None:

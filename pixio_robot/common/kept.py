@@ -6,11 +6,14 @@ crc32c, since a check at every opening shall cost little beside reading the file
 import contextlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from pixio_robot.common.errors import printable
@@ -68,6 +71,14 @@ def only_one(place: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)  # whoever waits for it needs no file, and finds made what it is for
         lock.release()
+
+
+def new_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
+    """Return an array that is kept in a new .npy file, for which the disk has room: else writing would kill the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, max(path.stat().st_size, 1))
+    return array
 
 
 def seal(folder: Path, pattern: str = "*") -> None:

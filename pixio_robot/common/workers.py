@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pixio_robot.common.errors import UserError
+from pixio_robot.common.errors import UserError, disk_refusal
 from pixio_robot.common.files import temporary_folder
 
 # Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
@@ -121,7 +121,8 @@ class WorkerPool[Task, Result]:
         """Wait until at least one submitted task is over.
 
         Raises:
-            UserError, RuntimeError: A worker could not be set up; no other would fare better.
+            UserError, RuntimeError: A worker could not be set up, or met a mistake of the user's or a full disk at its task; no
+                other would fare better.
         """
         outcomes: list[Outcome[Task, Result]] = []
         while not outcomes:
@@ -152,6 +153,8 @@ class WorkerPool[Task, Result]:
             return []
         worker.task = None
         if isinstance(message, _Failure):
+            if message.is_user_error:  # another try would fare no better
+                raise _exception_of(message)
             return [Outcome(task, crash=message.reason, details=message.details)]
         return [Outcome(task, result=message)]
 
@@ -313,7 +316,9 @@ def _redirect_output(log: Path) -> None:
 
 
 def _failure_of(error: Exception) -> _Failure:
-    return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, UserError))
+    full = disk_refusal(error) if not isinstance(error, UserError) else None
+    reason = f"{type(error).__name__}: {full or error}"
+    return _Failure(reason, traceback.format_exc(), full is not None or isinstance(error, UserError))
 
 
 def _exception_of(failure: _Failure) -> Exception:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.files import write_json
-from pixio_robot.common.kept import kept_folder
+from pixio_robot.common.kept import kept_folder, new_array
 from pixio_robot.common.progress import progress_bar
 
 
@@ -169,10 +169,7 @@ def _render(wanted: SceneSet, simulator: Simulator, place: Path, console: Consol
     kinds = {"frames_NHWC": ((side, side, 3), np.uint8), "depth_NHW": ((side, side), np.float32)}
     kinds |= {"segmentation_NHW": ((side, side), np.uint8), "gripper_pose_N44": ((4, 4), np.float32)}
     kinds |= {"object_position_N3": ((3,), np.float32), "group_N": ((), np.int64), "family_N": ((), np.int64)}
-    arrays = {
-        name: np.lib.format.open_memmap(place / f"{name}.npy", mode="w+", dtype=kind, shape=(total, *shape))
-        for name, (shape, kind) in kinds.items()
-    }
+    arrays = {name: new_array(place / f"{name}.npy", kind, (total, *shape)) for name, (shape, kind) in kinds.items()}
     with progress_bar("rendering scenes", total, console) as advance:
         for number, family in enumerate(wanted.families):
             renderer = simulator.renderer(family, side, wanted.seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
+from pixio_robot.common.files import write_json, write_text
 from pixio_robot.common.precision import warn_of_slow_bfloat16
 from pixio_robot.common.versions import software_versions
 from pixio_robot.engine.checkpoints import Checkpoints
@@ -165,7 +165,7 @@ def _start_afresh(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").unlink(missing_ok=True)
     if not (folder / CONFIG_FILE).exists():
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump({phase: dataclasses.asdict(config)}, sort_keys=False))
+        write_text(folder / CONFIG_FILE, yaml.safe_dump({phase: dataclasses.asdict(config)}, sort_keys=False))
     write_json(folder / "environment.json", software_versions())
     skipped = source.skipped if isinstance(source, ImageCache) else []
     RunLog(folder, Console(quiet=True)).write(

@@ -3,12 +3,15 @@
 Letters of shape suffixes: T time steps, H height, W width, C colours (red, green, blue).
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lerobot.utils.io_utils import write_video
+
+from pixio_robot.common.files import atomic_path
 
 # Cameras of policies are small; enlarged before the encoder halves the colour resolution, they stay pleasant
 # to watch.
@@ -22,9 +25,18 @@ def write_rollout_video(path: Path, frames: Sequence[dict[str, np.ndarray]], fps
         path: File to write.
         frames: One dict per time step: camera name to uint8 (H, W, C).
         fps: Frames per second.
+
+    Raises:
+        UserError: The disk is full, or nothing may be written there; there is no file then.
     """
     videos_THWC = [_enlarge(np.stack([frame[camera] for frame in frames])) for camera in frames[0]]
-    write_video(path, list(np.concatenate(videos_THWC, axis=2)), fps)
+    with atomic_path(path, kept="the other results are kept") as unfinished:
+        named = unfinished.with_name(f"{unfinished.name}{path.suffix}")  # the encoder goes by how a file's name ends
+        try:
+            write_video(named, list(np.concatenate(videos_THWC, axis=2)), fps)
+            os.replace(named, unfinished)
+        finally:
+            named.unlink(missing_ok=True)
 
 
 def _enlarge(video_THWC: np.ndarray) -> np.ndarray:

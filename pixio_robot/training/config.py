@@ -9,6 +9,7 @@ import yaml
 
 from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.files import write_text
 from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, plain, settings
 from pixio_robot.encoders.config import EncoderConfig
 from pixio_robot.engine.run_folder import with_changes
@@ -268,8 +269,7 @@ class PolicyJob:
 
     def save(self, path: Path) -> None:
         """Write the job as YAML."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(self._values(), sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(self._values(), sort_keys=False))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -7,11 +7,14 @@ import socket
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from forked import mount_small_disk, run_forked
 
-from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, temporary_folder, write_json, write_text
+from pixio_robot.common.errors import UserError, exits_on_user_error
+from pixio_robot.common.files import atomic_path, explains_full_disk, temporary_folder, write_json, write_text
 from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
+from pixio_robot.common.kept import kept_folder, new_array
 
 
 def write_half(path: Path, error: Exception) -> None:
@@ -38,6 +41,47 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
             write_half(tmp_path / name, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert list(tmp_path.iterdir()) == [tmp_path / "old"]
     assert (tmp_path / "old").read_text() == "old"
+
+
+def test_whatever_a_library_says_of_a_full_disk_is_understood(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One says it in its own words, and one raises again, something else, while it closes the file."""
+
+    def wrapped() -> None:
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    def followed() -> None:
+        try:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "some/file")
+        finally:
+            raise KeyError("close")
+
+    def read_only() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "some/folder")
+
+    for fails, said in (
+        (wrapped, "disk is full (No space left on device): free some"),
+        (followed, "disk is full (Disk quota exceeded)"),
+        (read_only, "some/folder may not be opened or made (Read-only file system): choose another place"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            exits_on_user_error(fails)()
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(UserError, match="disk is full"), explains_full_disk(tmp_path, "all is kept"):
+        wrapped()
+
+
+def map_more_than_there_is(folder: Path) -> None:
+    mount_small_disk(folder)
+    with pytest.raises(UserError, match="disk is full"):
+        kept_folder(folder / "kept", lambda unfinished: new_array(unfinished / "large.npy", np.uint8, (1 << 20,)).fill(1))
+    assert list(folder.iterdir()) == []
+    new_array(folder / "small.npy", np.uint8, (1 << 18,))[:] = 1
+
+
+def test_an_array_that_does_not_fit_the_disk_is_a_sentence(tmp_path: Path) -> None:
+    """Where the disk has no room for what is written by way of memory, the system ends the process."""
+    assert run_forked(map_more_than_there_is, tmp_path / "disk") == 0
 
 
 def test_a_folder_appears_whole_and_takes_the_place_of_nothing(tmp_path: Path) -> None:

@@ -21,15 +21,18 @@ def run_forked(function: Callable[..., None], *arguments: object, timeout: float
         process.kill()
 
 
-def mount_small_disk(folder: Path) -> None:
-    """Make a folder a file system of 400 KiB, for this forked process and its children: so any user may."""
+def mount_small_disk(folder: Path, options: str = "size=400k") -> None:
+    """Make a folder a file system of 400 KiB, or as tmpfs's options say, for this forked process and its children.
+
+    Any user may do so.
+    """
     user, group = os.getuid(), os.getgid()
     os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNS)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1")
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     folder.mkdir()
-    _mount_tmpfs(folder, "size=400k")
+    _mount_tmpfs(folder, options)
 
 
 def enlarge_small_disk(folder: Path) -> None:

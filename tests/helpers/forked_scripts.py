@@ -70,15 +70,18 @@ class Program:
     @property
     def output(self) -> str:
         """What it has printed, errors last."""
-        files = (Path(self._folder.name) / stream for stream in ("stdout", "stderr"))
-        return "".join(file.read_text() for file in files if file.exists())
+        return "".join(self._streams())
 
     def ended(self, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Wait for its end; return exit code and what was printed."""
         self._process.join(timeout)
         assert self._process.exitcode is not None, f"still running after {timeout} s:\n{self.output}"
-        stdout, stderr = ((Path(self._folder.name) / stream).read_text() for stream in ("stdout", "stderr"))
-        return subprocess.CompletedProcess(self._command, self._process.exitcode, stdout, stderr)
+        return subprocess.CompletedProcess(self._command, self._process.exitcode, *self._streams())
+
+    def _streams(self) -> list[str]:
+        """What it has printed on each; it may be killed before it has them."""
+        files = (Path(self._folder.name) / stream for stream in ("stdout", "stderr"))
+        return [file.read_text() if file.exists() else "" for file in files]
 
 
 def run_script(

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lerobot_env_pixio.scenes.families import FAMILIES, FRAMES_PER_SHARD, family_shares, shard_families
@@ -80,19 +81,26 @@ def _render_shard(description: FrameShards, shard: int, output: Path) -> None:
     name = description.shard_names[shard]
     renderer = open_renderer(name.rsplit("-", 1)[0], description.image_size, description.seed)
     partial = output / f".partial-{name}"
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for index in description.shard_indices(shard):
-            encoded = io.BytesIO()
-            Image.fromarray(renderer.frame(index)).save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-            member = tarfile.TarInfo(f"{index:07d}.jpg")
-            member.size = encoded.tell()
-            encoded.seek(0)
-            archive.addfile(member, encoded)
-            if _progress is not None:
-                with _progress.get_lock():
-                    _progress.value += 1
-    renderer.close()
-    os.replace(partial, output / name)
+    try:
+        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for index in description.shard_indices(shard):
+                _add_frame(archive, renderer.frame(index), f"{index:07d}.jpg")
+                if _progress is not None:
+                    with _progress.get_lock():
+                        _progress.value += 1
+        os.replace(partial, output / name)
+    finally:
+        partial.unlink(missing_ok=True)
+        renderer.close()
+
+
+def _add_frame(archive: tarfile.TarFile, frame_HWC: np.ndarray, name: str) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(frame_HWC).save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    member = tarfile.TarInfo(name)
+    member.size = encoded.tell()
+    encoded.seek(0)
+    archive.addfile(member, encoded)
 
 
 def _is_complete(shard: Path, frames: int) -> bool:
@@ -119,8 +127,11 @@ def _describe(description: FrameShards, output: Path) -> None:
         "versions": {name: version(name) for name in _VERSIONED},
     }
     temporary = output / ".description.json"
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, output / "description.json")
+    try:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(temporary, output / "description.json")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_same_frames(description: FrameShards, output: Path) -> None:

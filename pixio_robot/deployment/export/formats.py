@@ -1,5 +1,6 @@
 """The file formats in which a core leaves: TorchScript, torch.export, ONNX."""
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,13 +61,17 @@ def _write_torchscript(path: Path, content: Content) -> None:
     others = (rows.get(key, unused) for key in ("observation.state", "noise", "task"))
     traced = trace_core(content.core, images, *others)
     shell = CheckedShell(traced, content.layout, content.golden, content.expected)
-    torch.jit.save(torch.jit.script(shell.eval()), str(path))
+    # By way of memory: on a full disk torch's own writer ends the process.
+    written = io.BytesIO()
+    torch.jit.save(torch.jit.script(shell.eval()), written)
+    path.write_bytes(written.getbuffer())
 
 
 def _write_pt2(path: Path, content: Content) -> None:
     golden = {GOLDEN_FILE: golden_text(content.golden, content.expected)}
-    with path.open("wb") as file:
-        torch.export.save(content.program(), file, extra_files=golden)
+    written = io.BytesIO()
+    torch.export.save(content.program(), written, extra_files=golden)
+    path.write_bytes(written.getbuffer())
 
 
 def _write_onnx(path: Path, content: Content) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import kept_folder
+from pixio_robot.common.kept import kept_folder, new_array
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.downstream.dense.data.sets import DenseSet
 from pixio_robot.downstream.task import build_encoder
@@ -162,9 +162,7 @@ def _compute(
     count = len(images)
     opened = [
         tuple(
-            np.lib.format.open_memmap(
-                place / f"{number}-{name}.npy", mode="w+", dtype=np.float16, shape=(count, *shape)
-            )
+            new_array(place / f"{number}-{name}.npy", np.float16, (count, *shape))
             for name, shape in (("patches", level.patch_tokens.shape[1:]), ("mean", level.patch_tokens.shape[-1:]))
         )
         for number, level in enumerate(example)
