@@ -4,6 +4,7 @@ import difflib
 import errno
 import functools
 import importlib.metadata
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,20 @@ _DRIVES_TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\
 def printable(text: str) -> str:
     """Return text of unknown origin as it may be printed: what would drive the terminal is written as its code."""
     return _DRIVES_TERMINAL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _PrintableRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802 (logging's name)
+        return printable(super().getMessage())
+
+
+def keep_terminal() -> None:
+    """Let nothing that is logged or shown by rich drive the terminal, whoever's names and words are in it."""
+    logging.setLogRecordFactory(_PrintableRecord)
+    # rich takes out the bell and the like; what begins an escape code it lets through.
+    taken_out = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+    if "rich.control" in sys.modules:  # where it is not yet, as on a robot's computer, nothing is shown by it
+        sys.modules["rich.control"]._CONTROL_STRIP_TRANSLATE.update(taken_out)
 
 
 def nearest_name(name: str, choices: Iterable[str]) -> str:
@@ -78,6 +93,7 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        keep_terminal()
         try:
             return main(*args, **kwargs)
         except UserError as error:

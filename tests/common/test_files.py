@@ -74,7 +74,9 @@ def test_whatever_a_library_says_of_a_full_disk_is_understood(tmp_path: Path, ca
 def map_more_than_there_is(folder: Path) -> None:
     mount_small_disk(folder)
     with pytest.raises(UserError, match="disk is full"):
-        kept_folder(folder / "kept", lambda unfinished: new_array(unfinished / "large.npy", np.uint8, (1 << 20,)).fill(1))
+        kept_folder(
+            folder / "kept", lambda unfinished: new_array(unfinished / "large.npy", np.uint8, (1 << 20,)).fill(1)
+        )
     assert list(folder.iterdir()) == []
     new_array(folder / "small.npy", np.uint8, (1 << 18,))[:] = 1
 

@@ -104,7 +104,7 @@ def drawn(random: np.random.Generator, chances: dict[str, float]) -> str | None:
     [
         ("synchronous", 20),
         ("ensemble", 20),
-        *(pytest.param(mode, 1800, marks=pytest.mark.slow) for mode in ("synchronous", "ensemble")),
+        *(pytest.param(mode, 1800, marks=pytest.mark.slow) for mode in ("synchronous", "ensemble", "asynchronous")),
     ],
 )
 def test_no_command_is_outside_of_its_limits(

@@ -154,7 +154,7 @@ def _train(inputs: Path, folder: Path) -> None:
     from pixio_robot.training.job import run_policy_job
 
     job = toy_job(inputs / "toy.zarr", folder)
-    trainer = replace(job.trainer, steps=8, checkpoint_every=2, keep_checkpoints=99)
+    trainer = replace(job.trainer, steps=8, checkpoint_every=2, keep_checkpoints=99, evaluate_every=8)
     run_policy_job(replace(job, trainer=trainer), resume="auto", run="killed", console=Console(quiet=True))
 
 
@@ -165,7 +165,7 @@ def _pretrain(inputs: Path, folder: Path) -> None:
     from pixio_robot.pretraining.job import PretrainingJob, run_job
     from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 
-    settings = replace(TINY, steps=12, checkpoint_minutes=0, keep_checkpoints=99)
+    settings = replace(TINY, steps=5, checkpoint_minutes=0, keep_checkpoints=99)
     images = {"kind": "folder", "path": str(inputs / "images"), "side": 32}
     job = PretrainingJob("pretraining", type(settings)(**plain(settings)), images, str(folder / "cache"), str(folder))
     run_job(job, Reconstruction, "pretrain_encoder", "auto", run="killed", console=Console(quiet=True))

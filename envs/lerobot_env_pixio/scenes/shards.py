@@ -188,6 +188,7 @@ def render_shards(
                 for future in state.done:
                     future.result()
         except BaseException:
+            # Only here: a program that ends before the pool has may leave workers that wait for tasks without end.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for future in futures:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,14 +209,32 @@ def _robot_type(store: DemoStore) -> str | None:
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Leave the terminal to our progress bar: LeRobot's libraries report every episode and every video."""
+    """Leave the terminal to our progress bar: LeRobot's libraries report every episode and every video.
+
+    Its threads that write images log what they cannot write, and go on; it is raised here, whatever came of it.
+    """
+    unwritten: list[str] = []
+    writers = logging.getLogger("lerobot.datasets.image_writer")
+
+    def note(record: logging.LogRecord) -> bool:
+        unwritten.append(record.getMessage())
+        return False
+
+    writers.addFilter(note)
     os.environ.setdefault("SVT_LOG", "1")  # errors
     set_libav_level(ERROR)
     datasets.disable_progress_bars()
     try:
         yield
+    except Exception as error:
+        if unwritten:
+            raise OSError(unwritten[0]) from error
+        raise
     finally:
+        writers.removeFilter(note)
         datasets.enable_progress_bars()
+    if unwritten:
+        raise OSError(unwritten[0])
 
 
 def _check_encodable(store: DemoStore) -> None:

@@ -10,6 +10,7 @@ Letters of shape suffixes: T steps.
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -338,11 +339,12 @@ def _stretch(root: Path, info: Mapping[str, Any], row: Mapping[str, Any], key: s
                 f"The LeRobotDataset {root} contradicts itself: meta/episodes gives {name} of episode {number} as "
                 f"{value!r}; fetch it anew."
             )
-    template = info.get("video_path") or ""
     with explains_unreadable(root, "video_path in meta/info.json"):
-        file = root / template.format(
-            video_key=key, chunk_index=row[names["chunk_index"]], file_index=row[names["file_index"]]
-        )
-    if not file.is_file():
-        raise UserError(f"The LeRobotDataset {root} is incomplete: {file.relative_to(root)} is missing; fetch it anew.")
+        places = {part: row[name] for part, name in names.items()}
+        file = root / (info.get("video_path") or "").format(video_key=key, **places)
+    is_inside = Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root))
+    if not is_inside or not file.is_file():
+        wrong = "is missing" if is_inside else "is outside of it, where nothing is read"
+        place = os.path.relpath(file, root)
+        raise UserError(f"The LeRobotDataset {root} is incomplete: {place} {wrong}; fetch it anew.")
     return Stretch(file, float(row[names["from_timestamp"]]))

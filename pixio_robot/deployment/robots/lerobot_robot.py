@@ -7,7 +7,7 @@ import importlib
 import logging
 import pkgutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import draccus
@@ -25,6 +25,7 @@ from pixio_robot.deployment.runtime import CameraSource, Observation
 logger = logging.getLogger(__name__)
 
 # What LeRobot itself takes for a policy where a robot reports more (lerobot.rollout.context).
+_STOPS = ("safe_stop", "stop", "stop_base")
 _POLICY_SUFFIXES = (".pos", ".vel")
 
 
@@ -99,6 +100,12 @@ class LeRobotRobot:
     def disconnect(self) -> None:
         """Disconnect."""
         self._robot.disconnect()
+
+    @property
+    def safe_stop(self) -> Callable[[], object] | None:
+        """The driver's own stop (as LeKiwi's of its wheels); None where it has none."""
+        calls = (getattr(self._robot, name, None) for name in _STOPS)
+        return next((call for call in calls if callable(call)), None)
 
     def observe(self) -> Observation:
         """Return what the robot perceives; what it did not give is missing, so that the runtime holds."""

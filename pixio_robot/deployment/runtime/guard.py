@@ -8,8 +8,9 @@ driver longer than a call may take, so that signals are answered, and a driver t
     driver          observe                       send       observe              hold
                                                   |<---- a command's age ---->|
 
-On every way out (the end, an exception of any type, a signal, a hang) the robot gets a hold and is disconnected, in this
-order. Where the driver hangs, both calls are made from another thread beside the one that hangs: nothing better is left.
+On every way out (the end, an exception of any type, a signal, a hang) the robot gets a hold, makes its own safe stop where
+it has one, and is disconnected, in this order. Where the driver hangs, these calls are made from another thread beside the
+one that hangs: nothing better is left.
 What ends the process without a word (SIGKILL, a crash of native code, power) is left to the robot's own controller.
 """
 
@@ -40,7 +41,10 @@ _SIMULATED_CALL_SECONDS = 120.0  # some begin an episode in it
 
 
 class Device(Robot, Protocol):
-    """A robot that is there or not, and moves by itself once it was told to."""
+    """A robot that is there or not, and moves by itself once it was told to.
+
+    One with a method `safe_stop` is stopped by it on every way out, after the hold.
+    """
 
     @property
     def moves_only_when_told(self) -> bool:
@@ -195,6 +199,9 @@ class Guard:
             hold = self._hold()
             if hold is not None:
                 self._last_call("hold", lambda: self._device.send(hold), self._hold_seconds)
+            stop = getattr(self._device, "safe_stop", None)
+            if self._is_connected and stop is not None:
+                self._last_call("safe stop", stop, self._hold_seconds)
             self._last_call("disconnect", self._device.disconnect, _DISCONNECT_SECONDS)
             self._worker.shutdown(cancel_futures=True)
             if not self._is_connected:  # of which a driver may complain

@@ -24,11 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.errors import UserError, nearest_name, printable
 from pixio_robot.common.kept import kept_folder
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.images.decoding import SUFFIXES, decode
-from pixio_robot.pretraining.sources.folders import find_images, printable
+from pixio_robot.pretraining.sources.folders import find_images
 from pixio_robot.pretraining.sources.grouped import Item
 from pixio_robot.pretraining.sources.shards import find_shards, is_local, read_shard
 

@@ -62,8 +62,3 @@ def _files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
             yield from _files(Path(entry.path), above | {here})
         else:
             yield Path(entry.path)
-
-
-def printable(name: str) -> str:
-    """Return the name of a file as a terminal can show it, whatever its bytes are."""
-    return os.fsencode(name).decode(errors="replace")

@@ -1,6 +1,7 @@
 """LeRobotDatasets that are not quite what their metadata say: read right, with a word on what is given up, or refused."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,20 @@ def test_video_has_the_colours_that_were_recorded(tmp_path, tags):
     assert np.abs(seen[6:] - np.stack(greys(6))).max() <= 4  # each frame in its place
     stream = LeRobotStream(str(root), every=1)
     np.testing.assert_array_equal(contents_of(stream)[f"{FRONT} episode 0 frame 0"], store.read(FRONT, 0, 1)[0])
+
+
+@pytest.mark.parametrize("template", ["../other/{video_key}.mp4", "{outside}/other/{video_key}.mp4"])
+def test_a_video_outside_of_a_dataset_is_not_read(tmp_path, template):
+    root = with_video(PlainDataset(), tmp_path / "dataset", greys(12))
+    (tmp_path / "other").mkdir()
+    (root / f"videos/{FRONT}/chunk-000/file-000.mp4").rename(tmp_path / "other" / f"{FRONT}.mp4")
+    info = json.loads((root / "meta/info.json").read_text())
+    info["video_path"] = template.replace("{outside}", str(tmp_path))
+    (root / "meta/info.json").write_text(json.dumps(info))
+    for read in (lambda: import_lerobot(root, tmp_path / "store.zarr"), lambda: LeRobotStream(str(root))):
+        with pytest.raises(UserError, match="other/.*mp4 is outside of it, where nothing is read"):
+            read()
+    assert not (tmp_path / "store.zarr").exists()
 
 
 def contents_of(stream: LeRobotStream) -> dict[str, Any]:

@@ -232,6 +232,22 @@ def test_a_robot_that_cannot_be_held_is_said_to_be_in_danger(tmp_path: Path) -> 
     assert robot.calls[-1].name == "disconnect"
 
 
+class Stopping(Recorded):
+    """A robot whose driver has a stop of its own."""
+
+    def safe_stop(self) -> None:
+        self._note("safe_stop")
+
+
+def test_a_robot_with_a_stop_of_its_own_is_stopped_by_it(tmp_path: Path) -> None:
+    robot = Stopping(tmp_path / "calls", observe=raising(8, SystemExit(1)))
+    with pytest.raises(UserError, match="wanted to end the program"):
+        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+    assert [call.name for call in robot.calls[-3:]] == ["send", "safe_stop", "disconnect"]
+    assert robot.calls[-3].action is not None
+    assert robot.calls[-3].action[0] == 0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_periods_that_are_too_long_are_said_at_once_and_never_caught_up(
     mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
