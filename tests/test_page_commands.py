@@ -103,6 +103,8 @@ def small_form(command: Command) -> list[str]:
         added.append("encoder.weights=random")
     if "collect" in command.job:
         added.append("episodes=3" if "checkpoint" in text else "episodes=2")
+    if command.job == "evaluate_encoder" and "tasks=" not in text:
+        added.append("tasks=[depth,probes]")  # two views and robot learning take minutes in any form
     if "evaluate_every" in text:
         added.append("trainer.evaluate_every=1")
     return [*words, *added]
