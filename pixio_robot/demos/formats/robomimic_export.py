@@ -5,7 +5,6 @@ recorded.
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,6 @@ import h5py
 import numpy as np
 from rich.console import Console
 
-from pixio_robot.common.errors import full_disk
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.demos.formats.named_arrays import Sources, sources_of_store, sources_to_json, split
 from pixio_robot.demos.formats.transfer import Record, check_not_empty, new_result
@@ -45,7 +43,6 @@ def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | N
     check_not_empty(store)
     sources = sources_of_store(store, ACTIONS)
     extra = asdict(Record.of_store(store)) | {"arrays": sources_to_json(sources)}
-    sys.unraisablehook = _say_unless_the_disk_is_full
     with new_result(Path(path)) as unfinished, h5py.File(unfinished, "w") as file:
         data = file.create_group("data")
         data.attrs["total"] = store.num_steps
@@ -58,12 +55,6 @@ def export_robomimic(store: DemoStore, path: str | Path, *, console: Console | N
                 advance()
         for name, indices in store.attributes.get("filter_keys", {}).items():
             file[f"mask/{name}"] = np.array([f"demo_{index}" for index in indices], "S")
-
-
-def _say_unless_the_disk_is_full(unraisable: Any) -> None:  # noqa: ANN401 (a class without a public name)
-    """Say nothing where HDF5 fails once more as it lets go of a file that found no room."""
-    if full_disk(unraisable.exc_value) is None:
-        sys.__unraisablehook__(unraisable)
 
 
 def _write_episode(demo: h5py.Group, episode: Mapping[str, np.ndarray], sources: Sources, success: bool) -> None:
