@@ -24,8 +24,8 @@ from pixio_robot.deployment.runtime import CameraSource, Observation
 
 logger = logging.getLogger(__name__)
 
-# What LeRobot itself takes for a policy where a robot reports more (lerobot.rollout.context).
 _STOPS = ("safe_stop", "stop", "stop_base")
+# What LeRobot itself takes for a policy where a robot reports more (lerobot.rollout.context).
 _POLICY_SUFFIXES = (".pos", ".vel")
 
 
