@@ -46,18 +46,24 @@ class Announcements(logging.Handler):
         is_recording: Whether somebody records, between episodes too.
         episode: Number of the episode that is being recorded; None between episodes.
         is_new: Whether that episode has just been announced; whoever has taken notice sets it to False.
+        is_paused: Whether a person has stopped the policy, to correct it or to let it go on.
+        is_resumed: Whether the policy has just been let go on; whoever has taken notice sets it to False.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.is_recording = self.is_new = False
+        self.is_recording = self.is_new = self.is_paused = self.is_resumed = False
         self.episode: int | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Notice the beginning and the end of an episode, and the end of a recording."""
+        """Notice the beginning and the end of an episode, of a recording, and of a person's corrections."""
         said = record.getMessage()
         begins = re.fullmatch(r"Recording episode (\d+)", said)
-        if begins:
+        phase = re.fullmatch(r"Phase transition: \w+ -> (\w+)", said)  # of lerobot-rollout's corrections
+        if phase:
+            self.is_paused, self.is_recording = phase[1] == "paused", phase[1] != "autonomous"
+            self.is_resumed = phase[1] == "autonomous"
+        elif begins:
             self.episode, self.is_new, self.is_recording = int(begins[1]), True, True
         elif said in ("Reset the environment", "Re-record episode", "Stop recording"):
             self.episode = None
@@ -74,7 +80,8 @@ def check_recording(root: Path, fps: int) -> None:
         recorded = json.loads((root / _INFO).read_bytes())["fps"]
     except (OSError, ValueError, KeyError):
         raise ValueError(
-            f"--robot.recording={root} is no LeRobotDataset: give the folder that --dataset.root names"
+            f"--robot.recording={root} is no LeRobotDataset: give lerobot-record the folder that --dataset.root names; "
+            "leave it out for lerobot-rollout, whose corrections are no whole episodes"
         ) from None
     if recorded != fps:
         raise ValueError(

@@ -136,7 +136,8 @@ class SimulatedRobot(Robot):
         numbers = np.clip(numbers, space.low, space.high)
         if self._take is not None:
             self._take.actions.append(numbers)
-        if not self._is_over:
+        # While a person pauses a policy, LeRobot sends the last command again and again, which would be further motion here.
+        if not self._is_over and not self._announcements.is_paused:
             self._step(numbers)
         return dict(zip(names, (float(number) for number in numbers), strict=True))
 
@@ -182,6 +183,10 @@ class SimulatedRobot(Robot):
 
     def _heed_announcements(self) -> None:
         heard = self._announcements
+        if heard.is_resumed:
+            heard.is_resumed = False
+            if self._has_ended and self.config.next_by_itself:
+                self._begin(self._seed + 1)
         if heard.episode is None:
             self._take = None
         elif heard.is_new:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -36,12 +37,14 @@ _FIRST_LINE, _MOST_BETWEEN = 30.0, 600.0
 def phase_progress(console: Console, first_line: float = _FIRST_LINE) -> Iterator[Progress]:
     """Show a bar with count, rate, elapsed time, time left and a note (`fields["note"]`).
 
-    Where there is no terminal, a line now and then says the same, ever more rarely.
+    Where there is no terminal, nor a notebook that can draw one (with ipywidgets), a line now and then says the same, ever more
+    rarely.
 
     Args:
         console: Where.
         first_line: Seconds until the first such line.
     """
+    in_bare_notebook = console.is_jupyter and find_spec("ipywidgets") is None
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,8 +54,9 @@ def phase_progress(console: Console, first_line: float = _FIRST_LINE) -> Iterato
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
+        disable=in_bare_notebook,
     ) as progress:
-        if console.is_terminal or console.is_jupyter or console.quiet:
+        if console.quiet or ((console.is_terminal or console.is_jupyter) and not in_bare_notebook):
             yield progress
             return
         ended = threading.Event()

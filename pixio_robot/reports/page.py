@@ -34,8 +34,14 @@ _CURVES = (
 # Folders of a pretraining run with one picture per checkpoint, of which the last is shown.
 RECONSTRUCTIONS, FEATURES = "reconstructions", "features"
 
+_HIDDEN = (
+    "what the encoder sees of them while most patches are hidden, and what the decoder makes of that; pixel by pixel, at the "
+    "size that the encoder sees"
+)
 _CAPTIONS = {
-    RECONSTRUCTIONS: "After {:,} steps: images, what the encoder sees of them, and the decoder's guess",
+    "demonstration": "The first episode, each camera from its beginning to its end",
+    "reconstruction": f"Frames of the first episode, {_HIDDEN}",
+    RECONSTRUCTIONS: f"After {{:,}} steps: images, {_HIDDEN}",
     FEATURES: "After {:,} steps, one image a row: the image, its patch features (first three principal components over all "
     "rows as red, green and blue), and where each class token looks in the last block",
 }
@@ -59,6 +65,7 @@ class _Curve:
 class _Picture:
     caption: str
     source: str
+    in_pixels: bool = False  # one of the screen for each of its own
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,13 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
         pictures=[
             *_pictures(path for path in pictures if path not in demonstrations),
             *(
-                _Picture(_CAPTIONS[name].format(int(path.stem)), data_url(path.read_bytes(), "image/png"))
+                _Picture(_CAPTIONS[name].format(int(path.stem)), data_url(path.read_bytes(), "image/png"), True)
                 for name, path in series.items()
                 if path
             ),
         ],
         held_out=_held_out(run_dir / "held_out.json"),
+        loss=_loss(log) if any(series.values()) else None,
         awaits_evaluation=not any(series.values()),
         config=_read_text(run_dir / "config.yaml"),
         versions=versions or (evaluation["versions"] if evaluation else {}),
@@ -137,6 +145,17 @@ def _held_out(file: Path) -> tuple[str, dict[str, float]] | None:
         return None
 
 
+def _loss(log: list[dict[str, Any]]) -> tuple[str, str] | None:
+    """Return the last loss, and a sentence about it; None where none was logged."""
+    losses = [(entry["step"], float(entry["loss"])) for entry in log if "step" in entry and "loss" in entry]
+    if not losses:
+        return None
+    (first_step, first), (step, last) = losses[0], losses[-1]
+    meaning = ": mean squared error of hidden pixels, where 1 is a guess of each patch's mean"
+    kind = meaning if log[-1]["phase"] == "pretraining" else ""
+    return f"{last:.3g}", f"loss after {step:,} steps, {first:.3g} after {first_step:,}{kind}"
+
+
 def _about(config: Path, versions: Mapping[str, Any]) -> str:
     """Say what was trained on what, as far as a run's config says it: policy, encoder and weights, data, seed, commit."""
     try:
@@ -148,6 +167,18 @@ def _about(config: Path, versions: Mapping[str, Any]) -> str:
     policy, encoder, demos = (
         group if isinstance(group := found.get(name), dict) else {} for name in ("policy", "encoder", "demos")
     )
+    commit = str(versions.get("git_commit", ""))
+    said_commit = [f"commit {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"] if commit else []
+    trained = next(
+        (group for name in ("pretraining", "distillation") if isinstance(group := found.get(name), dict)), None
+    )
+    if trained is not None:
+        images = group if isinstance(group := found.get("images"), dict) else {}
+        start = trained.get("teacher") or trained.get("start_from")
+        parts = [str(trained.get("variant") or encoder.get("name")), f"images: {images.get('kind')}"]
+        parts += [Path(str(images["path"])).name] * bool(images.get("path"))
+        parts += [f"{'teacher' if trained.get('teacher') else 'from'} {Path(str(start)).name}"] * bool(start)
+        return " · ".join([*parts, f"seed {trained.get('seed')}", *said_commit])
     if not policy:
         return ""
     weights = Path(str(encoder.get("weights"))).name
@@ -155,8 +186,7 @@ def _about(config: Path, versions: Mapping[str, Any]) -> str:
     parts = [f"{policy.get('type')} on {encoder.get('name')}, {weights} weights, {encoder.get('mode')}"]
     parts.append(data or f"{demos.get('episodes')} demonstrations")
     parts.append(f"seed {found.get('seed')}")
-    commit = str(versions.get("git_commit", ""))
-    return " · ".join([*parts, *([f"commit {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"] if commit else [])])
+    return " · ".join([*parts, *said_commit])
 
 
 def _title(run_dir: Path, evaluation: Mapping[str, Any] | None) -> str:
@@ -176,7 +206,11 @@ def _videos(episodes: Iterable[Mapping[str, Any]], folder: Path) -> list[_Video]
 
 def _pictures(paths: Iterable[Path]) -> list[_Picture]:
     return [
-        _Picture(re.sub(r"[_-]+", " ", path.stem).capitalize(), data_url(path.read_bytes(), "image/png"))
+        _Picture(
+            _CAPTIONS.get(path.stem, re.sub(r"[_-]+", " ", path.stem).capitalize()),
+            data_url(path.read_bytes(), "image/png"),
+            path.stem == "reconstruction",
+        )
         for path in paths
     ]
 

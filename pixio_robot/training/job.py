@@ -132,7 +132,7 @@ class _Run:
                 self.log.write("held_out", event="judged", relative=verdict.relative)
                 summaries.append(verdict.summary())
             with self.log.phase("report", "Report"):
-                save_run_pictures(store, self.job.encoder, self.run_dir / "pictures")
+                save_run_pictures(store, self.job.encoder, self.preprocess, self.run_dir / "pictures")
             self.log.write("job", event="peak memory", mebibytes=memory.peak_bytes >> 20)
             report = write_report(self.run_dir, record and record.as_json())
             said = "\n".join(summaries) or "trained; not measured"
@@ -175,6 +175,7 @@ class _Run:
             console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
         encoder = policy.get_submodule("encoder")
         assert isinstance(encoder, VisionEncoder)
+        self.preprocess = encoder.preprocess
         say_sizes(job, policy, encoder, self.log)
         images = list(config.image_features)
         patches = getattr(policy, "reads_patches", True)

@@ -2,8 +2,10 @@
 
 import io
 import re
+import sys
 import time
 
+from pytest import MonkeyPatch
 from rich.console import Console
 
 from pixio_robot.common.progress import phase_progress
@@ -19,6 +21,17 @@ def test_a_line_now_and_then_where_there_is_no_terminal() -> None:
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert re.fullmatch(r"training [0-4]/8, (\S+/s, )?0:00:0\d so far, (0:00:0\d left, )?loss 0.5", lines[0])
     assert any("left" in line for line in lines[:-1])
+
+
+def test_a_notebook_that_can_draw_no_bar_gets_lines(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    monkeypatch.setattr("pixio_robot.common.progress.find_spec", lambda name: None)
+    console, said = Console(force_jupyter=True), []
+    monkeypatch.setattr(console, "print", lambda text, **_: said.append(text))
+    with phase_progress(console, first_line=0.01) as progress:
+        progress.add_task("training", total=8, note="loss 0.5")
+        time.sleep(0.05)
+    assert said and said[0].startswith("training 0/8")
 
 
 def test_a_terminal_and_a_quiet_console_get_no_lines() -> None:

@@ -76,6 +76,23 @@ def test_an_episode_that_is_over_is_followed_by_the_next_only_if_asked_and_not_w
     going_on.disconnect()
 
 
+def test_a_corrected_policy_stands_still_while_it_is_paused_and_goes_on_in_the_next_scene(tmp_path: Path) -> None:
+    corrected = robot(tmp_path, episode_length=4, next_by_itself=True)
+    corrected.connect()
+    before = push(corrected, 2)
+    announce("Phase transition: autonomous -> paused")
+    assert push(corrected, 5) == before
+    announce("Phase transition: paused -> correcting")
+    corrected_to = push(corrected, 2)
+    assert corrected_to != before
+    assert push(corrected, 3) == corrected_to  # its time is over, and no new scene comes into a correction
+    announce("Phase transition: correcting -> paused")
+    announce("Phase transition: paused -> autonomous")
+    push(corrected, 0)
+    assert corrected._seed == 1 and corrected._steps == 0
+    corrected.disconnect()
+
+
 def test_every_recorded_episode_begins_with_its_own_scene_and_the_same_when_it_is_repeated(tmp_path: Path) -> None:
     recorded = robot(tmp_path, seed=3)
     recorded.connect()

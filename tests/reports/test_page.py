@@ -229,3 +229,19 @@ def test_the_header_says_what_was_trained_on_what(tmp_path: Path) -> None:
     for damaged in ("[1]", "policy: 3", "{{{"):
         (tmp_path / "config.yaml").write_text(damaged)
         assert write_report(tmp_path).is_file()
+
+
+def test_a_pretraining_shows_its_loss_at_the_top_and_pictures_pixel_by_pixel(tmp_path: Path) -> None:
+    run = tmp_path / "pretrain_encoder" / "small"
+    (run / "reconstructions").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(run / "reconstructions" / "000020.png")
+    config = "{pretraining: {variant: tiny, start_from: /x/w.pt, seed: 3}, images: {kind: folder, path: /y/photos}}"
+    (run / "config.yaml").write_text(config)
+    entries = [{"phase": "pretraining", "step": step, "loss": 1 / step} for step in (1, 20)]
+    (run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    page = Page(write_report(run))
+    assert "loss" in page.ids() and "success" not in page.ids() and "no evaluation yet" not in page.text
+    assert "loss after 20 steps, 1 after 1: mean squared error" in page.text and "0.05" in page.text
+    assert "tiny · images: folder · photos · from w.pt · seed 3" in page.text
+    assert "in-pixels" in [figure.get("class") for figure in page.all("figure")]
+    assert "After 20 steps: images, what the encoder sees" in page.text

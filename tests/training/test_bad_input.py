@@ -19,6 +19,7 @@ from pixio_robot.demos.formats.lerobot import export_lerobot
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.environments import env_config_from
 from pixio_robot.evaluation.checkpoints import open_checkpoint
+from pixio_robot.images.preprocessing import ImagePreprocessor
 from pixio_robot.training.config import DemosConfig
 from pixio_robot.training.data.feature_cache import cache_features
 from pixio_robot.training.data.opening import open_demonstrations
@@ -47,7 +48,8 @@ def test_cameras_may_differ_in_size(tmp_path: Path, cached: bool) -> None:
 def test_pictures_of_cameras_that_differ_in_size(tmp_path: Path) -> None:
     """Eight frames of 48 px beside each other are wider than eight of 32 px, under which stays white."""
     store = make_store(tmp_path / "demos.zarr", sizes=OTHER_SIZES)
-    save_run_pictures(store, EncoderConfig("pixio_tiny16"), tmp_path / "pictures")
+    preprocess = ImagePreprocessor((0.0,) * 3, (1.0,) * 3)
+    save_run_pictures(store, EncoderConfig("pixio_tiny16"), preprocess, tmp_path / "pictures")
     picture = np.asarray(Image.open(tmp_path / "pictures" / "demonstration.png"))
     assert picture.shape == (32 + 64, 8 * 48, 3)
     assert (picture[32:, 8 * 32 :] == 255).all()

@@ -35,6 +35,7 @@ from pixio_robot.demos.inspection.signal_checks import (
     is_moving,
     measure_scale,
 )
+from pixio_robot.demos.inspection.units import units_of
 from pixio_robot.demos.store.layout import Feature, data_name, read_attributes
 from pixio_robot.demos.store.locations import Location, as_location, size_of
 from pixio_robot.demos.store.store import DemoStore
@@ -59,6 +60,7 @@ class Inspection:
         attributes: Whatever else was recorded of the store as a whole.
         bytes_on_disk: Size of all its files.
         names: What the numbers of a key are, where the store says it.
+        units: In which unit each number of a key is; see `units_of`.
         signals: Values of each low-dimensional key, (T, D), NaN where they cannot be read.
         findings: The worst kind first, then by episode.
     """
@@ -73,6 +75,7 @@ class Inspection:
     attributes: dict[str, Any]
     bytes_on_disk: int
     names: dict[str, list[str]]
+    units: dict[str, list[str]]
     signals: dict[str, np.ndarray]
     findings: list[Finding]
 
@@ -133,6 +136,7 @@ def inspect_store(
         },
         bytes_on_disk=size_of(store.path),
         names=store.names,
+        units=units_of(store.attributes, store.names, {key: values.shape[1] for key, values in signals.items()}),
         signals=signals,
         findings=sorted(findings, key=lambda finding: (KINDS.index(finding.kind), finding.episode or 0)),
     )

@@ -75,18 +75,24 @@ def save_lengths(episode_lengths: Sequence[int], fps: float, file: Path) -> None
     save_figure(figure, file)
 
 
-def save_histograms(signals: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]], file: Path) -> None:
+def save_histograms(
+    signals: Mapping[str, np.ndarray],
+    names: Mapping[str, Sequence[str]],
+    units: Mapping[str, Sequence[str]],
+    file: Path,
+) -> None:
     """Draw a histogram of each dimension of signals (T, D), as PNG; values that are not finite are left out.
 
     Args:
         signals: By key.
         names: Of the dimensions of a key, where they are known; numbers stand for others.
+        units: Of the dimensions, written under each.
         file: The picture.
     """
     drawn = {key: values[:, :_MAX_DIMENSIONS_DRAWN] for key, values in signals.items()}
     rows = [math.ceil(values.shape[1] / _HISTOGRAM_COLUMNS) for values in drawn.values()]
-    figure = Figure(figsize=(1.9 * _HISTOGRAM_COLUMNS, sum(1.5 * n + 0.4 for n in rows)), layout="constrained")
-    parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=[1.5 * n + 0.4 for n in rows])[:, 0]
+    figure = Figure(figsize=(1.9 * _HISTOGRAM_COLUMNS, sum(1.7 * n + 0.4 for n in rows)), layout="constrained")
+    parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=[1.7 * n + 0.4 for n in rows])[:, 0]
     for part, n_rows, (key, values_TD) in zip(parts, rows, drawn.items(), strict=True):
         n_left_out = signals[key].shape[1] - values_TD.shape[1]
         part.suptitle(
@@ -98,6 +104,7 @@ def save_histograms(signals: Mapping[str, np.ndarray], names: Mapping[str, Seque
                 column = values_TD[:, dimension].astype(np.float64)
                 axes.hist(column[np.isfinite(column)], _edges(column[np.isfinite(column)]))
                 axes.set_title(names[key][dimension] if key in names else str(dimension), fontsize=9, loc="left")
+                axes.set_xlabel(units[key][dimension], fontsize=7)
                 axes.tick_params(labelsize=7)
                 axes.set_yticks([])
                 axes.locator_params(axis="x", nbins=4)

@@ -109,14 +109,15 @@ def _range_table(inspection: Inspection) -> Table:
     table.add_column("values by dimension", overflow="fold")
     for heading in ("min", "mean", "max"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold")
     for key, values_TD in inspection.signals.items():
         table.add_row(Text(key))
         rows = list(zip(*_ranges(values_TD).values(), strict=True))
         names = inspection.names.get(key, [""] * len(rows))
-        for dimension, (name, row) in enumerate(zip(names, rows[:_MAX_DIMENSIONS_LISTED])):
-            table.add_row(
-                Text(f"  {dimension} {name}".rstrip()), *("–" if value is None else f"{value:.4g}" for value in row)
-            )
+        listed = zip(names, inspection.units[key], rows[:_MAX_DIMENSIONS_LISTED])
+        for dimension, (name, unit, row) in enumerate(listed):
+            numbers = ("–" if value is None else f"{value:.4g}" for value in row)
+            table.add_row(Text(f"  {name or dimension}"), *numbers, Text(unit))
         if len(rows) > _MAX_DIMENSIONS_LISTED:
             table.add_row(f"  … {len(rows) - _MAX_DIMENSIONS_LISTED} more in inspection.json")
     return table
@@ -168,6 +169,12 @@ def _ranges(values_TD: np.ndarray) -> dict[str, list[float | None]]:
     return ranges
 
 
+def _described(inspection: Inspection, key: str) -> dict[str, Any]:
+    """Return names, units and ranges of a signal."""
+    known = {"names": inspection.names.get(key), "units": inspection.units[key]}
+    return known | _ranges(inspection.signals[key])
+
+
 def write_inspection(
     store: DemoStore, inspection: Inspection, folder: Path, episode: int, *, video: bool
 ) -> list[Path]:
@@ -186,7 +193,7 @@ def write_inspection(
     save_lengths(inspection.lengths, inspection.fps, files[1])
     if inspection.signals:
         files.append(folder / "histograms.png")
-        save_histograms(inspection.signals, inspection.names, files[-1])
+        save_histograms(inspection.signals, inspection.names, inspection.units, files[-1])
     strip_file, video_file = folder / "strip.png", folder / f"episode_{episode:06d}.mp4"
     for earlier in (strip_file, video_file):
         earlier.unlink(missing_ok=True)  # of an earlier inspection, when the frames could be read
@@ -204,7 +211,7 @@ def write_inspection(
 def as_json(inspection: Inspection) -> dict[str, Any]:
     """Return everything but the signals as plain values; what is not known is None."""
     features = {
-        key: dataclasses.asdict(feature) | (_ranges(inspection.signals[key]) if key in inspection.signals else {})
+        key: dataclasses.asdict(feature) | (_described(inspection, key) if key in inspection.signals else {})
         for key, feature in inspection.features.items()
     }
     lengths = inspection.lengths

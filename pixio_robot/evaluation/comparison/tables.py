@@ -113,7 +113,7 @@ def picture(rows: Sequence[Row]) -> Figure:
         axes.barh(places, means, xerr=(below, above), capsize=2, color=colours, height=0.7, error_kw={"linewidth": 0.9})
         axes.plot(means, places, "o", color="black", markersize=3)  # a bar of 0 % has no length
         axes.set_yticks(places, [labels[row.label] for row in found], fontsize=8)
-        axes.invert_yaxis()
+        axes.set_ylim(len(found) - 0.5, -0.5)
         edge = 100.0 if name == SUCCESS else max(100 * row.ci95[1] for row in found)
         for place, row in zip(places, found, strict=True):
             axes.text(1.03 * edge, place, _result(row), fontsize=8, va="center")
