@@ -88,7 +88,7 @@ def _env_args(store: DemoStore) -> dict[str, Any]:
     env = attributes.get("env", {})
     env_type = _ROBOSUITE if "robosuite" in str(env.get("type")) else _GYM
     name = env.get("task") or env.get("type") or "unknown"
-    env_args = attributes.get("env_args") or {"env_name": name, "type": env_type}
+    env_args = {"env_name": name, "type": env_type} | (attributes.get("env_args") or {})
     return env_args | {"env_kwargs": (env_args.get("env_kwargs") or {}) | {"control_freq": store.fps}}
 
 

@@ -1,6 +1,8 @@
 """An option given to a converter, to an image source or to a training reaches what is behind it, or is refused by name."""
 
+import ast
 import dataclasses
+import inspect
 import io
 import itertools
 import json
@@ -15,6 +17,7 @@ import zarr
 from numbered_episodes import FEATURES, TASKS, append_numbered, random_episode
 from rich.console import Console
 
+import pixio_robot
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
@@ -28,7 +31,7 @@ from pixio_robot.pretraining.images import (
     ShardImages,
     images_from,
 )
-from pixio_robot.training.config import DemosConfig
+from pixio_robot.training.config import DemosConfig, EvaluationConfig, TrainerConfig
 
 QUIET = Console(file=io.StringIO())
 FORMATS = {"store": "s.zarr", "lerobot": "lerobot", "robomimic": "r.hdf5", "replay_buffer": "b.zarr"}
@@ -154,6 +157,39 @@ def test_an_option_of_demonstrations_is_taken_or_refused(source, option):
     else:
         with pytest.raises(UserError, match=rf"demos\.{option}={DEMOS[option]} has no effect where"):
             DemosConfig(source, **(needed | {option: DEMOS[option]}))
+
+
+SAMPLING: dict[str, Any] = {
+    "sample_by": "task",
+    "task_weights": {"lift": 3.0},
+    "episode_weights": {2: 0.0},
+    "pad_short_episodes": True,
+}
+
+
+@pytest.mark.parametrize("source", ["scripted", "store", "lerobot"])
+@pytest.mark.parametrize("option", SAMPLING)
+def test_an_option_of_sampling_arrives_from_every_source(source, option):
+    place = {"store": {"path": "a.zarr"}, "lerobot": {"root": "a"}}.get(source, {})
+    sampling = DemosConfig(source, **place, **{option: SAMPLING[option]}).sampling
+    assert getattr(sampling, option.removeprefix("sample_")) == SAMPLING[option]
+
+
+def test_every_option_of_demonstrations_and_conversions_is_walked():
+    assert {field.name for field in dataclasses.fields(DemosConfig)} == {"source", "path", *DEMOS, *SAMPLING}
+    assert inspect.signature(convert).parameters.keys() == {"source", "destination", "console", *OPTIONS}
+
+
+@pytest.mark.parametrize("kind", [TrainerConfig, EvaluationConfig, DemosConfig])
+def test_no_setting_of_a_training_ends_at_the_front_door(kind):
+    """Each is read by something behind the class that declares it."""
+    read = {
+        node.attr
+        for file in Path(pixio_robot.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    assert {field.name for field in dataclasses.fields(kind)} <= read
 
 
 @pytest.mark.parametrize("corrected", [False, True])

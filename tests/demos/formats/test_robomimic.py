@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from numbered_episodes import assert_came_back
+from numbered_episodes import FEATURES, append_numbered, assert_came_back
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
@@ -16,7 +16,7 @@ from pixio_robot.demos.formats.conversion import convert
 from pixio_robot.demos.formats.robomimic import import_robomimic
 from pixio_robot.demos.formats.robomimic_export import export_robomimic
 
-ENV_ARGS = {"env_name": "Lift", "env_type": 1, "env_kwargs": {"control_freq": 20, "robots": ["Panda"]}}
+ENV_ARGS = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20, "robots": ["Panda"]}}
 NUMBERS = [0, 2, 10]  # of the demonstrations in the file: 10 sorts before 2 as text
 LENGTHS = [4, 1, 7]
 STATE = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
@@ -118,6 +118,37 @@ def test_from_a_file_to_a_store_and_back(tmp_path, quiet):
     again = import_robomimic(tmp_path / "again.hdf5", tmp_path / "again.zarr", console=quiet)
     assert again.fingerprint() == store.fingerprint()
     assert again.attributes | {"source": None} == store.attributes | {"source": None}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "described"),
+    [
+        ({}, ("unknown", 2)),
+        ({"env": {"type": "pixio_robosuite", "task": "Stack"}}, ("Stack", 1)),
+        ({"env": {"type": "pixio_pusht", "task": "PushT"}}, ("PushT", 2)),
+        ({"env_args": {"env_name": "Lift", "env_version": "1.5"}}, ("Lift", 2)),  # of a file that left its type out
+    ],
+)
+def test_a_file_has_what_robomimics_readers_ask_for(tmp_path, quiet, attributes, described):
+    """`get_env_metadata_from_dataset` wants a name, a type and arguments; `SequenceDataset` the rest, also of what comes next."""
+    store = DemoStore.create(tmp_path / "demos.zarr", FEATURES, {"fps": 20, **attributes})
+    append_numbered(store, 0)
+    append_numbered(store, 5)
+    store.close()
+    export_robomimic(store, tmp_path / "demos.hdf5", console=quiet)
+    with h5py.File(tmp_path / "demos.hdf5", "r") as file:
+        env_meta = json.loads(file["data"].attrs["env_args"])
+        assert (env_meta["env_name"], env_meta["type"]) == described
+        assert env_meta["env_kwargs"]["control_freq"] == 20
+        assert file["data"].attrs["total"] == store.num_steps
+        for index in range(2):
+            demo, episode = file[f"data/demo_{index}"], store.episode(index)
+            assert demo.attrs["num_samples"] == len(demo["actions"]) == len(demo["rewards"]) == len(demo["dones"])
+            assert set(demo["obs"]) == set(demo["next_obs"]) >= {"front_image", "wrist_image"}
+            for name, values in demo["obs"].items():
+                shifted = np.concatenate([values[1:], values[-1:]])
+                np.testing.assert_array_equal(demo[f"next_obs/{name}"][:], shifted)
+            np.testing.assert_array_equal(demo["obs/front_image"][:], episode["observation.images.front"])
 
 
 def test_from_a_store_to_a_file_and_back(make_store, tmp_path, quiet):
