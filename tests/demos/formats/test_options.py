@@ -114,6 +114,7 @@ VALUES: dict[str, Any] = {
     "image_keys": ("observation.images.a",),
     "shards_in_memory": 3,
     "curation": {"min_side": 9},
+    "unreadable": 0.25,
     "decode_once": True,
     "every": 4,
     "cameras": ("observation.images.a",),
