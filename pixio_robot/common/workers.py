@@ -281,12 +281,12 @@ def _serve(
     """Work in a worker process until the parent closes the pipe."""
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _redirect_output(log)
-    faulthandler.enable()
-    import torch  # here, so that `start_server` does not have to wait for it
-
-    torch.set_num_threads(1)
     try:
+        _redirect_output(log)
+        faulthandler.enable()
+        import torch  # here, so that `start_server` does not have to wait for it
+
+        torch.set_num_threads(1)
         act = set_up(*arguments)
     except Exception as error:  # whatever it is, the parent reports it
         connection.send(_SetUpFailed(_failure_of(error)))

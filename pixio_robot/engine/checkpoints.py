@@ -61,7 +61,7 @@ class Checkpoints:
         self._group: Any = distributed.new_group(backend="gloo", timeout=PATIENCE) if processes.count > 1 else None
         self._saving: Future[Any] | None = None
         self._finished = threading.Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     def steps(self) -> list[int]:
         """Return the steps that have a finished checkpoint, oldest first."""
@@ -139,8 +139,8 @@ class Checkpoints:
 
     def settle(self) -> None:
         """Give a checkpoint that is being written a minute, where a run ends by an error; other processes may be gone."""
-        if self._saving is not None:
-            self._finished.wait(60)
+        if self._saving is not None and self._finished.wait(60) and self._failure is not None:
+            shutil.rmtree(self.folder / ".unfinished", ignore_errors=True)
 
     def restore(self, tensors: dict[str, Tensor], identity: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Load the newest good checkpoint in place; damaged ones are passed over, aloud.
@@ -204,7 +204,7 @@ class Checkpoints:
                 os.replace(unfinished, final)
                 self.point_at("last", step)
                 self._prune()
-        except Exception as error:  # reported by whoever waits
+        except BaseException as error:  # torch's own is no Exception; reported by whoever waits
             self._failure = error
         self._finished.set()
 

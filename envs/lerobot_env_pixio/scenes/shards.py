@@ -60,6 +60,7 @@ class FrameShards:
 
 
 _progress: Synchronized | None = None
+_unfinished: Path | None = None
 
 
 def _start_worker(progress: Synchronized) -> None:
@@ -73,14 +74,17 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    if _unfinished is not None:
+        _unfinished.unlink(missing_ok=True)
     os._exit(1)
 
 
 def _render_shard(description: FrameShards, shard: int, output: Path) -> None:
     """Write a shard beside the folder's others and move it in when complete."""
+    global _unfinished
     name = description.shard_names[shard]
     renderer = open_renderer(name.rsplit("-", 1)[0], description.image_size, description.seed)
-    partial = output / f".partial-{name}"
+    _unfinished = partial = output / f".partial-{name}"
     try:
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
             for index in description.shard_indices(shard):
