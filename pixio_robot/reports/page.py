@@ -152,7 +152,7 @@ def _loss(log: list[dict[str, Any]]) -> tuple[str, str] | None:
         return None
     (first_step, first), (step, last) = losses[0], losses[-1]
     meaning = ": mean squared error of hidden pixels, where 1 is a guess of each patch's mean"
-    kind = meaning if log[-1]["phase"] == "pretraining" else ""
+    kind = meaning if log[-1].get("phase") == "pretraining" else ""
     return f"{last:.3g}", f"loss after {step:,} steps, {first:.3g} after {first_step:,}{kind}"
 
 
@@ -176,7 +176,7 @@ def _about(config: Path, versions: Mapping[str, Any]) -> str:
         images = group if isinstance(group := found.get("images"), dict) else {}
         start = trained.get("teacher") or trained.get("start_from")
         parts = [str(trained.get("variant") or encoder.get("name")), f"images: {images.get('kind')}"]
-        parts += [Path(str(images["path"])).name] * bool(images.get("path"))
+        parts += [Path(path).name] if isinstance(path := images.get("path"), str) else []
         parts += [f"{'teacher' if trained.get('teacher') else 'from'} {Path(str(start)).name}"] * bool(start)
         return " · ".join([*parts, f"seed {trained.get('seed')}", *said_commit])
     if not policy:

@@ -1,7 +1,7 @@
 """Measure what the features of dense heads cost beside the bare forward pass of their encoder.
 
 uv run scripts/benchmarks/benchmark_features.py
-uv run scripts/benchmarks/benchmark_features.py encoder=pixio_tiny side=128 images=512
+uv run scripts/benchmarks/benchmark_features.py encoder=pixio_tiny side=128 number=512
 uv run scripts/benchmarks/benchmark_features.py encoder=dinov2_vits encoder.weights=random side=224
 
 Both in one process, in turn, by the same batches: images to four levels of features kept on the disk, and normalised images to
@@ -29,8 +29,8 @@ class BenchmarkFeatures:
     """Whose features."""
     side: Count = 256
     """Side of the images in pixels."""
-    images: Count = 96
-    """Of a round."""
+    number: Count = 96
+    """Images of a round."""
     rounds: Count = 5
     """Interleaved."""
     threads: Count = 2
@@ -49,7 +49,7 @@ def main(settings: BenchmarkFeatures) -> None:
     from pixio_robot.images.preprocessing import frames_to_images
 
     torch.set_num_threads(settings.threads)
-    count, side = settings.images, settings.side
+    count, side = settings.number, settings.side
     frames_NHWC = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
     images = DenseSet([str(row) for row in range(count)], lambda row: frames_NHWC[row], lambda row: frames_NHWC[row])
     images = dataclasses.replace(images, side=side, key="random")
