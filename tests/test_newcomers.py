@@ -28,7 +28,8 @@ def pixio(tmp_path_factory) -> Path:
     environment = os.environ | {"VIRTUAL_ENV": str(folder / "venv")}
 
     def uv(*arguments: str) -> None:  # beside pyproject.toml, which has the tested versions
-        subprocess.run(["uv", *arguments], cwd=ROOT, env=environment, check=True)
+        program = os.environ.get("UV", "uv")  # the one that runs the tests, where it does
+        subprocess.run([program, *arguments], cwd=ROOT, env=environment, check=True)
 
     uv("build", "--all-packages", "--wheel", "--quiet", "-o", str(folder / "dist"))
     wheels = [str(wheel) for wheel in (folder / "dist").glob("*.whl")]
