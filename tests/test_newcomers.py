@@ -51,7 +51,7 @@ def test_a_student_sees_a_success_rate_another_task_and_another_encoder(pixio: P
     quick = ["demos.episodes=4", "trainer.steps=20", "trainer.batch_size=8", "evaluation.episodes=2"]
     first = run(pixio, tmp_path, "train_policy", *quick, "run=first")
     assert re.search(r"\d+ % success \(\d of 2 episodes", first)
-    task = run(pixio, tmp_path, "train_policy", *quick, "env=robosuite_stack", "run=task", "env.episode_length=20")
+    task = run(pixio, tmp_path, "train_policy", *quick, "env=robosuite_stack", "run=task")
     assert "of 2 episodes" in task
     run(pixio, tmp_path, "train_policy", *quick, "encoder=resnet18", "encoder.weights=random", "run=encoder")
     runs = tmp_path / "outputs" / "train_policy"
