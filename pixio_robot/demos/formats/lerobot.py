@@ -217,8 +217,10 @@ def _quiet_libraries() -> Iterator[None]:
     writers = logging.getLogger("lerobot.datasets.image_writer")
 
     def note(record: logging.LogRecord) -> bool:
-        unwritten.append(record.getMessage())
-        return False
+        is_error = record.levelno >= logging.ERROR
+        if is_error:
+            unwritten.append(record.getMessage())
+        return not is_error
 
     writers.addFilter(note)
     os.environ.setdefault("SVT_LOG", "1")  # errors

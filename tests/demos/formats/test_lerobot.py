@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 import socket
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
-from pixio_robot.demos.formats.lerobot import export_lerobot, import_lerobot
+from pixio_robot.demos.formats.lerobot import _quiet_libraries, export_lerobot, import_lerobot
 from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.demos.windows.sampling import imitated_ranges
 
@@ -297,3 +298,11 @@ def test_who_acted_comes_back(tmp_path, quiet):
     imported = import_lerobot(tmp_path / "dataset", tmp_path / "back.zarr", console=quiet)
     assert imported.fingerprint() == store.fingerprint()
     assert imitated_ranges(imported).tolist() == [[0, 1], [3, 4]]
+
+
+def test_an_image_writer_that_takes_its_time_is_no_failure_and_one_that_fails_is() -> None:
+    writer = logging.getLogger("lerobot.datasets.image_writer")
+    with _quiet_libraries():
+        writer.warning("Waiting for image writer to terminate...")
+    with pytest.raises(OSError, match="Error writing image"), _quiet_libraries():
+        writer.error("Error writing image a.png: no room")
