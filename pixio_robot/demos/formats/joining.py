@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lerobot.utils.constants import ACTION
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.kept import only_one
 from pixio_robot.demos.formats.store import episodes_of
 from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
@@ -33,9 +35,15 @@ def joined_store(stores: Sequence[DemoStore], folder: Path, console: Console) ->
     """
     held = " ".join(store.fingerprint() for store in stores)
     path = folder / f"joined_{hashlib.sha256(held.encode()).hexdigest()[:8]}.zarr"
-    if path.exists():
-        console.print(f"reusing {path}", highlight=False, soft_wrap=True)
-        return DemoStore.open(path)
+    if not path.exists():
+        with only_one(path):
+            if not path.exists():
+                return _join(stores, path, console)
+    console.print(f"reusing {path}", highlight=False, soft_wrap=True)
+    return DemoStore.open(path)
+
+
+def _join(stores: Sequence[DemoStore], path: Path, console: Console) -> DemoStore:
     first, *others = stores
     for store in stores:
         check_not_empty(store)
@@ -73,9 +81,6 @@ def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _episodes(stores: Sequence[DemoStore], features: Mapping[str, Feature]) -> Iterator[Episode]:
-    for store in stores:
-        for episode in episodes_of(store):
-            acted = np.ones((len(episode.data[ACTION]), 1), np.float32)
-            yield episode._replace(
-                data=episode.data if INTERVENTION not in features else {INTERVENTION: acted, **episode.data}
-            )
+    for episode in itertools.chain.from_iterable(map(episodes_of, stores)):
+        acted = np.ones((len(episode.data[ACTION]), 1), np.float32)
+        yield episode._replace(data={key: episode.data.get(key, acted) for key in features})

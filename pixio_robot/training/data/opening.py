@@ -6,6 +6,7 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.kept import only_one
 from pixio_robot.common.progress import phase_progress
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.windows.sampling import check_sampling
@@ -57,7 +58,9 @@ def _imported(root: Path, path: Path | None, demos_root: Path, console: Console)
     fingerprint = dataset_fingerprint(root)
     path = path or demos_root / f"{root.name}_{fingerprint[:8]}.zarr"
     if not path.exists():
-        return import_lerobot(root, path, console=console)
+        with only_one(path):
+            if not path.exists():
+                return import_lerobot(root, path, console=console)
     store = DemoStore.open(path)
     # Stores of earlier versions do not say what they were made from.
     if store.attributes.get("source_fingerprint", fingerprint) != fingerprint:

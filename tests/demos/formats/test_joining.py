@@ -1,9 +1,11 @@
 """Several stores as one: every episode comes along, and what cannot be one is refused by name."""
 
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import FORK
 from numbered_episodes import FEATURES, append_numbered, assert_holds_numbered
 from rich.console import Console
 
@@ -65,3 +67,23 @@ def test_what_cannot_be_one_store_is_refused(tmp_path: Path, other: dict, said: 
     with pytest.raises(UserError, match=said):
         joined_store(stores, tmp_path, Console(quiet=True))
     assert not list(tmp_path.glob("joined*"))
+
+
+def join(folder: Path, start: Event) -> None:
+    assert start.wait(60)
+    stores = [DemoStore.open(folder / name) for name in ("a.zarr", "b.zarr")]
+    assert_holds_numbered(joined_store(stores, folder / "demos", Console(quiet=True)), 40)
+
+
+def test_two_runs_that_need_the_same_join_once(tmp_path: Path) -> None:
+    store_of(tmp_path / "a.zarr", range(20))
+    store_of(tmp_path / "b.zarr", range(20, 40))
+    start = FORK.Event()
+    runs = [FORK.Process(target=join, args=(tmp_path, start)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    start.set()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert len(list((tmp_path / "demos").iterdir())) == 1
