@@ -48,7 +48,7 @@ def main(settings: ReplayDemo) -> None:
     episode = read_recorded(settings.path, settings.episode)
     given = {"dry_run": settings.dry_run, "console": console}
     if settings.robot["kind"] == "lerobot":
-        given |= {"approach": settings.approach, "caution": settings.caution}
+        given |= {"approach": settings.approach, "caution": settings}
         sys.exit(0 if replay_on_robot(episode, settings.description, **given) else 1)
     env_config = simulation_of(episode, None if settings.env is None else env_config_from(settings.env))
     if settings.dry_run:

@@ -83,7 +83,7 @@ def main(settings: RunPolicy) -> None:
     )
     given = {"mode": settings.mode, "rate": settings.rate, "dry_run": settings.dry_run, "console": console}
     if settings.robot["kind"] == "lerobot":
-        given |= {"cameras": settings.cameras, "seconds": settings.duration, "caution": settings.caution}
+        given |= {"cameras": settings.cameras, "seconds": settings.duration, "caution": settings}
         given |= {"seed": settings.noise_seed, "task": settings.task}
         sys.exit(0 if drive_robot(policy, settings.description, **given) else 1)
     env_config = env_config_from(settings.env)

@@ -1,26 +1,15 @@
 """Settings of every job that drives a robot."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pixio_robot.common.settings import NonNegative, Place, Positive, Switch, Text, settings
 
-if TYPE_CHECKING:
-    from pixio_robot.deployment.driving import Caution
-
 
 @settings(kw_only=True)
-class Driving:
-    """Which robot, and how far what drives it is trusted."""
+class Caution:
+    """How far what drives a real robot is trusted."""
 
-    robot: dict[str, Any]
-    """The robot: `sim`, or one of LeRobot's, whose fields are given as +robot.port=/dev/ttyACM0."""
-    dry_run: Switch = False
-    """Show what would be sent beside where the robot stands, say whether it may be driven, and send nothing."""
-    output_root: Place = Path("outputs")
-    """Folder of everything that is written."""
-    run: Text | None = None
-    """robot=sim: name of the folder of the record under `<output_root>/<job>`; null takes the time."""
     names: Literal["artifact", "robot"] = "artifact"
     """robot=lerobot: where numbers that the artifact or recording does not name get their names; robot: from the robot, \
 in its order."""
@@ -35,14 +24,21 @@ in its order."""
     call_timeout: Positive = 0.5
     """robot=lerobot: seconds after which a call of the robot's driver counts as hanging."""
 
+
+@settings(kw_only=True)
+class Driving(Caution):
+    """Which robot, and how far what drives it is trusted."""
+
+    robot: dict[str, Any]
+    """The robot: `sim`, or one of LeRobot's, whose fields are given as +robot.port=/dev/ttyACM0."""
+    dry_run: Switch = False
+    """Show what would be sent beside where the robot stands, say whether it may be driven, and send nothing."""
+    output_root: Place = Path("outputs")
+    """Folder of everything that is written."""
+    run: Text | None = None
+    """robot=sim: name of the folder of the record under `<output_root>/<job>`; null takes the time."""
+
     @property
     def description(self) -> dict[str, Any]:
         """A LeRobot robot's `type` and the fields of its config."""
         return {name: value for name, value in self.robot.items() if name != "kind"}
-
-    @property
-    def caution(self) -> "Caution":
-        """How far a real robot's driver is trusted."""
-        from pixio_robot.deployment.driving import Caution
-
-        return Caution(self.names, self.action_space, self.step_factor, self.largest_step, self.ramp, self.call_timeout)

@@ -1,6 +1,5 @@
 """A policy drives a robot: what `scripts/run_policy.py` does, for both kinds of robots."""
 
-import dataclasses
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
+from pixio_robot.deployment.config import Caution
 from pixio_robot.deployment.rehearsal import Rehearsal
 from pixio_robot.deployment.robots.lerobot_robot import LeRobotRobot, make_robot
 from pixio_robot.deployment.robots.simulated import SimulatedRobot
@@ -144,24 +144,6 @@ def drive_simulation(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Caution:
-    """How far a real robot's policy is trusted."""
-
-    names: str = "artifact"
-    """Where unnamed numbers get their names; see `LeRobotRobot`."""
-    action_space: str | None = None
-    """In words, for an artifact that does not say."""
-    step_factor: float = 1.5
-    """How much further than in demonstrations a number may move in a step."""
-    largest_step: float | None = None
-    """Or the largest step of every number, in its own unit."""
-    ramp: float = 2.0
-    """Seconds until the largest step is allowed."""
-    call_seconds: float = 0.5
-    """Longest time that a call of the driver may take."""
-
-
 def drive_robot(
     policy: ChunkPolicy,
     description: Mapping[str, Any],
@@ -221,7 +203,7 @@ def drive_robot(
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     if policy.metadata["noise"] is not None:
         console.print(f"noise_seed={seed}", highlight=False)
-    with guarded(robot, controller, caution.call_seconds) as guard:
+    with guarded(robot, controller, caution.call_timeout) as guard:
         run_episode(guard, controller, clock, seconds=seconds, on_step=rehearsal, seed=seed, task=task)
     report = controller.report
     console.print(report.summary(), highlight=False, soft_wrap=True)

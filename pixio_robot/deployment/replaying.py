@@ -16,7 +16,8 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.worlds import check_world
 from pixio_robot.demos.recorded import ACTION, STATE, RecordedEpisode
-from pixio_robot.deployment.driving import Caution, drive_robot, drive_simulation
+from pixio_robot.deployment.config import Caution
+from pixio_robot.deployment.driving import drive_robot, drive_simulation
 from pixio_robot.deployment.runtime import Clock
 from pixio_robot.deployment.runtime.holding import Kind, action_kinds
 from pixio_robot.environments import describe_env, env_config_from

@@ -17,7 +17,8 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.demos import DemoStore, Feature
 from pixio_robot.demos.formats.conversion import convert
-from pixio_robot.deployment.driving import Caution, compare_episodes, drive_robot, drive_simulation
+from pixio_robot.deployment.config import Caution
+from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy
 from pixio_robot.deployment.runtime import ArtifactPolicy, LockStepClock
 from pixio_robot.encoders import EncoderConfig
@@ -197,7 +198,7 @@ def test_what_does_not_fit_is_refused_before_the_first_action(exported: tuple[Pa
                 rate=None,
                 dry_run=False,
                 console=quiet(),
-                caution=Caution("robot"),
+                caution=Caution(names="robot"),
             )
     assert not notes.exists()
 
@@ -232,7 +233,7 @@ def test_a_lerobot_robot_is_driven_and_a_dry_run_sends_nothing(
 
     def drive(dry_run: bool) -> str:
         console = quiet()
-        given = {"mode": mode, "seconds": 1, "rate": None, "console": console, "caution": Caution("robot")}
+        given = {"mode": mode, "seconds": 1, "rate": None, "console": console, "caution": Caution(names="robot")}
         clock = Leisurely(policy, monkeypatch) if mode == "asynchronous" else LockStepClock()
         assert drive_robot(policy, description, cameras={"wrist": "hand"}, dry_run=dry_run, clock=clock, **given)
         assert isinstance(console.file, io.StringIO)

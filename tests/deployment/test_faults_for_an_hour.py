@@ -12,7 +12,8 @@ from rich.console import Console
 from runtime_policies import Counting, metadata
 
 from pixio_robot.deployment import driving
-from pixio_robot.deployment.driving import Caution, drive_robot
+from pixio_robot.deployment.config import Caution
+from pixio_robot.deployment.driving import drive_robot
 from pixio_robot.deployment.robots.lerobot_robot import make_robot
 from pixio_robot.deployment.runtime import HoldReason, LockStepClock
 

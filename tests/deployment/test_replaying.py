@@ -16,7 +16,7 @@ from pixio_robot.demos.collection.collection import append_demonstration, new_st
 from pixio_robot.demos.collection.recording import record_demonstration
 from pixio_robot.demos.formats.conversion import convert
 from pixio_robot.demos.recorded import read_recorded
-from pixio_robot.deployment.driving import Caution
+from pixio_robot.deployment.config import Caution
 from pixio_robot.deployment.replaying import RecordedPolicy, replay_in_simulation, replay_on_robot, simulation_of
 from pixio_robot.deployment.runtime import LockStepClock
 from pixio_robot.environments import describe_env
