@@ -51,7 +51,7 @@ class EvaluatePolicy:
 def main(settings: EvaluatePolicy) -> None:
     """Roll the policy out."""
     start_server(["pixio_robot.evaluation.rollouts.evaluate"])
-    from pixio_robot.common.files import write_json
+    from pixio_robot.common.storage.files import write_json
     from pixio_robot.engine.run_folder import new_run_dir
     from pixio_robot.engine.run_log import RunLog
     from pixio_robot.environments import env_config_from

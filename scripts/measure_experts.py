@@ -39,9 +39,9 @@ def main(settings: MeasureExperts) -> None:
     """Try every task with every seed."""
     import dataclasses
 
-    from pixio_robot.common.files import write_json
     from pixio_robot.common.progress import progress_bar
     from pixio_robot.common.statistics import wilson_interval
+    from pixio_robot.common.storage.files import write_json
     from pixio_robot.common.versions import software_versions
     from pixio_robot.demos.collection.expert_success import try_expert
     from pixio_robot.environments import env_config_from

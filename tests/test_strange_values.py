@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policy_servers import DESCRIBED
 
-from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.json_lines import read_lines, seconds_of_phases
+from pixio_robot.common.storage.documents import read_yaml
+from pixio_robot.common.storage.json_lines import read_lines, seconds_of_phases
 from pixio_robot.demos.store.layout import SCHEMA, SCHEMA_VERSION, read_attributes
 from pixio_robot.deployment.artifact.metadata import check_metadata
 from pixio_robot.deployment.remote.openpi import pack, unpack_observation

@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from pixio_robot.cli.command_line import CommandLine, parse
 from pixio_robot.cli.composition import check, settings_from, store_defaults
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
-from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError, exits_on_user_error
 from pixio_robot.common.settings import fields_of, plain
+from pixio_robot.common.storage.documents import read_yaml
 from pixio_robot.engine.run_folder import CONFIG_FILE, run_to_resume
 
 # Hydra shall neither configure logging nor write folders of its own; a sweep keeps its list of runs in outputs/.

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pixio_robot.cli.jobs import CONFIG_FOLDER
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.json_lines import read_lines
+from pixio_robot.common.storage.json_lines import read_lines
 
 _RESULTS = ("report.html", "encoder.safetensors", "evaluation.json")
 """Files that finished runs have; of the runs of run_policy, only finished ones are written."""

@@ -36,7 +36,7 @@ from pydantic import BeforeValidator, ConfigDict, Strict, TypeAdapter, Validatio
 from pydantic.fields import FieldInfo
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.files import write_text
+from pixio_robot.common.storage.files import write_text
 
 # Text that looks like a number, and true and false, are no numbers: hence Strict.
 Whole = Annotated[int, Strict(), Ge(0)]

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pixio_robot.common.errors import UserError, disk_refusal
-from pixio_robot.common.files import temporary_folder
+from pixio_robot.common.storage.files import temporary_folder
 
 # Seconds within which a worker has to be ready: loading the largest model from a slow disk takes minutes.
 _SET_UP_LIMIT = 1800.0

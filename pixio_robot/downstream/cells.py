@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
+from pixio_robot.common.storage.files import write_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.downstream.task import CellResult, DownstreamTask
 from pixio_robot.encoders import EncoderConfig

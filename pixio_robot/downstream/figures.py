@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.downstream.results import TaskTable, heading
 from pixio_robot.downstream.task import Metric
 

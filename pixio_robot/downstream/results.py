@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata
 
-from pixio_robot.common.files import write_json, write_text
 from pixio_robot.common.statistics import bootstrap_interval, paired_p_value
+from pixio_robot.common.storage.files import write_json, write_text
 from pixio_robot.common.versions import software_versions
 from pixio_robot.downstream.cells import Cell
 from pixio_robot.downstream.task import DownstreamTask, Metric

@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
-from pixio_robot.common.kept import kept_folder, new_array
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.files import write_json
+from pixio_robot.common.storage.kept import kept_folder, new_array
 
 
 class LabelledFrame(Protocol):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, write_json
+from pixio_robot.common.storage.files import atomic_path, write_json
 from pixio_robot.encoders.backbones import build_backbone
 from pixio_robot.encoders.pixio import PixioVisionTransformer
 

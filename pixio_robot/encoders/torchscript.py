@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import open_torchscript
 
 TORCHSCRIPT = "torchscript"
 """The encoder name that stands for a TorchScript file."""

@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import checksums, first_damaged
+from pixio_robot.common.storage.kept import checksums, first_damaged
 from pixio_robot.engine.processes import PATIENCE, Processes
 
 log = logging.getLogger(__name__)

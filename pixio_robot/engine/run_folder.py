@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.json_lines import read_lines
+from pixio_robot.common.storage.json_lines import read_lines
 
 CONFIG_FILE = "config.yaml"
 LATEST = "latest"

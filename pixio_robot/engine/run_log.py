@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from rich.console import Console
 
-from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
+from pixio_robot.common.storage.json_lines import append_lines, keep_lines, read_lines
 from pixio_robot.engine.curves import Board, Curves, WandbCurves, import_wandb
 
 

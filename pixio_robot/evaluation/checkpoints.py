@@ -14,10 +14,10 @@ from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name, printable
-from pixio_robot.common.files import check_links
-from pixio_robot.common.kept import CHECKSUMS, damage
+from pixio_robot.common.storage.documents import read_json
+from pixio_robot.common.storage.files import check_links
+from pixio_robot.common.storage.kept import CHECKSUMS, damage
 from pixio_robot.common.worlds import RUN_FILE
 from pixio_robot.engine.run_folder import find_run
 

@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter, ValidationError
 
-from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
 from pixio_robot.common.statistics import bootstrap_interval
+from pixio_robot.common.storage.documents import read_json
+from pixio_robot.common.storage.files import write_json
 from pixio_robot.reports.charts import save_figure
 
 HELD_OUT_ERROR = "held_out_error"

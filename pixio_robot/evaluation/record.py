@@ -9,10 +9,10 @@ from typing import Annotated, Any, NotRequired, Self, TypedDict
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, AllowInfNan, Field, TypeAdapter, ValidationError
 
-from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, printable
-from pixio_robot.common.files import write_json
 from pixio_robot.common.statistics import wilson_interval
+from pixio_robot.common.storage.documents import read_json
+from pixio_robot.common.storage.files import write_json
 
 
 def _inside(path: str) -> str:

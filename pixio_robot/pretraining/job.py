@@ -10,12 +10,12 @@ from typing import Any, Self
 import yaml
 from rich.console import Console
 
-from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_text
-from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
 from pixio_robot.common.signals import requests_raise
+from pixio_robot.common.storage.documents import read_yaml
+from pixio_robot.common.storage.files import write_text
+from pixio_robot.common.storage.json_lines import read_lines
 from pixio_robot.engine.processes import join_processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, begun_run_dir, run_to_resume, with_changes
 from pixio_robot.pretraining.config import CHANGEABLE, TrainingConfig

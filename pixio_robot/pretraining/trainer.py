@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json, write_text
 from pixio_robot.common.precision import warn_of_slow_bfloat16
+from pixio_robot.common.storage.files import write_json, write_text
 from pixio_robot.common.versions import software_versions
 from pixio_robot.engine.checkpoints import Checkpoints
 from pixio_robot.engine.loop import Plan, Training

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 
 # More points than this are averaged in as many groups: a line of 500 px shows no more, and noise hides the trend.
 _MAX_POINTS = 240

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import jinja2
 
-from pixio_robot.common.documents import read_json, read_yaml
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import is_file_inside, write_text
-from pixio_robot.common.json_lines import read_lines, seconds_of_phases
+from pixio_robot.common.storage.documents import read_json, read_yaml
+from pixio_robot.common.storage.files import is_file_inside, write_text
+from pixio_robot.common.storage.json_lines import read_lines, seconds_of_phases
 from pixio_robot.reports.charts import line_chart
 
 logger = logging.getLogger(__name__)

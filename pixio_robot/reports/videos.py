@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lerobot.utils.io_utils import write_video
 
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 
 # Cameras of policies are small; enlarged before the encoder halves the colour resolution, they stay pleasant
 # to watch.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
 
-from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_text
 from pixio_robot.common.settings import Count, Decay, NonNegative, Positive, Share, Switch, Text, Whole, plain, settings
+from pixio_robot.common.storage.documents import read_yaml
+from pixio_robot.common.storage.files import write_text
 from pixio_robot.encoders.config import EncoderConfig
 from pixio_robot.engine.run_folder import with_changes
 from pixio_robot.environments import EnvDescription

@@ -13,9 +13,9 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
 from pixio_robot.common.memory import PeakMemory
 from pixio_robot.common.signals import requests_raise
+from pixio_robot.common.storage.files import write_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.worlds import check_world
 from pixio_robot.demos import DemoStore, Sampling

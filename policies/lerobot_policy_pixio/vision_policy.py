@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lerobot_policy_pixio.neck import NECKS
 from lerobot_policy_pixio.vision_config import tokens_key
-from pixio_robot.common.documents import read_json
 from pixio_robot.common.errors import UserError, nearest_name
+from pixio_robot.common.storage.documents import read_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.worlds import RUN_FILE, check_world
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder

@@ -90,7 +90,7 @@ def main(settings: BenchmarkDemos) -> None:
 
         result = measure_memory(output, **window, **dataclasses.asdict(settings.memory), console=console)
         print_memory(result, console)
-    from pixio_robot.common.files import write_json
+    from pixio_robot.common.storage.files import write_json
 
     write_json(output / f"{settings.mode}.json", result)
     console.print(f"record {output / f'{settings.mode}.json'}", highlight=False, soft_wrap=True)

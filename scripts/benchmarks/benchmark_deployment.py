@@ -44,7 +44,7 @@ def main(settings: BenchmarkDeployment) -> None:
     """Measure and print a table."""
     from latency import measure_latency, rows_to_json
 
-    from pixio_robot.common.files import write_json
+    from pixio_robot.common.storage.files import write_json
     from pixio_robot.common.versions import software_versions
 
     console = Console()

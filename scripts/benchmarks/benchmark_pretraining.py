@@ -60,9 +60,9 @@ def main(settings: BenchmarkPretraining) -> None:
     from pretraining_speed.ladder import ladder, measure
     from pretraining_speed.table import ladder_record, print_ladder
 
-    from pixio_robot.common.files import write_json
     from pixio_robot.common.precision import bfloat16_slowdown
     from pixio_robot.common.progress import phase_progress
+    from pixio_robot.common.storage.files import write_json
     from pixio_robot.images.config import Photometric
     from pixio_robot.pretraining.config import PretrainConfig
 

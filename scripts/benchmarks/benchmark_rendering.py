@@ -42,8 +42,8 @@ def main(settings: BenchmarkRendering) -> None:
     """Compare every environment and print tables."""
     from rendering_speed import compare, number_of_sides
 
-    from pixio_robot.common.files import write_json
     from pixio_robot.common.progress import progress_bar
+    from pixio_robot.common.storage.files import write_json
     from pixio_robot.common.versions import software_versions
     from pixio_robot.environments import env_config_from
 

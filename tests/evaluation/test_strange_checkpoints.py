@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import seal
+from pixio_robot.common.storage.kept import seal
 from pixio_robot.evaluation.checkpoints import open_checkpoint
 
 PREPROCESSOR = "policy_preprocessor.json"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixio_robot.common.files import write_json
+from pixio_robot.common.storage.files import write_json
 from pixio_robot.evaluation.record import Crash, Episode, EvaluationRecord
 from pixio_robot.reports.charts import CURVE
 from pixio_robot.reports.page import write_report

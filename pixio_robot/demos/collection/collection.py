@@ -12,8 +12,8 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import only_one
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.kept import only_one
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.workers import WorkerPool
 from pixio_robot.demos.collection.recording import Demonstration, Expert, ExpertEnvConfig, record_demonstration

@@ -12,7 +12,7 @@ from lerobot.utils.constants import ACTION
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import only_one
+from pixio_robot.common.storage.kept import only_one
 from pixio_robot.demos.formats.store import episodes_of
 from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS

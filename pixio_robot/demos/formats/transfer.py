@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.demos.store.layout import Feature, check_finite
 from pixio_robot.demos.store.store import DemoStore
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import explains_full_disk, write_json
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.files import explains_full_disk, write_json
 from pixio_robot.demos.inspection.findings import DAMAGED, IDLE, KINDS, Finding
 from pixio_robot.demos.inspection.inspection import Inspection, inspect_store, open_damaged
 from pixio_robot.demos.recorded import check_episode_number

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from pixio_robot.common.errors import UserError, printable
-from pixio_robot.common.files import atomic_path, check_links
+from pixio_robot.common.storage.files import atomic_path, check_links
 from pixio_robot.demos.store.arrays import create_array, create_frame_array, open_array, read_growing
 from pixio_robot.demos.store.codecs import CODECS
 from pixio_robot.demos.store.locations import Location, open_zarr, read_member

@@ -23,7 +23,7 @@ import zarr
 from filelock import FileLock, Timeout
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import explains_full_disk
+from pixio_robot.common.storage.files import explains_full_disk
 from pixio_robot.demos.store.arrays import (
     append_rows,
     check_files,

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixio_robot.common.documents import parse_json
 from pixio_robot.common.errors import UserError, printable
-from pixio_robot.common.torch_files import open_archive
+from pixio_robot.common.storage.documents import parse_json
+from pixio_robot.common.storage.torch_files import open_archive
 from pixio_robot.deployment.artifact.golden import GoldenArtifact
 from pixio_robot.deployment.artifact.program_text import check_program
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import open_torchscript
 from pixio_robot.deployment.artifact.exported_program import ExportedProgram
 from pixio_robot.deployment.artifact.metadata import check_metadata, digest, no_artifact, sealed
 from pixio_robot.deployment.artifact.onnx_format import OnnxArtifact, read_onnx

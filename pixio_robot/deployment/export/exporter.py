@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.metadata import KEYS
 from pixio_robot.deployment.artifact.validation import fault_in

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import open_torchscript
 from pixio_robot.deployment.artifact.exported_program import GOLDEN_FILE, ExportedProgram
 from pixio_robot.deployment.artifact.golden import golden_text
 from pixio_robot.deployment.artifact.loading import seal_archive

@@ -17,8 +17,8 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import kept_folder, new_array
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.kept import kept_folder, new_array
 from pixio_robot.downstream.dense.data.sets import DenseSet
 from pixio_robot.downstream.task import build_encoder
 from pixio_robot.encoders import EncoderConfig, EncoderTokens

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.downstream.dense.batches import DenseBatch
 from pixio_robot.downstream.dense.data.sets import IGNORED, Kind
 from pixio_robot.engine.objective import Batch

@@ -17,10 +17,10 @@ import av
 import numpy as np
 from rich.console import Console
 
-from pixio_robot.common.files import write_json
-from pixio_robot.common.json_lines import read_lines
 from pixio_robot.common.settings import plain
 from pixio_robot.common.statistics import bootstrap_interval
+from pixio_robot.common.storage.files import write_json
+from pixio_robot.common.storage.json_lines import read_lines
 from pixio_robot.demos import DemoStore
 from pixio_robot.downstream.config import Data
 from pixio_robot.downstream.robot_learning.config import RobotLearningProtocol

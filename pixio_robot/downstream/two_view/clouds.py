@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pixio_robot.common.files import write_bytes
+from pixio_robot.common.storage.files import write_bytes
 from pixio_robot.reports.charts import save_figure
 
 _SHOWN = 85  # per cent of the true points that a picture has room for; far walls would make the rest small

@@ -16,8 +16,8 @@ from rich.console import Console
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import kept_folder
 from pixio_robot.common.progress import progress_bar
+from pixio_robot.common.storage.kept import kept_folder
 from pixio_robot.downstream.scenes import Simulator
 from pixio_robot.downstream.two_view.config import TwoViewProtocol
 from pixio_robot.downstream.two_view.geometry import Geometry, pinhole_rays, quaternion, relative_poses

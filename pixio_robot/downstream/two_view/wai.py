@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import is_file_inside, write_json
+from pixio_robot.common.storage.files import is_file_inside, write_json
 from pixio_robot.downstream.scenes import PosedFrame
 from pixio_robot.downstream.two_view.exr import read_exr, write_exr
 from pixio_robot.images.decoding import decode

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixio_robot.common.documents import read_yaml
 from pixio_robot.common.errors import UserError, printable
-from pixio_robot.common.json_lines import read_lines, seconds_of_phases
 from pixio_robot.common.statistics import bootstrap_interval, paired_p_value, paired_sign_flips, wilson_interval
+from pixio_robot.common.storage.documents import read_yaml
+from pixio_robot.common.storage.json_lines import read_lines, seconds_of_phases
 from pixio_robot.engine.run_folder import CONFIG_FILE, find_run
 from pixio_robot.evaluation.open_loop import HeldOutRecord
 from pixio_robot.evaluation.record import EvaluationRecord

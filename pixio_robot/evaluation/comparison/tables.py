@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pixio_robot.common.errors import printable
-from pixio_robot.common.files import write_json, write_text
+from pixio_robot.common.storage.files import write_json, write_text
 from pixio_robot.evaluation.comparison.runs import HELD_OUT, SUCCESS, Row
 from pixio_robot.reports.charts import save_figure
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.encoders.pixio import WEIGHTS_FOLDER
 from pixio_robot.images.decoding import decode
 from pixio_robot.images.patches import patch_statistics, patchify, take_patches

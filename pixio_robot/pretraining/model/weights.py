@@ -11,7 +11,7 @@ from timm.layers.attention import Attention
 from torch import nn
 
 from pixio_robot.common.errors import UserError, nearest_name
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
 from pixio_robot.encoders.checkpoints import fill
 from pixio_robot.engine.sharding import whole

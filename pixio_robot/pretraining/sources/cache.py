@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixio_robot.common.errors import UserError, nearest_name, printable
-from pixio_robot.common.kept import kept_folder
+from pixio_robot.common.storage.kept import kept_folder
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.images.decoding import SUFFIXES, decode
 from pixio_robot.pretraining.sources.folders import find_images

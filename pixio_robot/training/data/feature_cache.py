@@ -24,8 +24,8 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import atomic_path, explains_full_disk
-from pixio_robot.common.kept import only_one
+from pixio_robot.common.storage.files import atomic_path, explains_full_disk
+from pixio_robot.common.storage.kept import only_one
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import VisionEncoder, weights_hash
 from pixio_robot.images.preprocessing import frames_to_images

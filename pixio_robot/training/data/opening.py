@@ -6,8 +6,8 @@ from lerobot.envs import EnvConfig
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.kept import only_one
 from pixio_robot.common.progress import phase_progress
+from pixio_robot.common.storage.kept import only_one
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.windows.sampling import check_sampling
 from pixio_robot.encoders import VisionEncoder

@@ -14,8 +14,8 @@ from lerobot.processor import PolicyProcessorPipeline
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
-from pixio_robot.common.kept import seal
+from pixio_robot.common.storage.files import write_json
+from pixio_robot.common.storage.kept import seal
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.engine.objective import Batch
 from pixio_robot.engine.processes import Processes

@@ -10,7 +10,7 @@ from lerobot.datasets import LeRobotDataset
 from rich.console import Console
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from pixio_robot.common.files import atomic_path
+from pixio_robot.common.storage.files import atomic_path
 from pixio_robot.demos.formats.lerobot import export_lerobot
 from pixio_robot.demos.store.store import DemoStore
 from pixio_robot.demos.windows.windows import WindowDataset

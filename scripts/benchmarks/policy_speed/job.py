@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.files import write_json
 from pixio_robot.common.progress import phase_progress
+from pixio_robot.common.storage.files import write_json
 from pixio_robot.common.versions import software_versions
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig

@@ -9,7 +9,7 @@ from checkpoints import ENCODERS, POLICIES, make_checkpoint, make_store
 from fake_cuda import FakeGpu, run_on_meta
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import open_torchscript
 from pixio_robot.demos import DemoStore
 from pixio_robot.deployment.artifact.loading import load_artifact
 from pixio_robot.deployment.export.exporter import ExportOptions, export_policy

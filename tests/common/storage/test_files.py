@@ -12,9 +12,9 @@ import pytest
 from forked import mount_small_disk, run_forked
 
 from pixio_robot.common.errors import UserError, exits_on_user_error
-from pixio_robot.common.files import atomic_path, explains_full_disk, temporary_folder, write_json, write_text
-from pixio_robot.common.json_lines import append_lines, keep_lines, read_lines
-from pixio_robot.common.kept import kept_folder, new_array
+from pixio_robot.common.storage.files import atomic_path, explains_full_disk, temporary_folder, write_json, write_text
+from pixio_robot.common.storage.json_lines import append_lines, keep_lines, read_lines
+from pixio_robot.common.storage.kept import kept_folder, new_array
 
 
 def write_half(path: Path, error: Exception) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from pixio_robot.common.errors import printable
-from pixio_robot.common.files import atomic_path, prepare_folder, write_json
+from pixio_robot.common.storage.files import atomic_path, prepare_folder, write_json
 
 log = logging.getLogger(__name__)
 

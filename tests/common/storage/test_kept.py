@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from forked import FORK
 
-from pixio_robot.common.kept import CHECKSUMS, kept_folder
+from pixio_robot.common.storage.kept import CHECKSUMS, kept_folder
 
 
 def flip(path: Path, at: int = -1) -> None:

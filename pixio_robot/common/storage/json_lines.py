@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pixio_robot.common.files import write_text
+from pixio_robot.common.storage.files import write_text
 
 logger = logging.getLogger(__name__)
 

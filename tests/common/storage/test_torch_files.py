@@ -9,7 +9,7 @@ from archives import members_of, name_of, written
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import open_torchscript
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 
 
