@@ -3,6 +3,9 @@
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
 uv run scripts/collect_demos.py env=robosuite_stack checkpoint=latest episodes=50
 uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
+uv run scripts/collect_demos.py episodes=1000 part=1 parts=4
+
+Parts 1 to 4 may run at once on any machines; the same with parts=4 alone makes one store of them, and tries the seeds behind.
 """
 
 from functools import partial
@@ -11,13 +14,14 @@ from typing import Literal
 
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.settings import Count, Place, Text, Whole, settings
+from pixio_robot.common.settings import Count, Place, Text, Whole, plain, settings
+from pixio_robot.common.storage.parts import Parts
 from pixio_robot.common.workers import start_server
 from pixio_robot.environments import EnvDescription
 
 
 @settings(kw_only=True)
-class CollectDemos:
+class CollectDemos(Parts):
     """Settings of the job."""
 
     env: EnvDescription
@@ -52,7 +56,13 @@ def main(settings: CollectDemos) -> None:
         )
     if settings.expert == "scripted":
         start_server(["pixio_robot.demos.collection.collection"])
-    from pixio_robot.demos.collection.collection import CORRECTED, collect, store_path_for
+    from pixio_robot.demos.collection.collection import (
+        CORRECTED,
+        FIRST_EVALUATION_SEED,
+        collect,
+        store_attributes,
+        store_path_for,
+    )
     from pixio_robot.environments import env_config_from
 
     env_config = env_config_from(settings.env)
@@ -60,18 +70,39 @@ def main(settings: CollectDemos) -> None:
     store = settings.output or store_path_for(env_config, settings.output_root / "demos", by)
     first_seed = 0 if settings.checkpoint is None else 50_000
     how = {"first_seed": first_seed if settings.first_seed is None else settings.first_seed, "codec": settings.codec}
+    corrected, weights = None, None
     if settings.checkpoint is not None:
+        from pixio_robot.common.storage.kept import checksums
         from pixio_robot.training.corrections import CorrectedPolicies, find_policy
 
         checkpoint = find_policy(settings.checkpoint, settings.output_root, env_config)
         corrected = partial(CorrectedPolicies, checkpoint, settings.takeover)
-        collect(env_config, store, settings.episodes, workers=settings.workers, corrected=corrected, **how)
-    elif settings.expert == "scripted":
-        collect(env_config, store, settings.episodes, workers=settings.workers, **how)
-    else:
+        weights = checksums(checkpoint, "model.safetensors")["model.safetensors"]
+    if settings.expert != "scripted":
         from pixio_robot.demos.collection.by_hand.teleoperation import record_by_hand
 
+        if settings.parts is not None:
+            raise UserError(
+                f"parts={settings.parts} shares out what a script does: leave it out, or expert={settings.expert}."
+            )
         record_by_hand(env_config, store, settings.episodes, settings.expert, **how)
+        return
+    if settings.parts is not None:
+        from pixio_robot.demos.collection.in_parts import collect_part, join_parts
+
+        first, attributes = how["first_seed"], store_attributes(env_config, how["first_seed"], by)
+        seeds = range(first, min(first + settings.episodes, FIRST_EVALUATION_SEED))
+        asked = {name: value for name, value in plain(settings).items() if name in ("env", "episodes", "takeover")}
+        parts = settings.of(store, seeds, asked | {"first_seed": first, "expert": by, "weights": weights})
+        if settings.part is not None:
+            parts.make(
+                lambda seeds, folder: collect_part(
+                    env_config, folder, seeds, first, workers=settings.workers, corrected=corrected
+                )
+            )
+            return
+        join_parts(parts.joined(), store, settings.episodes, attributes, settings.codec)
+    collect(env_config, store, settings.episodes, workers=settings.workers, corrected=corrected, **how)
 
 
 if __name__ == "__main__":

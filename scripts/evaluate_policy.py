@@ -3,24 +3,30 @@
 uv run scripts/evaluate_policy.py checkpoint=latest
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> env=robosuite_stack episodes=200 workers=8 run=stack
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> 'perturbations=[light,camera,distractors]'
+uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> episodes=1000 run=big part=1 parts=4
 
 With `perturbations` it is measured under each of them, too, on the same seeds, and compared with the task as it is.
+Parts 1 to 4 may run at once on any machines; the same with parts=4 alone makes one result of them.
 """
 
 import contextlib
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.settings import Count, Place, Positive, Text, Whole, save, settings
+from pixio_robot.common.settings import Count, Place, Positive, Text, Whole, plain, save, settings
+from pixio_robot.common.storage.parts import Parts
 from pixio_robot.common.workers import start_server
 from pixio_robot.environments import EnvDescription
 
 
 @settings(kw_only=True)
-class EvaluatePolicy:
+class EvaluatePolicy(Parts):
     """Settings of the job."""
 
     env: EnvDescription
@@ -58,8 +64,10 @@ def main(settings: EvaluatePolicy) -> None:
     from pixio_robot.evaluation.checkpoints import find_checkpoint
     from pixio_robot.evaluation.robustness.evaluate import (
         NOMINAL,
+        Condition,
         as_json,
         as_table,
+        conditions_of_parts,
         evaluate_under_perturbations,
         perturbed_configs,
         save_picture,
@@ -71,18 +79,42 @@ def main(settings: EvaluatePolicy) -> None:
     names = settings.perturbations
     checkpoint = find_checkpoint(settings.checkpoint, settings.output_root, console)
     configs = perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config}
-    run_dir = new_run_dir(settings.output_root / "evaluate_policy", settings.run)
-    try:
-        conditions = evaluate_under_perturbations(
+    seeds = range(settings.first_seed, settings.first_seed + settings.episodes)
+    runs = settings.output_root / "evaluate_policy"
+
+    def roll_out(seeds: Sequence[int], folder: Path) -> list[Condition]:
+        return evaluate_under_perturbations(
             checkpoint,
             configs,
-            range(settings.first_seed, settings.first_seed + settings.episodes),
-            run_dir,
+            seeds,
+            folder,
             workers=settings.workers,
             batch_size=settings.batch_size,
             time_limit=settings.time_limit,
             n_videos=settings.videos,
             console=console,
+        )
+
+    def roll_out_part(seeds: Sequence[int], folder: Path) -> None:
+        if folder.exists():  # of a run that was stopped
+            shutil.rmtree(folder)
+        roll_out(seeds, folder)
+
+    folders = None
+    if settings.parts is not None:
+        if settings.run is None:
+            raise UserError("Parts meet under the name of a run: add run=NAME.")
+        parts = settings.of(runs / settings.run, seeds, _made_by(settings, checkpoint), settings.batch_size)
+        if settings.part is not None:
+            parts.make(roll_out_part)
+            return
+        folders = parts.joined()
+    run_dir = new_run_dir(runs, settings.run)
+    try:
+        conditions = (
+            roll_out(seeds, run_dir)
+            if folders is None
+            else conditions_of_parts(folders, configs, run_dir, settings.videos)
         )
     except UserError:
         with contextlib.suppress(OSError):  # something has been measured
@@ -100,6 +132,15 @@ def main(settings: EvaluatePolicy) -> None:
     else:
         console.print(f"[bold green]{record.summary()}", highlight=False)
     console.print(f"report {write_report(run_dir, record.as_json())}", highlight=False, soft_wrap=True)
+
+
+def _made_by(settings: EvaluatePolicy, checkpoint: Path) -> dict[str, Any]:
+    """Return what the result depends on; a checkpoint may lie elsewhere on another machine, and `latest` may move on."""
+    from pixio_robot.common.storage.kept import checksums
+
+    names = ("env", "episodes", "first_seed", "batch_size", "perturbations", "videos")
+    weights = checksums(checkpoint, "model.safetensors").get("model.safetensors", "missing")
+    return {name: value for name, value in plain(settings).items() if name in names} | {"weights": weights}
 
 
 if __name__ == "__main__":

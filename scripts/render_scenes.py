@@ -3,8 +3,13 @@
 uv run scripts/render_scenes.py
 uv run scripts/render_scenes.py frames=300000 workers=16 output=outputs/many_frames
 uv run scripts/render_scenes.py 'families=[lift_panda,door_iiwa]' image_size=224
+uv run scripts/render_scenes.py frames=300000 part=1 parts=8
+
+Parts 1 to 8 may run at once on machines that share the folder; the same with parts=8 alone looks that all is there.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +17,11 @@ from rich.console import Console
 from pixio_robot.cli.entry_points import entry_point
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Place, Text, Whole, settings
+from pixio_robot.common.storage.parts import Parts
 
 
 @settings(kw_only=True)
-class RenderScenes:
+class RenderScenes(Parts):
     """Settings of the job."""
 
     output: Place = Path("outputs/frames")
@@ -35,21 +41,42 @@ class RenderScenes:
 @entry_point("render_scenes", RenderScenes)
 def main(settings: RenderScenes) -> None:
     """Compose the description of the shards and render what is missing."""
-    from lerobot_env_pixio.scenes import FAMILIES, FrameShards, render_shards
+    from lerobot_env_pixio.scenes import FAMILIES, FrameShards, missing_shards, render_shards
 
     from pixio_robot.common.progress import phase_progress
 
-    with phase_progress(Console()) as progress:
-        bar = progress.add_task("rendering", total=settings.frames, note="")
-        try:
-            families = settings.families or tuple(FAMILIES)
-            shards = FrameShards(settings.frames, settings.seed, settings.image_size, families)
-            present = render_shards(
-                shards, settings.output, settings.workers, lambda n: progress.update(bar, completed=n)
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    print(f"{settings.frames} frames in {settings.output} ({present} of them were there before)")
+    output = settings.output
+    try:
+        shards = FrameShards(settings.frames, settings.seed, settings.image_size, settings.families or tuple(FAMILIES))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+    def render(names: Sequence[str]) -> None:
+        total = sum(len(shards.shard_indices(shards.shard_names.index(name))) for name in names)
+        with phase_progress(Console()) as progress:
+            bar = progress.add_task("rendering", total=total, note="")
+            try:
+                present = render_shards(
+                    shards, output, settings.workers, lambda n: progress.update(bar, completed=n), names
+                )
+            except ValueError as error:
+                raise UserError(str(error)) from error
+        print(f"{total} frames in {output} ({present} of them were there before)")
+
+    if settings.parts is None:
+        render(shards.shard_names)
+        return
+    parts = settings.of(output, shards.shard_names, asdict(shards))
+    if settings.part is not None:
+        parts.make(lambda names, _: render(names))
+        return
+    parts.joined()
+    if missing := missing_shards(shards, output):
+        raise UserError(
+            f"{output} lacks {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} although all parts were made: "
+            "copy them there, or render what is missing without part= and parts=."
+        )
+    render(shards.shard_names)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The software that a result depends on: `environment.json`."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -55,6 +56,7 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _git_commit() -> str | None:
     """Return the commit of the clone that this package runs from; None when it runs from somewhere else."""
     root = Path(__file__).resolve().parents[2]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NotRequired, Self, TypedDict
@@ -120,6 +121,17 @@ class EvaluationRecord:
     workers: int
     batch_size: int = 1
     crashes: tuple[Crash, ...] = field(default=())
+
+    @classmethod
+    def of_parts(cls, records: Sequence[Self]) -> Self:
+        """Return the record of all episodes of several, in their order; seconds add up."""
+        return dataclasses.replace(
+            records[0],
+            episodes=tuple(episode for record in records for episode in record.episodes),
+            seconds=math.fsum(record.seconds for record in records),
+            workers=max(record.workers for record in records),
+            crashes=tuple(crash for record in records for crash in record.crashes),
+        )
 
     @property
     def n_episodes(self) -> int:

@@ -5,11 +5,12 @@ import io
 import json
 import multiprocessing
 import os
+import socket
 import sys
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -130,7 +131,8 @@ def _describe(description: FrameShards, output: Path) -> None:
         "jpeg_quality": JPEG_QUALITY,
         "versions": {name: version(name) for name in _VERSIONED},
     }
-    temporary = output / ".description.json"
+    # Other machines may be rendering other shards into the folder.
+    temporary = output / f".description.{socket.gethostname()}.{os.getpid()}.json"
     try:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
         os.replace(temporary, output / "description.json")
@@ -152,8 +154,21 @@ def _check_same_frames(description: FrameShards, output: Path) -> None:
             )
 
 
+def missing_shards(description: FrameShards, output: Path) -> list[str]:
+    """Return the names of the shards that are not in a folder, or not whole."""
+    return [
+        name
+        for shard, name in enumerate(description.shard_names)
+        if not _is_complete(output / name, len(description.shard_indices(shard)))
+    ]
+
+
 def render_shards(
-    description: FrameShards, output: Path, workers: int, report: Callable[[int], None] = lambda frames: None
+    description: FrameShards,
+    output: Path,
+    workers: int,
+    report: Callable[[int], None] = lambda frames: None,
+    only: Collection[str] | None = None,
 ) -> int:
     """Render what is missing of a folder of webdataset shards, `<index>.jpg` in `<output>/<family>-<shard>.tar`.
 
@@ -162,9 +177,10 @@ def render_shards(
         output: The folder; complete shards already there are kept.
         workers: Number of processes, each with an OpenGL context of its own. The frames do not depend on it.
         report: Called a few times per second with the number of frames that are there.
+        only: Names of the shards to render, of those in the description; None for all.
 
     Returns:
-        The number of frames that were there before.
+        The number of frames that were there before, of these shards.
 
     Raises:
         ValueError: When the folder holds frames of another seed, size or choice of families.
@@ -172,12 +188,10 @@ def render_shards(
     output.mkdir(parents=True, exist_ok=True)
     _check_same_frames(description, output)
     _describe(description, output)
-    pending = [
-        shard
-        for shard, name in enumerate(description.shard_names)
-        if not _is_complete(output / name, len(description.shard_indices(shard)))
-    ]
-    present = description.frames - sum(len(description.shard_indices(shard)) for shard in pending)
+    asked = [shard for shard, name in enumerate(description.shard_names) if only is None or name in only]
+    missing = set(missing_shards(description, output))
+    pending = [shard for shard in asked if description.shard_names[shard] in missing]
+    present = sum(len(description.shard_indices(shard)) for shard in asked if shard not in pending)
     report(present)
     if not pending:
         return present

@@ -81,18 +81,7 @@ def collect(
     """
     console = console or Console(stderr=True)
     check_codec(codec)
-    if not hasattr(env_config, "make_expert"):
-        raise UserError(
-            f"The environment {env_config.type!r} has no scripted expert: choose one that has, such as "
-            "env=robosuite_lift, or import demonstrations with scripts/convert_demos.py."
-        )
-    attributes = {
-        "fps": env_config.fps,
-        "env": describe_env(env_config),
-        "first_seed": first_seed,
-        "expert": SCRIPTED if corrected is None else CORRECTED,
-        "versions": software_versions(),
-    }
+    attributes = store_attributes(env_config, first_seed, SCRIPTED if corrected is None else CORRECTED)
     path = Path(store_path)
     store = open_matching(path, attributes)
     if store is not None and store.num_episodes >= n_episodes:
@@ -113,7 +102,7 @@ def collect(
         try:
             with (
                 progress_bar("demonstrations", n_missing, console) as advance,
-                closing(_demonstrations(env_config, n_missing, next_seed, workers, corrected)) as demonstrations,
+                closing(demonstrations_of(env_config, n_missing, next_seed, workers, corrected)) as demonstrations,
             ):
                 for demonstration in demonstrations:
                     n_tried += 1
@@ -137,10 +126,44 @@ def collect(
         return store
 
 
-def _demonstrations(
-    env_config: EnvConfig, n_successes: int, first_seed: int, workers: int | None, corrected: MakeExperts | None
+def store_attributes(env_config: EnvConfig, first_seed: int, expert: str) -> dict[str, Any]:
+    """Return what a store says of demonstrations that an expert gives.
+
+    Raises:
+        UserError: The environment has no expert.
+    """
+    if not hasattr(env_config, "make_expert"):
+        raise UserError(
+            f"The environment {env_config.type!r} has no scripted expert: choose one that has, such as "
+            "env=robosuite_lift, or import demonstrations with scripts/convert_demos.py."
+        )
+    return {
+        "fps": env_config.fps,
+        "env": describe_env(env_config),
+        "first_seed": first_seed,
+        "expert": expert,
+        "versions": software_versions(),
+    }
+
+
+def demonstrations_of(
+    env_config: EnvConfig,
+    n_successes: int,
+    first_seed: int,
+    workers: int | None,
+    corrected: MakeExperts | None,
+    end: int = FIRST_EVALUATION_SEED,
 ) -> Generator[Demonstration]:
-    """Yield the demonstrations of successive seeds, failed ones too, until enough of them succeeded."""
+    """Yield the demonstrations of successive seeds, failed ones too, until enough of them succeeded, or there are no seeds.
+
+    Args:
+        env_config: See `collect`.
+        n_successes: How many are enough.
+        first_seed: The first seed to try.
+        workers: See `collect`.
+        corrected: See `collect`.
+        end: One past the last seed.
+    """
     waiting: dict[int, Demonstration] = {}
     crashed: set[int] = set()
     next_to_start = next_to_yield = first_seed
@@ -150,12 +173,14 @@ def _demonstrations(
         while n_successes:
             # Never more than could still be needed, so that nothing is run in vain.
             n_promised = n_busy + sum(demonstration.success for demonstration in waiting.values())
-            is_allowed = next_to_start < FIRST_EVALUATION_SEED
+            is_allowed = next_to_start < min(end, FIRST_EVALUATION_SEED)
             if pool.has_idle_worker and n_promised < n_successes and is_allowed:
                 pool.submit(next_to_start)
                 next_to_start += 1
                 n_busy += 1
                 continue
+            if not n_busy and next_to_start == end < FIRST_EVALUATION_SEED:
+                return
             if not n_busy:
                 raise UserError(
                     f"The seeds of demonstrations reached {FIRST_EVALUATION_SEED}, where those of evaluation begin: "

@@ -1,7 +1,8 @@
 """One policy as it was trained and under changes of how the task looks: nominal against perturbed success."""
 
 import dataclasses
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pixio_robot.common.errors import UserError
 from pixio_robot.common.statistics import paired_p_value
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
+from pixio_robot.evaluation.rollouts.tries import with_videos_to_show
 from pixio_robot.reports.charts import save_figure, whiskers
 
 NOMINAL = "none"
@@ -104,9 +106,44 @@ def evaluate_under_perturbations(
             console=console,
             **rollouts,
         )
-        record.save(run_dir / ("evaluation/evaluation.json" if is_nominal else f"perturbations/{name}.json"))
+        record.save(run_dir / _record_file(name))
         conditions.append(_compared(name, record, conditions[0].record if conditions else None))
     return conditions
+
+
+def conditions_of_parts(
+    folders: Sequence[Path], names: Collection[str], run_dir: Path, n_videos: int
+) -> list[Condition]:
+    """Join what `evaluate_under_perturbations` left in several folders, of slices of the seeds, and leave the same in one.
+
+    Args:
+        folders: In the order of their seeds.
+        names: Of the conditions, the nominal one first.
+        run_dir: Gets the records and the videos.
+        n_videos: As it was for each folder.
+
+    Raises:
+        UserError: A record is not there, or damaged.
+    """
+    conditions: list[Condition] = []
+    for name in names:
+        records = [EvaluationRecord.load(folder / _record_file(name)) for folder in folders]
+        record = EvaluationRecord.of_parts(records)
+        if name == NOMINAL:
+            record = dataclasses.replace(record, episodes=with_videos_to_show(record.episodes, n_videos))
+            homes = {one.seed: folder for folder, part in zip(folders, records, strict=True) for one in part.episodes}
+            place = _record_file(name).parent
+            for episode in record.episodes:
+                if episode.video is not None:
+                    (run_dir / place / episode.video).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(homes[episode.seed] / place / episode.video, run_dir / place / episode.video)
+        record.save(run_dir / _record_file(name))
+        conditions.append(_compared(name, record, conditions[0].record if conditions else None))
+    return conditions
+
+
+def _record_file(name: str) -> Path:
+    return Path("evaluation/evaluation.json" if name == NOMINAL else f"perturbations/{name}.json")
 
 
 def _compared(name: str, record: EvaluationRecord, nominal: EvaluationRecord | None) -> Condition:

@@ -130,16 +130,11 @@ class Tries:
         episodes = [self._episodes[seed] for seed in self._seeds]
         if videos_dir is None:
             return tuple(episodes)
-        failures = [episode for episode in episodes if episode.video and not episode.success]
-        successes = [episode for episode in episodes if episode.video and episode.success]
-        n_failures = max(self._n_videos // 2, self._n_videos - len(successes))
-        shown = failures[:n_failures]
-        shown += successes[: self._n_videos - len(shown)]
-        for episode in failures + successes:
-            if episode not in shown:
-                assert episode.video is not None
+        shown = with_videos_to_show(episodes, self._n_videos)
+        for episode, other in zip(episodes, shown, strict=True):
+            if episode.video is not None and other.video is None:
                 (videos_dir.parent / episode.video).unlink()
-        return tuple(episode if episode in shown else replace(episode, video=None) for episode in episodes)
+        return shown
 
     def _may_show(self, seed: int, success: bool) -> bool:
         # Enough such episodes before this one are known already: it cannot be among the first ones. That
@@ -147,3 +142,15 @@ class Tries:
         before = self._seeds[: self._seeds.index(seed)]
         known = [self._episodes[other] for other in before if other in self._episodes]
         return sum(episode.success == success and episode.error is None for episode in known) < self._n_videos
+
+
+def with_videos_to_show(episodes: Sequence[Episode], n_videos: int) -> tuple[Episode, ...]:
+    """Return the episodes, of which only those that are to be shown have a video still: first failures, first successes.
+
+    What a slice of the episodes shows contains what all of them together show.
+    """
+    failures = [episode for episode in episodes if episode.video and not episode.success]
+    successes = [episode for episode in episodes if episode.video and episode.success]
+    shown = failures[: max(n_videos // 2, n_videos - len(successes))]
+    shown += successes[: n_videos - len(shown)]
+    return tuple(episode if episode in shown else replace(episode, video=None) for episode in episodes)

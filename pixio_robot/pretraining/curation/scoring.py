@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 from pathlib import Path
@@ -113,7 +113,7 @@ def image_losses(mae: PixioMAE, images_BHWC: Tensor, masks_KN: Tensor) -> Tensor
 
 
 def score_shards(
-    path: str,
+    path: str | Sequence[str],
     judge: Judge,
     masks: int = 4,
     seed: int = 0,
@@ -137,7 +137,7 @@ def score_shards(
         report: Called with the number of shards done and their total.
 
     Returns:
-        Names of the images that could not be decoded, of the shards scored now.
+        Names of the images that could not be decoded.
 
     Raises:
         UserError: There are no shards, one cannot be read, a remote shard has no folder for its table, or there are
@@ -155,10 +155,11 @@ def score_shards(
             file = scores_file(shard, scores)
             if file.exists():
                 _check_made_by(file, made_by)
-                continue
-            rows = list(_score(read_shard(shard), judge, masks_KN, batch_size, pool))
+                rows = pyarrow.parquet.read_table(file, columns=["name", "width"]).to_pylist()
+            else:
+                rows = list(_score(read_shard(shard), judge, masks_KN, batch_size, pool))
+                _write(rows, file, made_by)
             damaged += [f"{Path(shard).name}/{row['name']}" for row in rows if row["width"] is None]
-            _write(rows, file, made_by)
     report(len(shards), len(shards))
     return damaged
 

@@ -14,6 +14,7 @@ from lerobot_env_pixio.scenes import (
     FrameShards,
     SceneClass,
     SceneRenderer,
+    missing_shards,
     open_renderer,
     render_shards,
     scene_frames,
@@ -109,6 +110,9 @@ def test_a_second_run_renders_only_what_is_missing(shards: Path) -> None:
     kept, lost = shards / "pusht-00000.tar", shards / "procedural_room-00001.tar"
     stamp = kept.stat().st_mtime_ns
     lost.write_bytes(lost.read_bytes()[:100])
+    assert missing_shards(DESCRIPTION, shards) == [lost.name]
+    assert render_shards(DESCRIPTION, shards, workers=1, only=[kept.name]) == FRAMES_PER_SHARD
+    assert missing_shards(DESCRIPTION, shards) == [lost.name]  # it was not asked for
     counts: list[int] = []
     assert render_shards(DESCRIPTION, shards, workers=1, report=counts.append) == FRAMES_PER_SHARD
     assert counts[-1] == DESCRIPTION.frames

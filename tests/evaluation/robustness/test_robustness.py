@@ -1,6 +1,7 @@
 """A policy under perturbations, against itself on the unperturbed task."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.robustness.evaluate import (
     as_json,
     as_table,
+    conditions_of_parts,
     evaluate_under_perturbations,
     perturbed_configs,
     save_picture,
@@ -28,8 +30,8 @@ def test_every_condition_meets_the_same_seeds_and_is_compared_with_the_nominal_o
     checkpoint: Path, tmp_path: Path
 ) -> None:
     configs = perturbed_configs(ToyEnvConfig(), ["far"])
-    console = Console(file=StringIO())
-    conditions = evaluate_under_perturbations(checkpoint, configs, SEEDS, tmp_path, workers=2, console=console)
+    rest = {"workers": 2, "batch_size": 4, "n_videos": 4, "console": Console(file=StringIO())}
+    conditions = evaluate_under_perturbations(checkpoint, configs, SEEDS, tmp_path, **rest)
     nominal = EvaluationRecord.load(tmp_path / "evaluation" / "evaluation.json")
     far = EvaluationRecord.load(tmp_path / "perturbations" / "far.json")
     assert [row.record for row in conditions] == [nominal, far]
@@ -56,6 +58,18 @@ def test_every_condition_meets_the_same_seeds_and_is_compared_with_the_nominal_o
     picture = Image.open(tmp_path / "pictures" / "bars.png").convert("RGB")
     colours = {colour for _, colour in picture.getcolors(1 << 24)}
     assert {(153, 153, 153), (31, 119, 180)} <= colours  # the nominal bar and the other one
+
+    # In two parts, and joined, it is the same, down to the videos.
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for folder, seeds in zip(folders, (SEEDS[:4], SEEDS[4:]), strict=True):
+        evaluate_under_perturbations(checkpoint, configs, seeds, folder, **rest)
+    joined = conditions_of_parts(folders, configs, tmp_path / "joined", 4)
+    assert as_json(joined) == as_json(conditions)
+    for file in ("evaluation/evaluation.json", "perturbations/far.json"):
+        one, other = (EvaluationRecord.load(tmp_path / place / file) for place in ("", "joined"))
+        assert [replace(e, seconds=0) for e in one.episodes] == [replace(e, seconds=0) for e in other.episodes]
+    assert (videos := sorted((tmp_path / "joined" / "evaluation" / "videos").iterdir()))
+    assert all(file.read_bytes() == (tmp_path / "evaluation" / "videos" / file.name).read_bytes() for file in videos)
 
 
 @pytest.mark.parametrize(
