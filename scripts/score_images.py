@@ -5,7 +5,8 @@ uv run scripts/score_images.py path=web/s-{0000..0099}.tar scores=scores device=
 uv run scripts/score_images.py path=web encoder_weights=run/encoder.safetensors decoder_weights=run/decoder.safetensors
 uv run scripts/score_images.py path=web part=1 parts=8
 
-Parts 1 to 8 may run at once; the same with parts=8 alone looks that all is there. A second run goes on where the first one stopped.
+Parts 1 to 8 may run at once; the same with parts=8 alone looks that all is there.
+A second run goes on where the first one stopped.
 """
 
 from collections.abc import Sequence

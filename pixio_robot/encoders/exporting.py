@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,13 +29,16 @@ _RENAMES = (
     (r"^blocks\.", "encoder.layer."),
 )
 _TOLERANCE = 1e-5
+CARD = "model_card.md"
+"""The card of a run's weights, beside them or, of a checkpoint's, in the folder of the run."""
 
 
 def export_weights(name: str, weights: str, form: Format, folder: Path) -> float | None:
     """Write an encoder's weights as a folder that timm or transformers loads, compared with ours before it is kept.
 
     `timm.create_model("local-dir:<folder>")` loads the one (Pixio's variants where this package is imported),
-    `transformers.AutoModel.from_pretrained("<folder>")` the other; `encoder.weights=<folder>` both.
+    `transformers.AutoModel.from_pretrained("<folder>")` the other; `encoder.weights=<folder>` both. The model card of
+    the run that made the weights, where there is one, becomes the folder's README.md.
 
     Args:
         name: timm name of the encoder.
@@ -57,12 +61,23 @@ def export_weights(name: str, weights: str, form: Format, folder: Path) -> float
             _write_timm(name, model, unfinished)
         else:
             _write_transformers(name, model, unfinished)
+        _copy_card(Path(weights), unfinished)
         difference = _difference(model, form, unfinished)
         if difference is not None and not difference <= _TOLERANCE:
             raise UserError(
                 f"What {form} loads differs from {name} by {difference:.1e} of its largest feature: nothing is kept."
             )
     return difference
+
+
+def _copy_card(weights: Path, folder: Path) -> None:
+    """Put the card of a run's weights, where there is one, into a folder as the hub wants it, with its picture."""
+    for place in (weights.parent, *weights.absolute().parents[2:3]):
+        if weights.is_file() and (place / CARD).is_file():
+            shutil.copyfile(place / CARD, folder / "README.md")
+            if (place / "curve.png").is_file():
+                shutil.copyfile(place / "curve.png", folder / "curve.png")
+            return
 
 
 def _write_timm(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401 (timm's models share no type)

@@ -31,6 +31,8 @@ CHANGEABLE = frozenset(
             "keep_checkpoints",
             "keep_checkpoints_every",
             "result_dtype",
+            "probe_every",
+            "probe_images",
         ),
     )
 )
@@ -120,6 +122,11 @@ class TrainingConfig:
     """Checkpoints of multiples of so many steps are kept, too."""
     result_dtype: Literal["float32", "float16"] = "float32"
     """Type of the weights in the result files; checkpoints are float32."""
+    probe_every: Count | None = None
+    """Steps from one measurement of the encoder so far to the next, by a linear probe and k-NN on `probe_images`; null measures
+    nothing."""
+    probe_images: Text | None = None
+    """Labelled images for that, `train/<class>/…` and `test/<class>/…`; every time all of them are read again."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -136,6 +143,13 @@ class TrainingConfig:
             raise UserError(f"residual=bfloat16 goes with precision=bfloat16, not {self.precision}.")
         if self.mesh is not None and self.distribution != "fsdp":
             raise UserError(f"mesh={list(self.mesh)} goes with distribution=fsdp, not {self.distribution}.")
+        if (self.probe_every is None) != (self.probe_images is None):
+            raise UserError("probe_every and probe_images go together: give both, or neither.")
+        if self.probe_every is not None and self.distribution == "fsdp":
+            raise UserError(
+                "probe_every measures on one process, which with distribution=fsdp has not all of the encoder: leave it out, and "
+                "measure checkpoints with scripts/evaluate_encoder.py."
+            )
         if self.batch_size % self.lanes:
             raise UserError(f"A batch of {self.batch_size} cannot have {self.lanes} equal lanes: choose a divisor.")
         for name in ("crop_scale", "crop_ratio"):

@@ -28,9 +28,11 @@ from pixio_robot.pretraining.config import PretrainConfig, TrainingConfig
 from pixio_robot.pretraining.feature_pictures import feature_picture
 from pixio_robot.pretraining.model.cost import flops_per_image, product_rate
 from pixio_robot.pretraining.model.weights import ENCODER_FILE
+from pixio_robot.pretraining.model_card import write_model_card
 from pixio_robot.pretraining.objectives.base import ImageObjective
 from pixio_robot.pretraining.objectives.reconstruction import Reconstruction
 from pixio_robot.pretraining.pictures import save_loss_curve
+from pixio_robot.pretraining.probing import EncoderProbes
 from pixio_robot.pretraining.sources import ImageCache, ImageSource
 from pixio_robot.reports.charts import save_picture
 from pixio_robot.reports.page import FEATURES, RECONSTRUCTIONS, write_report
@@ -71,8 +73,8 @@ def train[C: TrainingConfig](
     """Minimise an objective over images.
 
     The folder receives `encoder.safetensors` (the result), `log.jsonl` (loss of every step), `curve.png`,
-    `reconstructions/*.png`, `report.html` and `checkpoints/`, and `config.yaml` where there is none; of several processes the
-    main one writes them. torch's global generator is seeded, since initial weights are drawn from it.
+    `reconstructions/*.png`, `report.html`, `model_card.md` and `checkpoints/`, and `config.yaml` where there is none; of several
+    processes the main one writes them. torch's global generator is seeded, since initial weights are drawn from it.
 
     Args:
         config: Settings.
@@ -108,6 +110,9 @@ def train[C: TrainingConfig](
             *(source.side, config.image_size),
         )
     minimised.prepare(processes, source)
+    probes = None
+    if config.probe_every is not None and config.probe_images is not None:
+        probes = EncoderProbes(Path(config.probe_images), config.probe_every, config.image_size)
     if config.precision == "bfloat16" and processes.device.type == "cpu" and processes.main:
         warn_of_slow_bfloat16(f"{minimised.phase}.precision")
     checkpoints = Checkpoints(folder / "checkpoints", processes, config.keep_checkpoints, config.keep_checkpoints_every)
@@ -119,7 +124,7 @@ def train[C: TrainingConfig](
     optimizer = build_optimizer(config.optimizer, minimised.module, config.weight_decay, config.precision)
     started = time.monotonic()
     with RunLog(folder, console, writes=processes.main) as log:
-        pictures = _Pictures(minimised, source, folder, log)
+        pictures = _Pictures(minimised, source, folder, log, probes)
         Training(
             minimised,
             optimizer,
@@ -139,6 +144,8 @@ def train[C: TrainingConfig](
             console=console,
             on_checkpoint=pictures.draw,
             on_log=on_log,
+            evaluation_due=lambda step: probes is not None and probes.is_due(step, total),
+            evaluate=pictures.measure,
         ).run(
             lambda first, state: training_batches(
                 *(config, source, first, total, processes.rank, processes.count, state),
@@ -148,6 +155,8 @@ def train[C: TrainingConfig](
         )
         minimised.write(folder, getattr(torch, config.result_dtype), main=processes.main)
         log.write(minimised.phase, event="finished", seconds=round(time.monotonic() - started, 1))
+    if processes.main:
+        write_model_card(folder, minimised.phase, minimised.loss_name)
     return folder / ENCODER_FILE
 
 
@@ -181,10 +190,13 @@ def _start_afresh(
 
 
 class _Pictures:
-    """Curve, pictures of what the model does, and the report that shows them."""
+    """Curve, pictures of what the model does, what it knows, and the report and model card that show them."""
 
-    def __init__(self, objective: ImageObjective, source: ImageSource, folder: Path, log: RunLog) -> None:
+    def __init__(
+        self, objective: ImageObjective, source: ImageSource, folder: Path, log: RunLog, probes: EncoderProbes | None
+    ) -> None:
         self._objective, self._source, self._folder, self._log = objective, source, folder, log
+        self._probes = probes
         self._shown_BHWC: Tensor | None = None
 
     def draw(self, step: int) -> None:
@@ -192,6 +204,7 @@ class _Pictures:
         losses = [line["loss"] for line in self._log.entries(self._objective.phase) if "loss" in line]
         save_loss_curve(losses, self._folder / "curve.png", self._objective.loss_name)
         module, config = self._objective.module, self._objective.config
+        write_model_card(self._folder, self._objective.phase, self._objective.loss_name)
         if any(isinstance(value, DTensor) for value in module.parameters()):
             return
         if self._shown_BHWC is None:
@@ -208,4 +221,10 @@ class _Pictures:
                 (self._folder / name).mkdir(exist_ok=True)
                 save_picture(picture, self._folder / name / f"{step:07d}.png")
                 self._log.picture(name, picture, step)
+        write_report(self._folder)
+
+    def measure(self, step: int) -> None:
+        """Measure the encoder after `step` steps."""
+        assert self._probes is not None
+        self._log.write(self._objective.phase, step=step, **self._probes.measure(self._objective.encoder))
         write_report(self._folder)

@@ -28,6 +28,8 @@ _CURVES = (
     ("loss", "Loss", True),
     ("success_rate", "Success rate", False),
     ("held_out_error", "Held-out error", False),
+    ("linear_probe", "Accuracy of a linear probe", False),
+    ("knn", "Accuracy by nearest neighbours", False),
     ("lr", "Learning rate", False),
     ("images_per_second", "Images per second", False),
 )

@@ -13,11 +13,11 @@ from pixio_robot.common.progress import phase_progress
 from pixio_robot.common.settings import plain
 from pixio_robot.common.statistics import wilson_interval
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
-from pixio_robot.downstream.neighbours.data import ImageFolder, LabelledFiles, file_batches, frame_batches
-from pixio_robot.downstream.neighbours.neighbours import image_features, vote
 from pixio_robot.downstream.scenes import Scenes, SceneSet, Simulator, scenes
 from pixio_robot.downstream.task import CellResult, Metric, build_encoder
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders.probing.labelled import ImageFolder, LabelledFiles, file_batches, frame_batches
+from pixio_robot.encoders.probing.neighbours import image_features, vote
 
 GUESS = "guess"
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pixio_robot.downstream.dense.metrics import SegmentationScore, delta, mean_iou
 from pixio_robot.downstream.probes.features import ProbeFeatures
-from pixio_robot.downstream.probes.ridge import LinearMap, best_map, ridge_path
 from pixio_robot.downstream.probes.scenes import LABEL_GRID, MAX_DEPTH, ProbeScenes, Split
+from pixio_robot.encoders.probing.ridge import LinearMap, best_map, ridge_path
 
 MIN_DEPTH = 0.05  # metres
 # Class scores are divided by the class's share to this power, chosen on the validation split: least squares alone

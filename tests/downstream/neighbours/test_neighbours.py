@@ -13,10 +13,10 @@ from toy_simulator import FAMILIES, toy_simulator
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.statistics import wilson_interval
 from pixio_robot.downstream.neighbours.config import NeighboursProtocol
-from pixio_robot.downstream.neighbours.neighbours import image_features, vote
 from pixio_robot.downstream.neighbours.task import neighbours_task
 from pixio_robot.downstream.task import build_encoder
 from pixio_robot.encoders import EncoderConfig
+from pixio_robot.encoders.probing.neighbours import image_features, vote
 
 CONSOLE, PIXELS = Console(quiet=True), EncoderConfig("pixels")
 SMALL = NeighboursProtocol(

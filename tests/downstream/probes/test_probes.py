@@ -8,10 +8,10 @@ import torch
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.downstream.probes.features import ProbeFeatures, check_probed
-from pixio_robot.downstream.probes.ridge import ridge_path
 from pixio_robot.downstream.probes.scenes import ProbeScenes, split_groups
 from pixio_robot.downstream.probes.tasks import nearest_rotation, probe, rotation_error_deg
 from pixio_robot.encoders import EncoderConfig, EncoderTokens, VisionEncoder
+from pixio_robot.encoders.probing.ridge import ridge_path
 
 FRAMES, SIDE, GRID = 240, 32, 4
 

@@ -5,9 +5,10 @@ Shape letters: B batch, N images to learn from, M images to test, D width, C cla
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.encoders.intermediate import intermediate_tokens
@@ -29,12 +30,26 @@ def image_features(encoder: VisionEncoder, images_BCHW: Tensor) -> Tensor:
     with torch.no_grad():
         if getattr(backbone, "num_prefix_tokens", 0) and hasattr(backbone, "forward_intermediates"):
             encoder.grid(int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
-            last = [len(backbone.feature_info) - 1]
-            ((prefix_BPD, _),) = intermediate_tokens(backbone, encoder.preprocess(images_BCHW), last, norm=False)
-            assert prefix_BPD is not None
-            tokens_BGD = prefix_BPD[:, : encoder.num_global]
-        else:
-            tokens_BGD = encoder(images_BCHW).global_tokens
+            return class_token_features(backbone, encoder.preprocess(images_BCHW), encoder.num_global)
+        return _unit_mean(encoder(images_BCHW).global_tokens)
+
+
+@torch.no_grad()
+def class_token_features(backbone: nn.Module, images_BCHW: Tensor, class_tokens: int) -> Tensor:
+    """Return the mean of the last block's class tokens before the final norm, at length 1 (B, D).
+
+    Args:
+        backbone: A vision transformer of timm's, in evaluation mode.
+        images_BCHW: Normalised.
+        class_tokens: How many of its prefix tokens are class tokens.
+    """
+    feature_info: Any = backbone.feature_info
+    ((prefix_BPD, _),) = intermediate_tokens(backbone, images_BCHW, [len(feature_info) - 1], norm=False)
+    assert prefix_BPD is not None
+    return _unit_mean(prefix_BPD[:, :class_tokens])
+
+
+def _unit_mean(tokens_BGD: Tensor) -> Tensor:
     return torch.nn.functional.normalize(tokens_BGD.mean(dim=1), dim=1)
 
 

@@ -41,8 +41,12 @@ class ImageFolder:
     test: LabelledFiles
 
     @classmethod
-    def open(cls, root: Path) -> "ImageFolder":
+    def open(cls, root: Path, setting: str = "data.images") -> "ImageFolder":
         """List the files.
+
+        Args:
+            root: The folder.
+            setting: Where the user names it, for the message.
 
         Raises:
             UserError: A folder is missing or empty, or the parts have other classes.
@@ -52,7 +56,7 @@ class ImageFolder:
         if "train" not in found or not tests:
             expected = f"train/<class>/ and one of {', '.join(f'{name}/' for name in _TEST_FOLDERS)}"
             there = f"there is {', '.join(found) or 'no folder'}" if root.is_dir() else "there is no such folder"
-            raise UserError(f"data.images={root}: expected {expected}; {there}.")
+            raise UserError(f"{setting}={root}: expected {expected}; {there}.")
         training, test = root / "train", root / tests[0]
         classes, others = _classes(training), _classes(test)
         if not classes or classes != others:
