@@ -109,6 +109,12 @@ def train[C: TrainingConfig](
             "the frames have %d pixels a side and the crops %d: every crop is an enlargement; a larger images.side shows more",
             *(source.side, config.image_size),
         )
+    if source.images is not None and source.images < config.batch_size and processes.main:
+        logger.warning(
+            "the %d images are fewer than the %d of a batch, which shows some of them more than once: a batch_size of at most %d "
+            "does not",
+            *(source.images, config.batch_size, source.images),
+        )
     minimised.prepare(processes, source)
     probes = None
     if config.probe_every is not None and config.probe_images is not None:

@@ -16,15 +16,20 @@ Shape letters: B images, C channels, H and W pixels, N patches, V visible patche
 teacher's width, h and w a patch grid.
 """
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+import timm
 import torch
 from timm.layers.norm import LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, PixioVisionTransformer, VisionEncoder, weights_hash
+from pixio_robot.encoders.pixio import PIXIO_VARIANTS
 from pixio_robot.engine.processes import Processes
 from pixio_robot.images.patches import patchify, take_patches
 from pixio_robot.images.preprocessing import normalise
@@ -128,6 +133,38 @@ def _one_minus_cosine(guess_BLT: Tensor, target_BLT: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(guess_BLT.float(), target_BLT, dim=-1).mean()
 
 
+def check_teacher_fits(teacher: str, free: int, where: str) -> None:
+    """Refuse a teacher whose weights alone are more than there is room for, before they are loaded.
+
+    Args:
+        teacher: A timm model name; what is none is refused where it is built.
+        free: Bytes.
+        where: Whose, for the message.
+
+    Raises:
+        UserError: Says what would fit.
+    """
+    needed = _weight_bytes(teacher) if timm.is_model(teacher) else 0
+    if needed <= free:
+        return
+    fitting = [name for name in PIXIO_VARIANTS if _weight_bytes(name) <= free]
+    advice = (
+        f"{fitting[-1]} ({_weight_bytes(fitting[-1]) / 1e9:.1f} GB) would fit"
+        if fitting
+        else "no Pixio encoder would fit"
+    )
+    raise UserError(
+        f"The teacher {teacher} has {needed / 1e9:.1f} GB of weights in float32, and {free / 1e9:.1f} GB are free {where}: "
+        f"choose a smaller distillation.teacher ({advice}), or a machine with more."
+    )
+
+
+@functools.cache
+def _weight_bytes(name: str) -> int:
+    with torch.device("meta"):
+        return 4 * sum(value.numel() for value in timm.create_model(name, num_classes=0).parameters())
+
+
 class Distillation(ImageObjective[DistillConfig]):
     """The objective of `scripts/distill_encoder.py`."""
 
@@ -144,6 +181,9 @@ class Distillation(ImageObjective[DistillConfig]):
         self.encoder = create_encoder(config.variant, config.image_size, config.drop_path)
         with torch.device("cpu"):  # the student may be on the meta device
             frozen = EncoderConfig(config.teacher, config.teacher_weights, "frozen", config.teacher_image_size)
+            check_teacher_fits(config.teacher, psutil.virtual_memory().available, "in this machine's memory")
+            if torch.device(config.device).type == "cuda" and torch.cuda.is_available():
+                check_teacher_fits(config.teacher, torch.cuda.mem_get_info(config.device)[0], f"on {config.device}")
             # Building the teacher must not change which weights the student starts from.
             with torch.random.fork_rng(devices=[]):
                 encoder = VisionEncoder(frozen)

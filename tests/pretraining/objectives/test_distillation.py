@@ -19,6 +19,7 @@ from pixio_robot.pretraining.objectives.distillation import (
     DistillConfig,
     Student,
     TeacherTokens,
+    check_teacher_fits,
     distillation_loss,
 )
 from pixio_robot.pretraining.sources import ImageCache
@@ -186,3 +187,14 @@ def test_a_student_starts_from_given_weights(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="another variant than pixio_small16"):
         Distillation(dataclasses.replace(config, variant="pixio_small16"))
+
+
+def test_a_teacher_larger_than_memory_is_refused_before_it_is_loaded():
+    check_teacher_fits("pixio_vitb16", 400_000_000, "here")
+    with pytest.raises(
+        UserError,
+        match=r"pixio_vitl16 has 1\.2 GB of weights in float32, and 0\.4 GB are free here: .*pixio_vitb16 \(0\.3 GB\)",
+    ):
+        check_teacher_fits("pixio_vitl16", 400_000_000, "here")
+    with pytest.raises(UserError, match="no Pixio encoder would fit"):
+        check_teacher_fits("resnet18", 1000, "here")
