@@ -10,7 +10,6 @@ A second run goes on where the first one stopped.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -52,7 +51,7 @@ def main(settings: ScoreImages) -> None:
     if not all(importlib.util.find_spec(name) for name in ("webdataset", "pyarrow")):
         raise UserError("Scoring needs webdataset and pyarrow: pip install 'pixio-robot[pretraining]'.")
     from pixio_robot.common.progress import phase_progress
-    from pixio_robot.pretraining.curation.scoring import load_judge, score_shards
+    from pixio_robot.pretraining.curation.scoring import folder_of_tables, load_judge, score_shards
     from pixio_robot.pretraining.sources.curation import scores_file
     from pixio_robot.pretraining.sources.shards import find_shards
 
@@ -77,7 +76,7 @@ def main(settings: ScoreImages) -> None:
         score(shards)
         return
     made_by = {"judge": judge.name, "masks": settings.masks, "seed": settings.seed}
-    parts = settings.of(Path(settings.scores or Path(shards[0]).parent), shards, made_by)
+    parts = settings.of(folder_of_tables(shards, settings.scores), shards, made_by)
     if settings.part is not None:
         parts.make(lambda some, _: score(some))
         return

@@ -3,8 +3,10 @@
 uv run scripts/benchmarks/benchmark_pretraining.py
 uv run scripts/benchmarks/benchmark_pretraining.py encoder=pixio_small threads=4 output=ladder.json
 uv run scripts/benchmarks/benchmark_pretraining.py encoder=pixio_vitb device=cuda image_size=256 mask_block=4 batch_size=256
+uv run scripts/benchmarks/benchmark_pretraining.py targets=true device=cuda workers=14 output=targets.json
 
 A few minutes on two idle cores. A decoder as the paper's: decoder_dim=512 decoder_depth=32 decoder_heads=16.
+With targets=true it is no ladder, but the trainer itself on a GPU: ViT-H, ViT-B and pixio_tiny against what they shall reach.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pixio_robot.cli.entry_points import entry_point
-from pixio_robot.common.settings import Count, Place, Text, settings
+from pixio_robot.common.settings import Count, Place, Switch, Text, settings
 from pixio_robot.encoders.config import EncoderConfig
 
 
@@ -49,6 +51,11 @@ class BenchmarkPretraining:
     """Decoder blocks."""
     decoder_heads: Count = 4
     """Decoder attention heads."""
+    targets: Switch = False
+    """Train ViT-H, ViT-B and pixio_tiny16 as the trainer does on a GPU, against the rates that they shall reach; of the other
+    settings device, threads, workers, image_files and output count, and steps, the plain trainer's."""
+    target_steps: Count = 60
+    """With targets, steps of ViT-H, twice as many of ViT-B, eight times of pixio_tiny16; the second half is timed."""
     output: Place | None = None
     """A JSON file for the table."""
 
@@ -67,6 +74,9 @@ def main(settings: BenchmarkPretraining) -> None:
     from pixio_robot.pretraining.config import PretrainConfig
 
     torch.set_num_threads(settings.threads)
+    if settings.targets:
+        _measure_targets(settings)
+        return
     names = ("device", "image_size", "mask_block", "batch_size", "accumulation")
     names += ("decoder_dim", "decoder_depth", "decoder_heads")
     config = PretrainConfig(
@@ -92,6 +102,29 @@ def main(settings: BenchmarkPretraining) -> None:
     print_ladder(record, console)
     if settings.output:
         write_json(settings.output, record)
+
+
+def _measure_targets(settings: BenchmarkPretraining) -> None:
+    import torch
+    from pretraining_speed.targets import print_targets, reached, targets
+
+    from pixio_robot.common.errors import UserError
+    from pixio_robot.common.progress import phase_progress
+    from pixio_robot.common.storage.files import write_json
+
+    if torch.device(settings.device).type != "cuda" or not torch.cuda.is_available():
+        raise UserError(
+            "targets=true compares with what a GPU's matrix products reach: run it with device=cuda on a machine that has one."
+        )
+    console = Console()
+    records = []
+    for target in targets(settings.device, settings.target_steps):
+        with phase_progress(console) as progress:
+            records.append(reached(target, settings.image_files, settings.steps, settings.workers, progress))
+        print_targets(records[-1:], console)
+    print_targets(records, console)
+    if settings.output:
+        write_json(settings.output, {"device": torch.cuda.get_device_name(), "targets": records})
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class PartsOfOutput:
     def __init__(
         self, output: Path, part: int | None, parts: int, items: Sequence[Any], made_by: Mapping[str, Any], unit: int
     ) -> None:
+        output = output.absolute()  # `.` has no name
         self._folder, self._part, self._parts, self._items = (
             output.with_name(f"{output.name}.parts"),
             part,

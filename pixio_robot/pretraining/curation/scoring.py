@@ -144,8 +144,7 @@ def score_shards(
             tables of another judge or other masks.
     """
     shards = find_shards(path)
-    if scores is None and not all(is_local(shard) for shard in shards):
-        raise UserError("Scores of remote shards need a folder of their own: give it as scores=….")
+    folder_of_tables(shards, scores)
     masks_KN = draw_masks(judge.mae, judge.image_size, masks, seed)
     made_by = f"{judge.name}, {masks} masks of seed {seed}"
     damaged = []
@@ -162,6 +161,17 @@ def score_shards(
             damaged += [f"{Path(shard).name}/{row['name']}" for row in rows if row["width"] is None]
     report(len(shards), len(shards))
     return damaged
+
+
+def folder_of_tables(shards: Sequence[str], scores: str | None) -> Path:
+    """Return the folder of the tables, of the first shard where each lies beside its own.
+
+    Raises:
+        UserError: A remote shard has no folder for its table.
+    """
+    if scores is None and not all(is_local(shard) for shard in shards):
+        raise UserError("Scores of remote shards need a folder of their own: give it as scores=….")
+    return Path(scores or Path(shards[0]).parent)
 
 
 def _score(

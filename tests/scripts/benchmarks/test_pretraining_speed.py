@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import tiny_run
 import torch
 from pretraining_speed.ladder import SIDE, Measurement, ladder, loss_deviation, measure, write_images
 from pretraining_speed.table import ladder_record
+from pretraining_speed.targets import Target, print_targets, reached, targets
+from rich.console import Console
 from rich.progress import Progress
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -110,3 +113,30 @@ def test_without_a_compiler_one_line_says_so(
     assert "not compiled" in message
     assert "\n" not in message
     assert module(torch.randn(1, 3, 16)).isfinite().all()
+
+
+def test_targets_are_measured_on_the_trainer_itself() -> None:
+    screen = Console(file=StringIO(), width=200)
+    tiny = dataclasses.replace(tiny_run.TINY, steps=2, accumulation=1)
+    found = [
+        reached(Target(tiny, images_per_second=goal), 8, plain_steps, 1, Progress(disable=True))
+        for goal, plain_steps in ((1e-3, 1), (1e9, 0))
+    ]
+    assert [record["reached"] for record in found] == [True, False]
+    assert found[0]["images_per_second"] > 0
+    assert found[0]["plain_images_per_second"] > 0
+    assert found[0]["mfu"] is None  # there is no product rate of a CPU
+    assert found[1]["plain_images_per_second"] is None
+    print_targets(found, screen)
+    assert isinstance(screen.file, StringIO)
+    assert "1,000,000,000 images/s" in screen.file.getvalue()
+
+
+def test_the_targets_are_those_of_the_paper_s_decoder_at_256_px() -> None:
+    huge, base, small = targets("cuda", 10)
+    assert (huge.mfu, base.mfu, small.images_per_second) == (0.5, 0.45, 20_000)
+    for target in (huge, base):
+        config = target.config
+        assert (config.image_size, config.decoder_dim, config.decoder_depth, config.decoder_heads) == (256, 512, 32, 16)
+        assert (config.precision, config.residual, config.compile_blocks) == ("bfloat16", "bfloat16", True)
+    assert small.config.photometric is not None
