@@ -133,7 +133,10 @@ def _written(override: str, settings: type | None, multirun: bool) -> str:
     found = look_up(settings, path)
     if len(found.path) < len(path):
         return override
-    annotation = found.annotation
+    annotation, holder = found.annotation, look_up(settings, path[:-1]).annotation
+    if len(path) > 1 and get_origin(holder) is dict and key[0] not in "+~":
+        key = f"++{key}"  # what no file in configs/ names, such as a field of a policy's config: whoever takes it knows it
+        override = f"{key}={value}"
     if multirun and ("," in value or _SWEEP.match(value)):
         return override
     entries = [get_args(option)[0] for option in (annotation, *get_args(annotation)) if get_origin(option) is tuple]

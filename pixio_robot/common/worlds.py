@@ -23,8 +23,8 @@ def check_world(trained: Mapping[str, Any], env: Mapping[str, Any], versions: Ma
     """Refuse a world in which actions mean something else than in training, and warn once of other differences.
 
     Args:
-        trained: `env` (an environment's description) and `versions` of the training, as far as they are known; `fps` alone,
-            in Hz, where there was no simulation.
+        trained: `env` (an environment's description) and `versions` of the training, as far as they are known; `fps`, in
+            Hz, counts where there was no simulation.
         env: Description of the environment now: its type and fields.
         versions: Of packages now.
         what: How to begin a sentence: `The policy was trained`.

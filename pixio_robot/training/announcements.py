@@ -17,6 +17,7 @@ from pixio_robot.demos.store.layout import INTERVENTION
 from pixio_robot.demos.windows.sampling import imitated_ranges
 from pixio_robot.encoders import VisionEncoder
 from pixio_robot.engine.run_log import RunLog
+from pixio_robot.evaluation.checkpoints import run_information
 from pixio_robot.training.config import PolicyJob
 
 
@@ -56,10 +57,25 @@ def say_unused(config: PreTrainedConfig, store: DemoStore, num_episodes: int | N
             console,
             f"{n_steps - n_imitated:,} of {n_steps:,} steps are seen and not imitated: nobody demonstrated in them",
         )
-    for key, still in still_dimensions(store.statistics(num_episodes)).items():
+    read = {key: value for key, value in store.statistics(num_episodes).items() if key != INTERVENTION}
+    for key, still in still_dimensions(read).items():
         names = store.names.get(key, [])
         named = ", ".join(names[one] if one < len(names) else str(one) for one in still)
         _say(console, f"{key}: {named} stands still in the demonstrations; its normalisation has a floor")
+
+
+def say_start(checkpoint: Path, store: DemoStore, console: Console) -> None:
+    """Say which checkpoint a training starts from, and whether it learnt at another rate."""
+    _say(console, f"starting from {checkpoint}")
+    trained = run_information(checkpoint)
+    rate = (trained.get("env") or trained).get("fps")
+    if rate not in (None, store.fps):
+        _say(
+            console,
+            f"it learnt at {rate} Hz, and the demonstrations have {store.fps} steps a second, so that actions now act for "
+            f"another time; if they were made at {rate} Hz, too, their file says it wrongly (lerobot-rollout writes "
+            f"--dataset.fps, whatever --fps it drives at)",
+        )
 
 
 def say_result(summary: str, log: RunLog, memory: PeakMemory, report: Path, checkpoint: Path, rolled_out: bool) -> None:

@@ -28,7 +28,7 @@ from pixio_robot.evaluation.checkpoints import MODEL_FOLDER, check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
 from pixio_robot.reports.page import write_report
-from pixio_robot.training.announcements import say_result, say_sizes, say_unused
+from pixio_robot.training.announcements import say_result, say_sizes, say_start, say_unused
 from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.data.batches import TrainingBatches, Windows, window_starts
 from pixio_robot.training.data.feature_cache import FeatureCache
@@ -172,7 +172,7 @@ class _Run:
         policy, processors = build_policy(config, store, self.used_episodes)
         if job.start_from is not None:
             load_starting_point(policy, Path(job.start_from))
-            console.print(f"starting from {job.start_from}", highlight=False, soft_wrap=True)
+            say_start(Path(job.start_from), store, console)
         encoder = policy.get_submodule("encoder")
         assert isinstance(encoder, VisionEncoder)
         self.preprocess = encoder.preprocess
@@ -186,6 +186,7 @@ class _Run:
             "versions": software_versions(),
             "demonstrations": str(store.path),
             "names": store.names,
+            "fps": store.fps,
             "demonstration_seeds": _seeds(store),
         }
         batches = TrainingBatches(

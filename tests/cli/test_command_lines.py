@@ -225,6 +225,8 @@ ACCEPTED: list[tuple[str, str, str, Any]] = [
     (TRAIN, "trainer.learning_rate=1", "trainer.learning_rate", 1.0),
     (TRAIN, "demos.path=null", "demos.path", None),
     ("run_policy", "artifact=a +cameras.front=2", "cameras", {"front": "2"}),
+    ("run_policy", "artifact=a cameras.front=2 robot=lerobot robot.type=a robot.port=b", "robot.port", "b"),
+    (TRAIN, "policy.condition_on_task=false", "policy.condition_on_task", False),
     ("evaluate_encoder", "+own.mine.weights=2024", "own.mine.weights", "2024"),
     (PRETRAIN, "images=shards images.path=a images.curation={min_side: 320}", "images.curation.min_side", 320),
 ]

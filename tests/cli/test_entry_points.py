@@ -100,7 +100,7 @@ def clean_directory(tmp_path_factory) -> Path:
         ("train_policy.py", ["policy.dim_model=7"], "must be a multiple of policy.n_heads=4"),
         ("train_policy.py", ["policy.chunk_size=abc"], "policy.chunk_size must be a whole number, got 'abc'"),
         ("train_policy.py", ["env.image_size=abc"], "env.image_size must be a whole number, got 'abc'"),
-        ("train_policy.py", ["+policy.dim_modell=64"], "Did you mean 'dim_model'"),
+        ("train_policy.py", ["policy.dim_modell=64"], "Did you mean 'dim_model'"),
         ("train_policy.py", ["encoder.weights=nowhere.pth"], "No encoder weights at nowhere.pth"),
         ("export.py", ["checkpoint=nowhere"], "nowhere"),
         ("run_policy.py", ["artifact=nowhere.pt"], "There is no file nowhere.pt"),
@@ -192,7 +192,7 @@ def test_another_set_of_rows_is_explained_and_works_as_explained() -> None:
 
 def test_keys_that_are_not_there_are_added(tmp_path: Path) -> None:
     read: Any = load_job("train_policy").read(
-        ["+policy.kl_weight=5", "+demos.episode_weights.7=2", "env.perturbation=light"]
+        ["policy.kl_weight=5", "demos.episode_weights.7=2", "env.perturbation=light"]
     )
     assert read.policy["kl_weight"] == 5
     assert read.demos.episode_weights == {7: 2.0}

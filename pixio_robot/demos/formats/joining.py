@@ -44,29 +44,30 @@ def joined_store(stores: Sequence[DemoStore], folder: Path, console: Console) ->
 
 
 def _join(stores: Sequence[DemoStore], path: Path, console: Console) -> DemoStore:
-    first, *others = stores
+    first = stores[0]
     for store in stores:
         check_not_empty(store)
         for what, there in _interface(first).items():
-            if (here := _interface(store)[what]) != there:
-                differ = ", ".join(key for key in {**there, **here} if there.get(key) != here.get(key))
+            here = _interface(store)[what]
+            compared = [key for key in {**there, **here} if what != "robots" or (key in there and key in here)]
+            if differ := ", ".join(key for key in compared if there.get(key) != here.get(key)):
                 raise UserError(f"{store.path} cannot be joined to {first.path}: their {what} differ ({differ}).")
-    whole = Record.of_store(first).attributes
-    kept = functools.reduce(_agreed, [Record.of_store(other).attributes for other in others], whole)
-    said = [f"{name} of the stores, which differ" for name in sorted(set(whole) - set(kept))]
+    attributes = [Record.of_store(store).attributes for store in stores]
+    kept = functools.reduce(_agreed, attributes)
+    said = [f"{name} of the stores, which differ" for name in sorted(set().union(*attributes) - set(kept))]
     features = dict(first.features)
     if any(INTERVENTION in store.features for store in stores):
         features[INTERVENTION] = Feature((1,), "float32")
     total = sum(store.num_episodes for store in stores)
-    attributes = kept | {"fps": first.fps, "joined": [str(store.path) for store in stores]}
-    return write_store(path, features, attributes, _episodes(stores, features), total, LOSSLESS, console, said)
+    kept = {**kept, "fps": first.fps, "joined": [str(store.path) for store in stores]}
+    return write_store(path, features, kept, _episodes(stores, features), total, LOSSLESS, console, said)
 
 
 def _interface(store: DemoStore) -> dict[str, dict[str, Any]]:
-    """Return what stores of one robot have in common."""
+    """Return what stores of one robot have in common; a recording may not know its robot."""
     env = store.attributes.get("env") or {}
     features = {key: (*feature.shape, feature.dtype) for key, feature in store.features.items() if key != INTERVENTION}
-    robot = {name: env.get(name) for name in ("type", "robot", "control_mode")}
+    robot = {name: env[name] for name in ("type", "robot", "control_mode") if env.get(name) is not None}
     return {"rates": {"fps": store.fps}, "features": features, "names": store.names, "robots": robot}
 
 

@@ -147,7 +147,7 @@ class OpenedPolicy:
             "tasks": list(config.tasks) or None,
             "observation_horizon": layout.observation_steps,
             "executed_actions": config.n_action_steps,
-            "control_rate_hz": (trained.get("env") or {}).get("fps"),
+            "control_rate_hz": (trained.get("env") or trained).get("fps"),
             "sampling_steps": None if layout.noise_shape is None else self.policy.diffusion.num_inference_steps,
             "normalisation": {
                 key: {

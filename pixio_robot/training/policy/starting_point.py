@@ -63,11 +63,18 @@ def load_starting_point(policy: PreTrainedPolicy, checkpoint: Path) -> None:
     LoRA adapters of the checkpoint are merged into its encoder where the policy has none, or others; new adapters stay new.
 
     Raises:
-        UserError: The weights do not fit: other cameras, sizes or fields, or adapters where the policy has none.
+        UserError: The weights do not fit: other tasks, cameras, sizes or fields, or adapters where the policy has none.
     """
-    state = safetensors.torch.load_file(checkpoint / "model.safetensors")
     config: Any = policy.config
-    trained, wanted = (EncoderConfig.from_prefixed(one) for one in (open_checkpoint(checkpoint), config))
+    before: Any = open_checkpoint(checkpoint)
+    if config.tasks and not before.tasks:
+        named = ", ".join(map(repr, config.tasks))
+        raise UserError(
+            f"{checkpoint} was trained on one task, and these demonstrations have {len(config.tasks)} ({named}): "
+            f"policy.condition_on_task=false takes them for one."
+        )
+    state = safetensors.torch.load_file(checkpoint / "model.safetensors")
+    trained, wanted = (EncoderConfig.from_prefixed(one) for one in (before, config))
     if trained.mode == "lora" and _adapters(trained) != _adapters(wanted):
         frames = next(iter(config.image_features.values()))
         state = _with_merged_adapters(state, VisionEncoder(trained, from_checkpoint=True, frame_size=frames.shape[-2:]))

@@ -53,6 +53,13 @@ def test_steps_of_a_store_without_interventions_are_a_demonstrators(tmp_path: Pa
     np.testing.assert_array_equal(theirs, corrected.episode(0)[INTERVENTION])
 
 
+def test_a_recording_that_does_not_know_its_robot_joins_demonstrations(tmp_path: Path) -> None:
+    recording = store_of(tmp_path / "b.zarr", range(2, 4), env=None)
+    joined = joined_store([store_of(tmp_path / "a.zarr", range(2)), recording], tmp_path, Console(quiet=True))
+    assert_holds_numbered(joined, 4)
+    assert joined.attributes.get("env") is None
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
