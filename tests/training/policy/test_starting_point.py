@@ -1,6 +1,8 @@
 """Training that starts from a checkpoint: its policy and weights, in the same mode of the encoder or another."""
 
 import dataclasses
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from toy_job import make_demonstrations, toy_job
 from toy_run import CAMERAS, ENCODER, POLICY, logged, make_store, run_training
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.worlds import RUN_FILE
 from pixio_robot.demos import DemoStore
 from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.encoders.adapters import base_weights
 from pixio_robot.images.preprocessing import frames_to_images
+from pixio_robot.training.announcements import say_start
 from pixio_robot.training.job import run_policy_job
 from pixio_robot.training.policy.building import build_policy, policy_config_from
 from pixio_robot.training.policy.starting_point import described_by, load_starting_point
@@ -96,6 +100,24 @@ def test_other_normalisation_is_refused(store: DemoStore, checkpoint: Path, tmp_
     config.save_pretrained(folder)
     with pytest.raises(UserError, match="train it on with lerobot-train"):
         described_by(folder, {}, {})
+
+
+@pytest.mark.parametrize("trained", [{"fps": 7}, {"env": {"type": "toy", "fps": 7}}], ids=str)
+def test_another_rate_is_said(trained: dict[str, Any], store: DemoStore, tmp_path: Path) -> None:
+    said = io.StringIO()
+    (tmp_path / RUN_FILE).write_text(json.dumps(trained))
+    say_start(tmp_path, store, Console(file=said, width=400))
+    assert f"learnt at 7 Hz, and the demonstrations have {store.fps} steps a second" in said.getvalue()
+    (tmp_path / RUN_FILE).write_text(json.dumps({"fps": store.fps}))
+    say_start(tmp_path, store, Console(file=said, width=400))
+    assert said.getvalue().count("learnt at") == 1
+
+
+def test_several_tasks_are_refused_by_name_where_there_was_one(checkpoint: Path, store: DemoStore) -> None:
+    description, encoder = described_by(checkpoint, {"tasks": [*dict.fromkeys(store.episode_tasks), "dance"]}, {})
+    policy, _ = build_policy(policy_config_from(description, encoder, store), store)
+    with pytest.raises(UserError, match=r"was trained on one task, .*'dance'.*condition_on_task=false"):
+        load_starting_point(policy, checkpoint)
 
 
 def test_the_main_job_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
