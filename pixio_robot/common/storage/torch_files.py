@@ -22,7 +22,7 @@ _MAGIC = b"PK\x03\x04"
 _MOST_PACKED_BYTES = 1 << 27
 
 _TORCHSCRIPT = re.compile(
-    r"data\.pkl|constants\.pkl|version|byteorder|\.data/\w+|\.format_version|\.storage_alignment|(data|constants)/\d+"
+    r"(data|constants|traced_inputs)(\.pkl|/\d+)|version|byteorder|\.data/\w+|\.format_version|\.storage_alignment"
     r"|code/[\w/.]+\.py(\.debug_pkl)?|extra/.*"
 )
 

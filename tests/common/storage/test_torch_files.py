@@ -101,6 +101,13 @@ def test_an_operator_that_runs_at_load_is_found_however_it_is_written(call: str,
     assert not mark.exists()
 
 
+def test_a_traced_module_with_the_inputs_that_torch_keeps_of_it_is_loaded(tmp_path: Path) -> None:
+    model, images = nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)
+    torch.jit.save(torch.jit.trace(model, images), tmp_path / "encoder.pt")
+    assert "encoder/traced_inputs.pkl" in zipfile.ZipFile(tmp_path / "encoder.pt").namelist()
+    torch.testing.assert_close(open_torchscript(tmp_path / "encoder.pt")(images), model(images))
+
+
 def test_compressed_members_may_not_grow_to_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     torch.jit.script(nn.Identity()).save(str(path))
