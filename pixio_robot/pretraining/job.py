@@ -120,7 +120,10 @@ def run_job[C: TrainingConfig](
     if processes.main and (resumed is None or changes):
         job.save(folder / CONFIG_FILE)
     count = "a stream of" if source.images is None else source.images
-    said = "" if resumed is None else ", continued" + (f" with {', '.join(changes)}" if changes else "")
+    said = ""
+    if resumed is not None:
+        differ = [*changes, *other_processes(folder, processes.count)]
+        said = ", continued" + (f" with {', '.join(differ)}" if differ else "")
     console.print(f"{count} images, output in {folder}{said}", highlight=False, soft_wrap=True)
     try:
         encoder = train(settings, objective, source, folder, True, processes, console)
@@ -133,3 +136,11 @@ def run_job[C: TrainingConfig](
         raise
     console.print(f"encoder: {encoder}", highlight=False, soft_wrap=True)
     return encoder
+
+
+def other_processes(run_dir: Path, processes: int) -> list[str]:
+    """Say in words where a run was begun by another number of processes, which changes losses by rounding alone."""
+    begun = next(
+        (line.get("processes") for line in read_lines(run_dir / "log.jsonl") if "processes" in line), processes
+    )
+    return [f"processes {begun} → {processes}"] * (begun != processes)

@@ -16,8 +16,9 @@ from tar_shards import write_shards
 from tiny_run import logged_losses
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.storage.json_lines import append_lines
 from pixio_robot.pretraining.batches import training_batches
-from pixio_robot.pretraining.job import PretrainingJob
+from pixio_robot.pretraining.job import PretrainingJob, other_processes
 from pixio_robot.pretraining.sources import ImageCache, folder_images, open_source
 from pixio_robot.pretraining.trainer import pretrain
 
@@ -41,7 +42,7 @@ import json, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from pixio_robot.pretraining.config import PretrainConfig
-from pixio_robot.pretraining.job import PretrainingJob
+from pixio_robot.pretraining.job import PretrainingJob, other_processes
 from pixio_robot.pretraining.sources import open_source
 from pixio_robot.pretraining.trainer import pretrain
 config, images, cache, folder = sys.argv[1:]
@@ -128,3 +129,9 @@ def test_epochs_of_other_batches_are_no_number_of_steps(image_folder: Path, tmp_
     continued, changes = job.continued(tmp_path, given)
     assert (continued.settings.batch_size, continued.settings.steps) == (16, 9)
     assert changes[0] == "pretraining.batch_size 8 → 16"
+
+
+def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
+    append_lines(tmp_path / "log.jsonl", [{"phase": "pretraining", "event": "started", "processes": 4}])
+    assert other_processes(tmp_path, 2) == ["processes 4 → 2"]
+    assert other_processes(tmp_path, 4) == other_processes(tmp_path / "elsewhere", 2) == []

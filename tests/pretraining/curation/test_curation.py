@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tar_shards import jpeg, write_shard, write_shards
 
+from pixio_robot.cli.entry_points import load_job
 from pixio_robot.common.errors import UserError
 from pixio_robot.images.preprocessing import frames_to_images, normalise
 from pixio_robot.pretraining.curation.scoring import draw_masks, image_losses, load_judge, score_shards
@@ -125,3 +126,26 @@ def test_scores_of_remote_shards_need_a_folder(tmp_path: Path) -> None:
     score_shards(f"file:{tmp_path}/a.tar", judge, masks=1, scores=str(tmp_path / "scores"))
     curated = ShardStream(f"file:{tmp_path}/a.tar", curation=Curation(scores=str(tmp_path / "scores")))
     assert next(curated.samples(Lane(0, 0, 1))).name == "a.tar/a.jpg"
+
+
+def test_shards_scored_in_parts_have_the_tables_of_one_run(tmp_path: Path) -> None:
+    job = load_job("score_images")
+
+    def score(folder: Path, **parts: int) -> None:
+        job.main(job.settings(path=str(folder), masks=1, **parts))
+
+    for name in ("whole", "parts"):
+        write_shards(tmp_path / name, 3, 2)
+    score(tmp_path / "whole")
+    score(tmp_path / "parts", part=2, parts=2)
+    with pytest.raises(UserError, match=r"parts\.parts lacks 1-of-2 \(there: 2-of-2\)"):
+        score(tmp_path / "parts", parts=2)
+    score(tmp_path / "parts", part=1, parts=2)
+    score(tmp_path / "parts", parts=2)
+    tables = [sorted((tmp_path / name).glob("*.parquet")) for name in ("whole", "parts")]
+    assert len(tables[0]) == 3
+    for one, other in zip(*tables, strict=True):
+        assert pyarrow.parquet.read_table(one).equals(pyarrow.parquet.read_table(other), check_metadata=True)
+    tables[1][2].unlink()
+    with pytest.raises(UserError, match=rf"{tables[1][2].name} is not there although all parts were made"):
+        score(tmp_path / "parts", parts=2)
