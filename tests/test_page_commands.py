@@ -97,7 +97,7 @@ def small_form(command: Command) -> list[str]:
     if command.job in OF_64_PX and simulated:
         added.append("env.image_size=64")
     if command.job == "train_policy" and simulated and "demos=store" not in words:
-        added += ["demos.episodes=2", "demos.workers=1"]
+        added += [f"demos.episodes={10 if 'mt10' in text else 2}", "demos.workers=1"]  # one of each task
     if "demos=lerobot" in text:
         added.append("encoder.image_size=64")
     if "resnet18" in text:
