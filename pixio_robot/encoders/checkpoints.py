@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.tensor import DTensor
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.storage.tensors import load_tensors
+from pixio_robot.common.storage.torch_files import check_undamaged
 from pixio_robot.encoders.containers import check_finite, find_weights, top_level
 from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_filter, timms_name
 
@@ -52,7 +53,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         Tensors by name, for a pickled file in the mappings that it keeps them in.
 
     Raises:
-        UserError: Nothing is there, it is no weights file, or it holds objects.
+        UserError: Nothing is there, it is no weights file, it is damaged, or it holds objects.
     """
     if path.is_dir():
         # Pretraining's own folders hold a decoder, too.
@@ -76,9 +77,12 @@ def read_weights(path: Path) -> dict[str, Any]:
 def _read_file(file: Path) -> object:
     try:
         if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
+            return load_tensors(file)
+        check_undamaged(file)
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:
         reason = str(error)
         unknown = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", reason)

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.storage.files import atomic_path, write_json
+from pixio_robot.common.storage.tensors import save_tensors
 from pixio_robot.encoders.backbones import build_backbone
 from pixio_robot.encoders.pixio import PixioVisionTransformer
 
@@ -90,7 +90,7 @@ def _write_timm(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401 (t
         folder / "config.json",
         {"architecture": architecture, "num_features": model.num_features, "num_classes": 0, "pretrained_cfg": stated},
     )
-    safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors", {"format": "pt"})
+    save_tensors(model.state_dict(), folder / "model.safetensors", {"format": "pt"})
 
 
 def _write_transformers(name: str, model: nn.Module, folder: Path) -> None:
@@ -128,7 +128,7 @@ def _write_transformers(name: str, model: nn.Module, folder: Path) -> None:
     }
     write_json(folder / "config.json", config)
     write_json(folder / "preprocessor_config.json", processor)
-    safetensors.torch.save_file(transformers_weights(model), folder / "model.safetensors", {"format": "pt"})
+    save_tensors(transformers_weights(model), folder / "model.safetensors", {"format": "pt"})
 
 
 def transformers_weights(model: PixioVisionTransformer) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.storage.torch_files import open_torchscript
+from pixio_robot.common.storage.torch_files import check_undamaged, open_torchscript
 
 TORCHSCRIPT = "torchscript"
 """The encoder name that stands for a TorchScript file."""
@@ -36,11 +36,12 @@ class TorchScriptBackbone(nn.Module):
             image_size: Side of the images in pixels; None tries common sizes until the cameras' size is known.
 
         Raises:
-            UserError: The file is missing, is no TorchScript or more than arithmetic, or gives neither tokens nor a map.
+            UserError: The file is missing, damaged, is no TorchScript or more than arithmetic, or gives neither tokens nor a map.
         """
         super().__init__()
         if not path.is_file():
             raise UserError(f"No TorchScript encoder at {path}: give encoder.weights=<file written by torch.jit.save>.")
+        check_undamaged(path)
         self.module: Any = open_torchscript(path).eval()
         self.path = path
         self.pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

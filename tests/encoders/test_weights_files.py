@@ -1,6 +1,7 @@
 """Weights files as other people's training code leaves them: containers, prefixes, layouts, and what is no weights at all."""
 
 import argparse
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.encoders import EncoderConfig, VisionEncoder, load_encoder_weights
+from pixio_robot.encoders.checkpoints import read_weights
+from pixio_robot.encoders.exporting import Format, export_weights
+from pixio_robot.encoders.torchscript import TorchScriptBackbone
+from pixio_robot.pretraining.model.weights import save_encoder
 
 State = dict[str, Tensor]
 PIXIO, PEER = "pixio_tiny16", "vit_tiny_patch16_224"
@@ -177,3 +182,68 @@ def test_a_peers_wrong_file_is_a_sentence(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with raises(UserError, match="holds no weights of resnet18.*outermost keys are conv"):
         VisionEncoder(EncoderConfig("resnet18", weights=str(tmp_path / "other.safetensors")))
+
+
+def write_torchscript(state: State, folder: Path) -> Path:
+    class Scaling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(state["blocks.0.mlp.fc1.weight"][:3, :1, None])
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.nn.functional.avg_pool2d(images, 16) * self.scale
+
+    torch.jit.script(Scaling()).save(folder / "encoder.pt")
+    return folder / "encoder.pt"
+
+
+def write_pth(state: State, folder: Path) -> Path:
+    torch.save({"model": state}, folder / "encoder.pth")
+    return folder / "encoder.pth"
+
+
+def write_ours(state: State, folder: Path) -> Path:
+    encoder = timm.create_model(PIXIO)
+    encoder.load_state_dict(state)
+    save_encoder(encoder, PIXIO, folder)
+    return folder / "encoder.safetensors"
+
+
+def exported(form: Format) -> Callable[[State, Path], Path]:
+    def write(state: State, folder: Path) -> Path:
+        export_weights(PIXIO, str(write_pth(state, folder)), form, folder / form)
+        return folder / form / "model.safetensors"
+
+    return write
+
+
+@mark.parametrize(
+    "write",
+    [write_ours, exported("timm"), exported("transformers"), write_pth, write_torchscript],
+    ids=lambda one: one.__qualname__,
+)
+def test_a_damaged_file_is_refused_wherever_a_bit_has_changed(
+    write: Callable[[State, Path], Path], tmp_path: Path
+) -> None:
+    state = model(PIXIO, 0).state_dict()
+    file = write(state, tmp_path)
+    content = file.read_bytes()
+
+    def read() -> State:
+        if write is write_torchscript:
+            return TorchScriptBackbone(file, image_size=32).module.state_dict()
+        weights = read_weights(file)
+        return weights.get("model", weights)
+
+    whole, chance, said = read(), random.Random(0), list[str]()
+    for _ in range(30):
+        place = chance.randrange(len(content))
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :])
+        try:
+            weights = read()
+        except UserError as error:
+            said.append(str(error))
+        else:  # what no part of the format is
+            assert all(torch.equal(value, weights[key]) for key, value in whole.items())
+    assert len(said) > 15
+    assert all(str(file) in sentence for sentence in said)

@@ -6,12 +6,12 @@ from pathlib import Path
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from timm.layers.attention import Attention
 from torch import nn
 
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.common.storage.files import atomic_path
+from pixio_robot.common.storage.tensors import load_tensors, save_tensors
 from pixio_robot.encoders import PRETRAINABLE, PixioVisionTransformer, load_encoder_weights
 from pixio_robot.encoders.checkpoints import fill
 from pixio_robot.engine.sharding import whole
@@ -100,7 +100,7 @@ def _save(module: nn.Module, file: Path, metadata: dict[str, str], dtype: torch.
             tensors[key] = value.to("cpu", dtype).contiguous()
     if write:
         with atomic_path(file) as unfinished:
-            save_file(tensors, unfinished, metadata=metadata)
+            save_tensors(tensors, unfinished, metadata)
 
 
 def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
@@ -122,7 +122,7 @@ def load_mae(variant: str, encoder_file: Path, decoder_file: Path) -> PixioMAE:
         mask_ratio=float(metadata["mask_ratio"]),
         **{field: int(metadata[field]) for field in _DECODER_FIELDS},
     )
-    mae.decoder.load_state_dict(load_file(decoder_file))
+    mae.decoder.load_state_dict(load_tensors(decoder_file))
     return mae.eval()
 
 
@@ -147,7 +147,7 @@ def start_decoder(mae: PixioMAE, variant: str, start_from: Path) -> None:
         log.warning("the decoder starts afresh: there is no %s", decoder_file)
         return
     _decoder_metadata(decoder_file, variant)
-    weights = load_file(decoder_file)
+    weights = load_tensors(decoder_file)
     shapes = {key: value.shape for key, value in mae.decoder.state_dict().items()}
     if {key: value.shape for key, value in weights.items()} != shapes:
         log.warning("the decoder starts afresh: %s has another shape than these settings", decoder_file)

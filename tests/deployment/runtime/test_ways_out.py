@@ -219,7 +219,7 @@ def test_a_server_that_is_killed_holds(mode: str, tmp_path: Path) -> None:
 def test_a_robot_that_cannot_be_connected_is_let_go_in_one_sentence(tmp_path: Path) -> None:
     robot = Recorded(tmp_path / "calls", connect=raising(0, OSError("no port")), disconnect=raising(0, OSError("none")))
     with pytest.raises(UserError, match=r"^The robot could not be connected: OSError: no port\.$"):
-        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+        drive(Counting(METADATA, chunk), robot, "synchronous", 60)
     assert [call.name for call in robot.calls] == ["connect", "disconnect"]
 
 
@@ -228,7 +228,7 @@ def test_a_robot_that_cannot_be_held_is_said_to_be_in_danger(tmp_path: Path) -> 
     robot = Recorded(tmp_path / "calls", send=raising(8, OSError("cable")), disconnect=raising(0, OSError("cable")))
     sentence = r"takes no more actions .*not left as it should be: hold failed \(.*; disconnect failed \(.*Look at it"
     with pytest.raises(UserError, match=sentence):
-        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+        drive(Counting(METADATA, chunk), robot, "synchronous", 60)
     assert robot.calls[-1].name == "disconnect"
 
 
@@ -242,7 +242,7 @@ class Stopping(Recorded):
 def test_a_robot_with_a_stop_of_its_own_is_stopped_by_it(tmp_path: Path) -> None:
     robot = Stopping(tmp_path / "calls", observe=raising(8, SystemExit(1)))
     with pytest.raises(UserError, match="wanted to end the program"):
-        drive(Counting(METADATA, chunk), robot, "synchronous", 1)
+        drive(Counting(METADATA, chunk), robot, "synchronous", 60)
     assert [call.name for call in robot.calls[-3:]] == ["send", "safe_stop", "disconnect"]
     assert robot.calls[-3].action is not None
     assert robot.calls[-3].action[0] == 0
