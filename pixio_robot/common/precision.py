@@ -11,6 +11,15 @@ _SIDE = 256
 """Of the square matrices that are timed: a millisecond each on one core."""
 
 
+def multiplies_bfloat16() -> bool:
+    """Tell whether this processor has instructions that multiply matrices of bfloat16, and gains by it.
+
+    The answer is the processor's own, and not a measured time: results must not depend on what else runs.
+    """
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(name)) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def bfloat16_slowdown(rounds: int = 7) -> float:
     """Time a product of matrices in both precisions on the CPU: seconds in bfloat16 over seconds in float32.
 

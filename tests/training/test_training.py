@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from toy_run import CAMERAS, CONFIG, ENCODER, POLICY, losses, make_store, run_training
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.common.precision import multiplies_bfloat16
 from pixio_robot.common.signals import StoppedError
 from pixio_robot.common.workers import start_server
 from pixio_robot.demos import DemoStore
@@ -116,6 +117,17 @@ def test_cache_holds_the_encoders_tokens_and_is_found_again(store: DemoStore, tm
     again: list[tuple[int, int]] = []
     cache_features(store, encoder, CAMERAS, tmp_path / "features", on_progress=lambda *done: again.append(done))
     assert again == [(36, 36)]
+
+
+def test_tokens_in_bfloat16_are_those_of_float32_but_for_its_rounding(store: DemoStore, tmp_path: Path) -> None:
+    encoder, steps = VisionEncoder(ENCODER), np.arange(18)
+    exact, rounded, automatic = (
+        cache_features(store, encoder, CAMERAS, tmp_path / "features", precision=precision).read(CAMERAS[0], steps)
+        for precision in ("float32", "bfloat16", "auto")
+    )
+    assert 0 < (rounded - exact).std() < 0.01 * exact.std()
+    assert torch.equal(automatic, rounded if multiplies_bfloat16() else exact)
+    assert len(list((tmp_path / "features").glob("*.zarr"))) == 2  # each precision has its own
 
 
 def test_only_the_steps_that_are_read_are_encoded_and_the_rest_when_they_are(store: DemoStore, tmp_path: Path) -> None:

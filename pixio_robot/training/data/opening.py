@@ -11,7 +11,7 @@ from pixio_robot.common.storage.kept import only_one
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.windows.sampling import check_sampling
 from pixio_robot.encoders import VisionEncoder
-from pixio_robot.training.config import DemosConfig
+from pixio_robot.training.config import DemosConfig, TrainerConfig
 from pixio_robot.training.data.feature_cache import FeatureCache, cache_features
 
 
@@ -78,7 +78,7 @@ def encoder_features(
     image_keys: list[str],
     output_root: Path,
     num_episodes: int | None,
-    augmented_copies: int,
+    trainer: TrainerConfig,
     console: Console,
     patches: bool = True,
 ) -> FeatureCache:
@@ -102,8 +102,9 @@ def encoder_features(
             image_keys,
             output_root / "features",
             num_steps=int(store.episode_ends[:num_episodes][-1]),
-            augmented_copies=augmented_copies,
+            augmented_copies=trainer.augmented_copies,
             patches=patches,
+            precision=trainer.feature_precision,
             on_progress=show,
         )
     share = reused[0] / reused[1]
