@@ -43,5 +43,9 @@ def convolve(images_BCHW: Tensor, kernels_B33KK: Tensor) -> Tensor:
     convolved = functional.conv2d(padded.flatten(0, 1)[None], kernels_B33KK.flatten(0, 1), groups=batch)
     convolved_BCHW = convolved.view(batch, channels, height, width)
     convolved_BCHW = convolved_BCHW - convolved_BCHW.mean(dim=(2, 3), keepdim=True)
-    spread_B111, wanted_B111 = (of.std(dim=(1, 2, 3), keepdim=True) for of in (convolved_BCHW, images_BCHW))
-    return convolved_BCHW * (wanted_B111 / spread_B111.clamp(min=1e-4)) + images_BCHW.mean(dim=(1, 2, 3), keepdim=True)
+    mean_B111 = images_BCHW.mean(dim=(1, 2, 3), keepdim=True)
+    # Not Tensor.std, which takes ten times as long on a CPU.
+    spread_B111, wanted_B111 = (
+        of.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() for of in (convolved_BCHW, images_BCHW - mean_B111)
+    )
+    return convolved_BCHW * (wanted_B111 / spread_B111.clamp(min=1e-4)) + mean_B111
