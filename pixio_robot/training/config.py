@@ -29,6 +29,9 @@ CHANGEABLE = frozenset(
 """Settings that may change in the middle of a run: how far and how fast it goes, and how it is measured at the end."""
 
 
+_COPIES = 1
+
+
 @settings
 class TrainerConfig:
     """How long and how fast to train."""
@@ -61,8 +64,9 @@ class TrainerConfig:
     """Encode each frame once before training; only a frozen encoder can."""
     feature_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the encoder when features are cached; `auto`: bfloat16 on a CPU that multiplies in it, in half the time."""
-    augmented_copies: Whole = 0
-    """Copies of each frame in other light, with other surfaces and slightly shifted, cached beside the frame itself."""
+    augmented_copies: Whole | None = None
+    """Copies of each frame in other light, with other surfaces and slightly shifted, cached beside the frame itself; null: one
+    where features are cached."""
     encoder_learning_rate: Positive | None = None
     """Peak for the encoder's last layer; null: a tenth of learning_rate for `finetune`, all of it for `lora`."""
     encoder_layer_decay: Share = 0.75
@@ -254,6 +258,12 @@ class PolicyJob:
     def caches_features(self) -> bool:
         """Whether frames are encoded once, before training."""
         return self.encoder.mode == "frozen" and self.trainer.cache_features
+
+    @property
+    def augmented_copies(self) -> int:
+        """Copies of each frame that are cached beside it."""
+        copies = self.trainer.augmented_copies
+        return (_COPIES if self.caches_features else 0) if copies is None else copies
 
     def _values(self) -> dict[str, Any]:
         """Return what decides the run as plain values, without how it stands to earlier runs."""

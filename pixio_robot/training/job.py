@@ -221,9 +221,8 @@ class _Run:
 
     def features(self, store: DemoStore, encoder: VisionEncoder, images: list[str], patches: bool) -> FeatureCache:
         """Encode each frame once."""
-        root, trainer = Path(self.job.output_root), self.job.trainer
         with self.log.phase("features", "Encoder features"), self.processes.one_after_another():
-            return encoder_features(store, encoder, images, root, self.used_episodes, trainer, self.console, patches)
+            return encoder_features(store, encoder, images, self.used_episodes, self.job, self.console, patches)
 
     def stands_for(self, store: DemoStore, config: PreTrainedConfig) -> bool:
         """Tell whether the environment is the demonstrations' own, or fits them; else there is nothing to roll out in.

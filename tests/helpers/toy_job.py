@@ -23,7 +23,9 @@ def toy_job(store: Path, output_root: Path) -> PolicyJob:
         policy=POLICY,
         env={"type": "pixio_toy", "episode_length": 4},
         demos=DemosConfig("store", path=str(store)),
-        trainer=TrainerConfig(steps=4, batch_size=4, warmup_steps=1, checkpoint_every=4, log_every=1, evaluate_every=2),
+        trainer=TrainerConfig(
+            steps=4, augmented_copies=0, batch_size=4, warmup_steps=1, checkpoint_every=4, log_every=1, evaluate_every=2
+        ),
         evaluation=EvaluationConfig(episodes=2, workers=1, videos=0, episodes_during_training=3),
         output_root=str(output_root),
     )

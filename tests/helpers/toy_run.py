@@ -98,7 +98,7 @@ def run_training(
     if cached:
         folder = run_dir.parent / "features"
         with processes.one_after_another():
-            cache = cache_features(store, built.encoder, CAMERAS, folder, augmented_copies=config.augmented_copies)
+            cache = cache_features(store, built.encoder, CAMERAS, folder, augmented_copies=config.augmented_copies or 0)
 
     def maybe_die(step: int, loss: float) -> None:
         if step == kill_at:

@@ -25,7 +25,7 @@ def test_the_whole_way_of_two_tasks(policy: str, tmp_path: Path) -> None:
         policy={"type": policy},
         env={**env, "episode_length": 150},
         demos=DemosConfig("scripted", episodes=4, workers=1),
-        trainer=TrainerConfig(steps=2, batch_size=8, warmup_steps=1, checkpoint_every=2),
+        trainer=TrainerConfig(steps=2, augmented_copies=0, batch_size=8, warmup_steps=1, checkpoint_every=2),
         evaluation=EvaluationConfig(episodes=4, workers=1, videos=0),
         output_root=str(tmp_path),
     )

@@ -173,6 +173,7 @@ class RobotLearningTask:
                 checkpoint_every=every or steps,
                 keep_checkpoints=1,
                 evaluate_every=every,
+                augmented_copies=0,
             ),
             evaluation=EvaluationConfig(
                 episodes=rollouts,

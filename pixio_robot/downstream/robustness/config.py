@@ -20,7 +20,7 @@ class RobustnessProtocol:
     """Changes of looks under which every policy is measured, too."""
     seeds: tuple[Whole, ...] = (0,)
     """Seeds of training; evaluation seeds are the same for all."""
-    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=lambda: TrainerConfig(augmented_copies=0))
     """How long and how fast to train."""
     evaluation: EvaluationConfig = dataclasses.field(default_factory=lambda: EvaluationConfig(videos=0))
     """How every policy is measured."""

@@ -11,7 +11,7 @@ from pixio_robot.common.storage.kept import only_one
 from pixio_robot.demos import DemoStore
 from pixio_robot.demos.windows.sampling import check_sampling
 from pixio_robot.encoders import VisionEncoder
-from pixio_robot.training.config import DemosConfig, TrainerConfig
+from pixio_robot.training.config import DemosConfig, PolicyJob
 from pixio_robot.training.data.feature_cache import FeatureCache, cache_features
 
 
@@ -76,9 +76,8 @@ def encoder_features(
     store: DemoStore,
     encoder: VisionEncoder,
     image_keys: list[str],
-    output_root: Path,
     num_episodes: int | None,
-    trainer: TrainerConfig,
+    job: PolicyJob,
     console: Console,
     patches: bool = True,
 ) -> FeatureCache:
@@ -100,13 +99,14 @@ def encoder_features(
             store,
             encoder,
             image_keys,
-            output_root / "features",
+            Path(job.output_root) / "features",
             num_steps=int(store.episode_ends[:num_episodes][-1]),
-            augmented_copies=trainer.augmented_copies,
+            augmented_copies=job.augmented_copies,
             patches=patches,
-            precision=trainer.feature_precision,
+            precision=job.trainer.feature_precision,
             on_progress=show,
         )
     share = reused[0] / reused[1]
-    console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames were there before")
+    copies = f" and {job.augmented_copies} augmented copies of each" if job.augmented_copies else ""
+    console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames{copies} were there before")
     return cache
