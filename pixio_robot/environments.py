@@ -34,8 +34,10 @@ def _with_known_names(description: dict[str, Any]) -> dict[str, Any]:
     except ImportError:  # other environments may be installed
         return description
     fields = dict(description)
+    if "type" not in fields:  # fields of an environment that is not known yet
+        return description
     try:
-        check_names(fields.pop("type", ""), fields)
+        check_names(fields.pop("type"), fields)
     except ValueError as error:
         raise UserError(str(error)) from error
     except TypeError:
@@ -44,7 +46,8 @@ def _with_known_names(description: dict[str, Any]) -> dict[str, Any]:
 
 
 EnvDescription = Annotated[dict[str, Any], AfterValidator(_with_known_names)]
-"""`type`, under which LeRobot knows the environment, such as pixio_robosuite, and any fields of that environment's config."""
+"""`type`, under which LeRobot knows the environment, such as pixio_robosuite, and any fields of that environment's config; or
+the fields alone in which one differs that is known otherwise (see `env_config_meant`)."""
 
 
 def env_config_from(description: Mapping[str, Any]) -> "EnvConfig":
@@ -72,6 +75,24 @@ def env_config_from(description: Mapping[str, Any]) -> "EnvConfig":
         return make_env_config(env_type, **fields)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def env_config_meant(given: Mapping[str, Any], noted: Mapping[str, Any] | None, source: str) -> "EnvConfig":
+    """Build the environment that a command means: the one that it names, or that of a training or recording.
+
+    Args:
+        given: What the command says: a whole description, or single fields that shall differ, or nothing.
+        noted: Description of the environment that the policy or the recording comes from; nothing where none is known.
+        source: What comes from there, at the beginning of a sentence.
+
+    Raises:
+        UserError: Neither names one; or see `env_config_from`.
+    """
+    if "type" not in given and not noted:
+        raise UserError(
+            f"{source} does not say which simulation it comes from: name one with env=… (uv run scripts/list.py tasks)."
+        )
+    return env_config_from(given if "type" in given else {**(noted or {}), **given})
 
 
 def known_environments() -> dict[str, type["EnvConfig"]]:

@@ -10,6 +10,7 @@ Parts 1 to 4 may run at once on any machines; the same with parts=4 alone makes 
 """
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ from pixio_robot.environments import EnvDescription
 class EvaluatePolicy(Parts):
     """Settings of the job."""
 
-    env: EnvDescription
-    """The task."""
+    env: EnvDescription = dataclasses.field(default_factory=dict)
+    """The task; by default that of the training, and env.NAME=… changes a field of it."""
     checkpoint: Place
     """A pretrained_model folder; or a run's folder or name, or `latest`."""
     episodes: Count = 50
@@ -60,8 +61,8 @@ def main(settings: EvaluatePolicy) -> None:
     from pixio_robot.common.storage.files import write_json
     from pixio_robot.engine.run_folder import new_run_dir
     from pixio_robot.engine.run_log import RunLog
-    from pixio_robot.environments import env_config_from
-    from pixio_robot.evaluation.checkpoints import find_checkpoint
+    from pixio_robot.environments import describe_env, env_config_meant
+    from pixio_robot.evaluation.checkpoints import find_checkpoint, run_information
     from pixio_robot.evaluation.robustness.evaluate import (
         NOMINAL,
         Condition,
@@ -75,9 +76,10 @@ def main(settings: EvaluatePolicy) -> None:
     from pixio_robot.reports.page import write_report
 
     console = Console()
-    env_config = env_config_from(settings.env)
     names = settings.perturbations
     checkpoint = find_checkpoint(settings.checkpoint, settings.output_root, console)
+    env_config = env_config_meant(settings.env, run_information(checkpoint).get("env"), str(checkpoint))
+    settings = dataclasses.replace(settings, env=describe_env(env_config))
     configs = perturbed_configs(env_config, names) if names is not None else {NOMINAL: env_config}
     seeds = range(settings.first_seed, settings.first_seed + settings.episodes)
     runs = settings.output_root / "evaluate_policy"

@@ -5,6 +5,7 @@ uv run scripts/replay_demo.py path=outputs/lerobot/lift env=robosuite_lift realt
 uv run scripts/replay_demo.py path=/path/to/dataset robot=lerobot robot.type=so101_follower +robot.port=/dev/ttyACM0 dry_run=true
 """
 
+import dataclasses
 import logging
 import sys
 
@@ -25,8 +26,8 @@ class ReplayDemo(Driving):
     """A demonstration store, or the folder of a LeRobotDataset v3."""
     episode: Whole = 0
     """Its number, counted from 0."""
-    env: EnvDescription | None = None
-    """robot=sim: the simulated task; null: the one that the recording names."""
+    env: EnvDescription = dataclasses.field(default_factory=dict)
+    """robot=sim: the simulated task; by default that of the recording, and env.NAME=… changes a field of it."""
     realtime: Switch = False
     """robot=sim: at the control rate; false: as fast as it simulates."""
     approach: NonNegative = 4
@@ -39,7 +40,6 @@ def main(settings: ReplayDemo) -> None:
     from pixio_robot.demos.recorded import read_recorded
     from pixio_robot.deployment.replaying import replay_in_simulation, replay_on_robot, simulation_of
     from pixio_robot.engine.run_folder import new_run_dir
-    from pixio_robot.environments import env_config_from
 
     console = Console()
     logging.basicConfig(
@@ -50,7 +50,7 @@ def main(settings: ReplayDemo) -> None:
     if settings.robot["kind"] == "lerobot":
         given |= {"approach": settings.approach, "caution": settings}
         sys.exit(0 if replay_on_robot(episode, settings.description, **given) else 1)
-    env_config = simulation_of(episode, None if settings.env is None else env_config_from(settings.env))
+    env_config = simulation_of(episode, settings.env)
     if settings.dry_run:
         replay_in_simulation(episode, env_config, realtime=False, videos=None, **given)
         return

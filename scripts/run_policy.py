@@ -24,8 +24,8 @@ from pixio_robot.environments import EnvDescription
 class RunPolicy(Driving):
     """Settings of the job."""
 
-    env: EnvDescription
-    """The simulated task, with robot=sim."""
+    env: EnvDescription = dataclasses.field(default_factory=dict)
+    """robot=sim: the simulated task; by default that of the training, and env.NAME=… changes a field of it."""
     artifact: Text | None = None
     """A policy of scripts/export.py, run on this computer."""
     server: Text | None = None
@@ -72,7 +72,7 @@ def main(settings: RunPolicy) -> None:
     """Drive."""
     from pixio_robot.deployment.driving import compare_episodes, drive_robot, drive_simulation, open_policy
     from pixio_robot.engine.run_folder import new_run_dir
-    from pixio_robot.environments import env_config_from
+    from pixio_robot.environments import describe_env, env_config_meant
 
     console = Console()
     logging.basicConfig(
@@ -86,9 +86,10 @@ def main(settings: RunPolicy) -> None:
         given |= {"cameras": settings.cameras, "seconds": settings.duration, "caution": settings}
         given |= {"seed": settings.noise_seed, "task": settings.task}
         sys.exit(0 if drive_robot(policy, settings.description, **given) else 1)
-    env_config = env_config_from(settings.env)
-    seeds = range(settings.first_seed, settings.first_seed + settings.episodes)
     name = str(settings.artifact or settings.server)
+    env_config = env_config_meant(settings.env, policy.metadata.get("env"), name)
+    settings = dataclasses.replace(settings, env=describe_env(env_config))
+    seeds = range(settings.first_seed, settings.first_seed + settings.episodes)
     record = drive_simulation(policy, env_config, seeds, realtime=settings.realtime, name=name, **given)
     if record is None:
         return

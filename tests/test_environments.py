@@ -2,7 +2,7 @@ import pytest
 from toy_plugin import ToyEnvConfig
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.environments import describe_env, env_config_from
+from pixio_robot.environments import describe_env, env_config_from, env_config_meant
 
 
 def test_a_description_gives_the_config() -> None:
@@ -38,3 +38,12 @@ def test_mistakes_are_answered(description: dict, words: str) -> None:
     with pytest.raises(UserError) as caught:
         env_config_from(description)
     assert words in str(caught.value)
+
+
+def test_a_policy_or_a_recording_meets_its_own_environment_unless_another_is_named() -> None:
+    noted = describe_env(ToyEnvConfig(image_size=64))
+    assert env_config_meant({}, noted, "policy.pt") == ToyEnvConfig(image_size=64)
+    assert env_config_meant({"episode_length": 5}, noted, "policy.pt") == ToyEnvConfig(image_size=64, episode_length=5)
+    assert env_config_meant({"type": "pixio_toy"}, noted, "policy.pt") == ToyEnvConfig()
+    with pytest.raises(UserError, match="^policy.pt does not say which simulation it comes from: name one with env=…"):
+        env_config_meant({"episode_length": 5}, None, "policy.pt")

@@ -12,7 +12,6 @@ import numpy as np
 from lerobot.envs import EnvConfig
 from rich.console import Console
 
-from pixio_robot.common.errors import UserError
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.worlds import check_world
 from pixio_robot.demos.recorded import ACTION, STATE, RecordedEpisode
@@ -20,7 +19,7 @@ from pixio_robot.deployment.config import Caution
 from pixio_robot.deployment.driving import drive_robot, drive_simulation
 from pixio_robot.deployment.runtime import Clock
 from pixio_robot.deployment.runtime.holding import Kind, action_kinds
-from pixio_robot.environments import describe_env, env_config_from
+from pixio_robot.environments import describe_env, env_config_meant
 from pixio_robot.evaluation.record import EvaluationRecord
 
 logger = logging.getLogger(__name__)
@@ -78,24 +77,18 @@ class RecordedPolicy:
         return f"the state is at most {apart_T.max():.4g} from the recorded one ({names[number]}, step {step})"
 
 
-def simulation_of(episode: RecordedEpisode, env_config: EnvConfig | None) -> EnvConfig:
+def simulation_of(episode: RecordedEpisode, given: Mapping[str, Any]) -> EnvConfig:
     """Return the simulation in which an episode is replayed.
 
     Args:
         episode: The episode.
-        env_config: One that was asked for; None: the one that the recording names.
+        given: The one that was asked for, or fields in which it differs from the one that the recording names.
 
     Raises:
-        UserError: The recording names none, or the one asked for has another rate, robot or control.
+        UserError: There is none, or the one asked for has another rate, robot or control.
     """
     recorded = episode.attributes
-    if env_config is None:
-        if not recorded.get("env"):
-            raise UserError(
-                f"{episode.source} does not say which simulation it comes from: name one with env=… (uv run scripts/list.py "
-                "tasks), or replay it on a robot with robot=lerobot robot.type=…."
-            )
-        env_config = env_config_from(recorded["env"])
+    env_config = env_config_meant(given, recorded.get("env"), str(episode.source))
     check_world(
         {"fps": episode.fps} | recorded, describe_env(env_config), software_versions(), "The episode was recorded"
     )

@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DemoStore:
 def replay(path: Path, number: int, folder: Path | None, **fields: object) -> tuple[str, object]:
     console = Console(file=io.StringIO(), width=400)
     episode = read_recorded(path, number)
-    env_config = simulation_of(episode, ToyEnvConfig(**fields) if fields else None)
+    env_config = simulation_of(episode, describe_env(ToyEnvConfig(**fields)) if fields else {})
     record = replay_in_simulation(
         episode, env_config, realtime=False, dry_run=folder is None, videos=folder, console=console
     )
@@ -102,7 +102,7 @@ def test_a_drifting_state_is_seen(store: DemoStore) -> None:
 def test_an_arm_comes_to_where_an_episode_begins_and_follows_it(tmp_path: Path) -> None:
     record_dataset(tmp_path / "reach", episodes=2, steps=20, video=False)
     with pytest.raises(UserError, match="episode 1 of .*reach does not say which simulation it comes from: name one"):
-        simulation_of(read_recorded(tmp_path / "reach", 1), None)
+        simulation_of(read_recorded(tmp_path / "reach", 1), {})
     episode = read_recorded(tmp_path / "reach", 1)
     assert episode.names["action"] == JOINTS and len(episode.actions_T) == 21
     joints, notes = [*reversed(JOINTS)], tmp_path / "actions.jsonl"
