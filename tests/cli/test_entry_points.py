@@ -29,7 +29,7 @@ CHOICES = [
     for group in sorted(CONFIG_FOLDER.iterdir())
     if group.is_dir()
     and group.name not in ("distillation", "pretraining", "protocol", "robot")  # of other entry points
-    for choice in sorted(group.glob("*.yaml"))
+    for choice in sorted(group.rglob("*.yaml"))
 ]
 NEEDED = {"store": ["demos.path=a.zarr"], "lerobot": ["demos.root=a"], "torchscript": ["encoder.weights=a.pt"]}
 
@@ -210,14 +210,23 @@ def test_a_recipe_chooses_its_encoder() -> None:
     assert fields["pretraining"]["variant"] == fields["encoder"]["name"] == "pixio_vit5b16"
 
 
-@mark.parametrize("recipe", sorted((CONFIG_FOLDER / "recipe" / "scripted").glob("*.yaml")), ids=lambda file: file.stem)
+@mark.parametrize(
+    "recipe",
+    sorted((CONFIG_FOLDER / "recipe" / "scripted").rglob("*.yaml")),
+    ids=lambda file: f"{file.parent.name} {file.stem}",
+)
 def test_a_task_may_have_a_recipe_of_its_own(recipe: Path) -> None:
     env = f"env={recipe.stem}"
-    plain, own = composed("train_policy"), composed("train_policy", env)
-    assert (own["demos"], own["trainer"]) != (plain["demos"], plain["trainer"])
+    assert recipe.parent.name == "act"  # the default policy
+    plain, own = composed("train_policy", "env=robosuite_door"), composed("train_policy", env)
+    assert (own["demos"], own["trainer"]) != (plain["demos"], plain["trainer"])  # Door has none
     assert composed("train_policy", env, "trainer=debug")["trainer"]["steps"] == 4, "what is asked for wins"
     assert composed("train_policy", env, "trainer.steps=7", "demos.episodes=3")["demos"]["episodes"] == 3
     of_store = composed("train_policy", env, "demos=store", "demos.path=a.zarr")
     assert of_store["demos"]["episodes"] == plain["demos"]["episodes"], (
         "a recipe is for demonstrations that are collected"
     )
+    of_diffusion, door = (
+        composed("train_policy", "policy=diffusion", f"env={name}") for name in (recipe.stem, "robosuite_door")
+    )
+    assert (of_diffusion["demos"], of_diffusion["trainer"]) == (door["demos"], door["trainer"]), "and for one policy"
