@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.common.settings import is_text, look_up
+from pixio_robot.common.settings import bare, is_text, look_up
 
 _FLAGS = {
     **dict.fromkeys(("--help", "-h"), "--help"),
@@ -134,7 +134,7 @@ def _written(override: str, settings: type | None, multirun: bool) -> str:
     if len(found.path) < len(path):
         return override
     annotation, holder = found.annotation, look_up(settings, path[:-1]).annotation
-    if len(path) > 1 and get_origin(holder) is dict and key[0] not in "+~":
+    if len(path) > 1 and get_origin(bare(holder)) is dict and key[0] not in "+~":
         key = f"++{key}"  # what no file in configs/ names, such as a field of a policy's config: whoever takes it knows it
         override = f"{key}={value}"
     if multirun and ("," in value or _SWEEP.match(value)):

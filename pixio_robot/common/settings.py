@@ -215,7 +215,8 @@ def _tag(group: type) -> object:
 
 def _entry(annotation: object, part: str | int) -> object:
     """Return the type of an entry of a mapping, list or tuple; None where there is none."""
-    for option in _options(annotation)[0]:
+    for checked in _options(annotation)[0]:
+        option = bare(checked)
         origin, arguments = get_origin(option), get_args(option)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return arguments[1] if part != "[key]" else None
@@ -242,11 +243,12 @@ def _options(annotation: object) -> tuple[list[Any], bool]:
 def is_text(annotation: object) -> bool:
     """Tell whether a type takes text as it is typed: names, paths and choices."""
     options, _ = _options(annotation)
-    for option in options:
-        bare = get_args(option)[0] if get_origin(option) is Annotated else option
-        if bare in (str, Path) or get_origin(bare) is Literal:
-            return True
-    return False
+    return any(bare(option) in (str, Path) or get_origin(bare(option)) is Literal for option in options)
+
+
+def bare(annotation: object) -> object:
+    """Return a type without the checks that go with it."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def choices_in(annotation: object) -> list[str]:
