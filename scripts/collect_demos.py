@@ -3,9 +3,9 @@
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
 uv run scripts/collect_demos.py env=robosuite_stack checkpoint=latest episodes=50
 uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
-uv run scripts/collect_demos.py episodes=1000 part=1 parts=4
 
-Parts 1 to 4 may run at once on any machines; the same with parts=4 alone makes one store of them, and tries the seeds behind.
+In parts, at once on any machines: episodes=1000 part=1 parts=4, and so on; episodes=1000 parts=4 alone then makes one store of
+them, and tries the seeds behind.
 """
 
 from functools import partial

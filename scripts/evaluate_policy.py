@@ -3,10 +3,9 @@
 uv run scripts/evaluate_policy.py checkpoint=latest
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> env=robosuite_stack episodes=200 workers=8 run=stack
 uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> 'perturbations=[light,camera,distractors]'
-uv run scripts/evaluate_policy.py checkpoint=<pretrained_model> episodes=1000 run=big part=1 parts=4
 
 With `perturbations` it is measured under each of them, too, on the same seeds, and compared with the task as it is.
-Parts 1 to 4 may run at once on any machines; the same with parts=4 alone makes one result of them.
+In parts, at once on any machines: episodes=1000 run=big part=1 parts=4, and so on; the same with parts=4 alone makes one result.
 """
 
 import contextlib

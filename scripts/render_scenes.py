@@ -3,9 +3,9 @@
 uv run scripts/render_scenes.py
 uv run scripts/render_scenes.py frames=300000 workers=16 output=outputs/many_frames
 uv run scripts/render_scenes.py 'families=[lift_panda,door_iiwa]' image_size=224
-uv run scripts/render_scenes.py frames=300000 part=1 parts=8
 
-Parts 1 to 8 may run at once on machines that share the folder; the same with parts=8 alone looks that all is there.
+In parts, at once on machines that share the folder: frames=300000 part=1 parts=8, and so on; the same with parts=8 alone looks
+that all is there.
 """
 
 from collections.abc import Sequence

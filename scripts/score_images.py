@@ -3,9 +3,8 @@
 uv run scripts/score_images.py path=web
 uv run scripts/score_images.py path=web/s-{0000..0099}.tar scores=scores device=cuda batch_size=512
 uv run scripts/score_images.py path=web encoder_weights=run/encoder.safetensors decoder_weights=run/decoder.safetensors
-uv run scripts/score_images.py path=web part=1 parts=8
 
-Parts 1 to 8 may run at once; the same with parts=8 alone looks that all is there.
+In parts, at once: path=web part=1 parts=8, and so on; the same with parts=8 alone looks that all is there.
 A second run goes on where the first one stopped.
 """
 

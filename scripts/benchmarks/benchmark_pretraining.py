@@ -1,7 +1,6 @@
 """Measure how fast pretraining is, from a plain trainer to this package's, and what each change gains.
 
 uv run scripts/benchmarks/benchmark_pretraining.py
-uv run scripts/benchmarks/benchmark_pretraining.py encoder=pixio_small threads=4 output=ladder.json
 uv run scripts/benchmarks/benchmark_pretraining.py encoder=pixio_vitb device=cuda image_size=256 mask_block=4 batch_size=256
 uv run scripts/benchmarks/benchmark_pretraining.py targets=true device=cuda workers=14 output=targets.json
 

@@ -167,7 +167,7 @@ def test_a_sweep_checks_every_value_and_runs_each(tmp_path: Path) -> None:
 def test_help_and_wrong_choices_take_a_moment(tmp_path: Path) -> None:
     """Neither torch nor LeRobot is imported before the command line has been checked."""
     for arguments, code, said in (
-        (["--help"], 0, "trainer.steps=2500\n      Optimiser steps. [a whole number of at least 1]"),
+        (["--help"], 0, "trainer.steps=1000\n      Optimiser steps. [a whole number of at least 1]"),
         (["policy=bc", "--help"], 0, "policy.input_norm=layer"),
         (["env.task=Lyft"], 2, "unknown task 'Lyft': did you mean 'Lift'?"),
         (["env.robot=Pandaa"], 2, "unknown robot 'Pandaa': did you mean 'Panda'?"),
