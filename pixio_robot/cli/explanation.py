@@ -59,7 +59,7 @@ def _choices_of(job: "Job", line: CommandLine) -> dict[str, str]:
         group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }
     given = {key: value for key, _, value in (override.partition("=") for override in line.overrides)}
-    return {group: given.get(group, choice) for group, choice in chosen.items()}
+    return {group: given.get(group, choice) or "null" for group, choice in chosen.items()}
 
 
 def _keys(settings: type, cfg: DictConfig, chosen: Mapping[str, str], prefix: str = "") -> Iterator[Key]:
@@ -134,7 +134,8 @@ _PREFACE = """# Settings
 One file per job (those of benchmarks: `scripts/benchmarks/configs`), one folder per choice. A job's defaults are those of its
 settings in the code; a file here says what differs.
 Every job takes `KEY=VALUE` on its command line, `-m KEY=A,B` for one run after the other, `--cfg job` to show everything, and
-`--help`. Text is taken as it is typed; a list is `'KEY=[a,b]'`; keys that are not here yet are added with `+KEY=VALUE`.
+`--help`. Text is taken as it is typed; a list is `'KEY=[a,b]'`; keys that are not here yet are added with `+KEY=VALUE` (those
+of a policy, an environment or a robot without the `+`).
 A wrong name, type or value is one sentence, exit code 2, and nothing is written.
 
 A choice of one's own: put `encoder/mine.yaml` into a folder and give `--config-dir FOLDER encoder=mine`.
