@@ -5,7 +5,6 @@ Its action has a velocity, an arm's place and a gripper, its state the arm's pla
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +45,7 @@ class Recorded:
     def __init__(
         self, notes: Path, over: Callable[[list[Call]], bool] = lambda calls: False, **troubles: Callable[[int], None]
     ) -> None:
-        self._notes, self._over, self._troubles = notes, over, troubles
+        self._notes, self._over, self.troubles = notes, over, troubles
         self._counts: dict[str, int] = {}
         self._random = np.random.default_rng(0)
 
@@ -74,18 +73,17 @@ class Recorded:
     def send(self, action: np.ndarray) -> None:
         self._note("send", [float(number) for number in action])
 
-    def _note(self, name: str, action: list[float] | None = None) -> None:
-        count = self._counts[name] = self._counts.get(name, -1) + 1
+    def note(self, name: str, action: list[float] | None = None) -> None:
+        """Write down that something happened now."""
         line = json.dumps([name, time.monotonic(), action]) + "\n"
         file = os.open(self._notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # what a signal interrupts has been written
         os.write(file, line.encode())
         os.close(file)
-        self._troubles.get(name, lambda count: None)(count)
 
-
-def hanging(at: int, released: threading.Event) -> Callable[[int], None]:
-    """Return a trouble: one call does not return before the test is over."""
-    return lambda count: released.wait() and None if count == at else None
+    def _note(self, name: str, action: list[float] | None = None) -> None:
+        count = self._counts[name] = self._counts.get(name, -1) + 1
+        self.note(name, action)
+        self.troubles.get(name, lambda count: None)(count)
 
 
 def raising(first: int, error: BaseException, last: int = 1 << 30) -> Callable[[int], None]:
