@@ -16,7 +16,7 @@ from runtime_policies import CAMERA, metadata
 from pixio_robot.deployment.runtime import CameraSource, Observation
 
 NAMES = ["base.vel", "arm.pos", "gripper.pos"]
-RATE = 50
+RATE = 20  # slow enough for a busy machine to keep
 DESCRIBED = metadata(
     state={"key": "observation.state", "size": 1, "names": ["arm.pos"]},
     action={
