@@ -46,5 +46,5 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     checksum = google_crc32c.Checksum(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         checksum.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        checksum.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        checksum.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return checksum.hexdigest().decode()
