@@ -16,7 +16,7 @@ def main() -> None:
     """Run the job that the command line names, or say which there are."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(overview())
+        exits_on_user_error(print)(overview())
     elif name == "--version":
         print(f"pixio-robot {__version__}")
     else:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
+from pixio_robot.common.commands import as_called_here
+
 
 class UserError(ValueError):
     """A mistake of the user's: the message says what is wrong, what was expected and what to do."""
@@ -87,7 +89,8 @@ def disk_refusal(error: BaseException) -> str | None:
 def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
     """Turn what a user can mend (exit code 2) and Ctrl-C (exit code 130) into a clean end of a script.
 
-    That is a `UserError`, an extra that is not installed, and a disk that is full or may not be written to.
+    That is a `UserError`, an extra that is not installed, and a disk that is full or may not be written to. Who reads what
+    is printed may stop before its end, as `| head` does: that ends a script quietly (exit code 1).
     Of several processes started by torchrun or accelerate, the first to fail prints; the others end quietly.
     """
 
@@ -98,11 +101,15 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
             return main(*args, **kwargs)
         except UserError as error:
             if _fails_first():
-                print(f"error: {printable(str(error))}", file=sys.stderr)
+                print(f"error: {printable(as_called_here(str(error)))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped.", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:
+            if not _nobody_reads():
+                raise
+            sys.exit(1)
         except Exception as error:
             no_module = isinstance(error, ModuleNotFoundError)
             advice = missing_extra(error.name or "") if no_module else disk_refusal(error)
@@ -113,6 +120,16 @@ def exits_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
             sys.exit(2)  # lost its peers, one of which said why
 
     return wrapped
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output goes nowhere any more; what is left of it is then dropped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 _PLUGINS = {"lerobot_policy_pixio": "policies", "lerobot_env_pixio": "envs"}

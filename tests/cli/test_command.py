@@ -1,5 +1,6 @@
 """The command `pixio`: what it lists, how it runs a job, and what the wheel brings for it."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -71,6 +72,28 @@ def test_examples_name_the_command_where_there_is_no_clone(monkeypatch: pytest.M
     assert commands.as_called_here(text) == text
     monkeypatch.setattr(commands, "IN_WHEEL", True)
     assert commands.as_called_here(text) == "pixio doctor output_root=a"
+    assert (
+        commands.as_called_here("convert it with scripts/convert_demos.py.") == "convert it with pixio convert_demos."
+    )
+
+
+def test_a_reader_that_stops_reading_ends_a_job_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        with pytest.raises(SystemExit) as caught:
+            exits_on_user_error(print)("row\n" * 10_000)
+    assert caught.value.code == 1
+
+
+def test_a_broken_connection_is_no_reader_that_stops_reading() -> None:
+    @exits_on_user_error
+    def job() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        job()
 
 
 @pytest.mark.slow  # builds with uv, which fetches hatchling
