@@ -252,7 +252,7 @@ def _register_image_codecs(path: Path, name: str) -> None:
     except ImportError:
         raise UserError(
             f"{path} has data/{name} compressed with a codec that is not installed, such as UMI's JPEG XL: run "
-            "`uv pip install imagecodecs` and convert again."
+            "`pip install 'pixio-robot[imagecodecs]'` and convert again."
         ) from None
     register_codecs(verbose=False)
 

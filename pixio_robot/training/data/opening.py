@@ -107,6 +107,7 @@ def encoder_features(
             on_progress=show,
         )
     share = reused[0] / reused[1]
-    copies = f" and {job.augmented_copies} augmented copies of each" if job.augmented_copies else ""
-    console.print(f"cache {cache.num_bytes / 2**20:.0f} MiB, {100 * share:.0f} % of frames{copies} were there before")
+    copies = job.augmented_copies
+    changed = f" with {copies} changed {'copy' if copies == 1 else 'copies'} of every frame" if copies else ""
+    console.print(f"feature cache: {cache.num_bytes / 2**20:.1f} MiB{changed}; {100 * share:.0f} % was there before")
     return cache
