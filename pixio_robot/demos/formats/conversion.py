@@ -9,7 +9,7 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.demos.formats.store import export_store
 from pixio_robot.demos.store.codecs import LOSSLESS
-from pixio_robot.demos.store.locations import Location, as_location, place_in_zip
+from pixio_robot.demos.store.locations import Location, as_location, place_in_zip, size_of
 from pixio_robot.demos.store.store import DemoStore
 
 _STORE, _LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER = "store", "lerobot", "robomimic", "replay_buffer"
@@ -46,7 +46,7 @@ def convert(
         use_videos: For a LeRobotDataset: see `pixio_robot.demos.formats.lerobot.export_lerobot`; None is True.
         image_size: For a demonstration store: height and width to resize frames to, in pixels; None keeps theirs.
         codec: For a demonstration store: how frames are kept, see `DemoStore.create`; None is lossless.
-        console: Where to show progress: standard error by default.
+        console: Where to show progress, and what was made: standard error by default.
 
     Raises:
         UserError: The source is none of these, is damaged or lacks something; an option has no effect on it; there is
@@ -68,11 +68,13 @@ def convert(
         store = DemoStore.open(source)
         if made == _STORE:
             export_store(store, destination, codec=codec or LOSSLESS, image_size=image_size, console=console)
-            return
-        _export(store, _path(destination, made), made, use_videos, console)
+        else:
+            _export(store, _path(destination, made), made, use_videos, console)
     else:
         assert isinstance(source, Path)
-        _import(found, source, _path(destination, _STORE), fps, image_size, codec or LOSSLESS, console)
+        store = _import(found, source, _path(destination, _STORE), fps, image_size, codec or LOSSLESS, console)
+    said = f"{destination}: {store.num_episodes:,} episodes, {store.num_steps:,} steps, {size_of(destination) / 1e6:,.1f} MB"
+    (console or Console(stderr=True)).print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _format_of(source: Path) -> str:
@@ -176,7 +178,7 @@ def _import(
     image_size: int | None,
     codec: str,
     console: Console | None,
-) -> None:
+) -> DemoStore:
     if _is_named_otherwise(destination):
         raise UserError(
             f"{source} becomes a demonstration store, a folder whose name ends in .zarr, but {destination} is named like "
@@ -185,15 +187,14 @@ def _import(
     if found == _LEROBOT:
         from pixio_robot.demos.formats.lerobot import import_lerobot
 
-        import_lerobot(source, destination, image_size=image_size, codec=codec, console=console)
+        return import_lerobot(source, destination, image_size=image_size, codec=codec, console=console)
     elif found == _ROBOMIMIC:
         from pixio_robot.demos.formats.robomimic import import_robomimic
 
-        import_robomimic(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
-    else:
-        from pixio_robot.demos.formats.replay_buffer import import_replay_buffer
+        return import_robomimic(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
+    from pixio_robot.demos.formats.replay_buffer import import_replay_buffer
 
-        import_replay_buffer(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
+    return import_replay_buffer(source, destination, fps=fps, image_size=image_size, codec=codec, console=console)
 
 
 def _is_named_otherwise(destination: Path) -> bool:

@@ -60,7 +60,7 @@ def export_lerobot(
     console = console or Console(stderr=True)
     if use_videos and store.image_keys:
         _check_encodable(store)
-        say_given_up(["frames as they were: video, which is lossy, instead (use_videos=false keeps them)"], console)
+        say_given_up(["frames, which video keeps with small losses (use_videos=false keeps them as they are)"], console)
     with new_result(Path(root)) as unfinished:
         _write_dataset(store, unfinished, repo_id, use_videos, console)
 

@@ -47,6 +47,7 @@ def converted(source: Path, **options: int) -> tuple[DemoStore, str]:
     convert(source, target, console=Console(file=said, width=10_000), **options)  # pyright: ignore[reportArgumentType]
     store = DemoStore.open(target)
     assert said.getvalue().count("left out or changed") == ("given_up" in store.attributes)
+    assert f"{target}: {store.num_episodes} episodes, {store.num_steps} steps, " in said.getvalue()
     return store, "; ".join(store.attributes.get("given_up", []))
 
 
