@@ -20,6 +20,7 @@ NOT_HERE = {
     "data.nyu": "needs the public dataset; a folder of its layout is read in tests/downstream/dense",
     "env=pusht": "needs a recording of PushT: tests/envs/simulators/test_other_simulators.py",
     "robot=lerobot robot.type=…": "needs an arm, as above",
+    "submitit_slurm": "needs a cluster; the same on one machine: tests/cli/test_cluster.py",
     "resume=last": "needs a run that was killed: tests/training, tests/cli/test_continued.py",
 }
 """What has to be there beside this repository and a processor, and where what can be tested of it is."""

@@ -6,6 +6,7 @@ Together with `composition` the one module of the package that knows Hydra.
 import atexit
 import gc
 import importlib.util
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from pixio_robot.cli.command_line import CommandLine, parse
 from pixio_robot.cli.composition import check, settings_from, store_defaults
 from pixio_robot.cli.jobs import CONFIG_FOLDER, job_file
-from pixio_robot.common.errors import UserError, exits_on_user_error
+from pixio_robot.common.errors import UserError, exits_on_user_error, missing_extra
 from pixio_robot.common.settings import fields_of, plain
 from pixio_robot.common.storage.documents import read_yaml
 from pixio_robot.engine.run_folder import CONFIG_FILE, run_to_resume
@@ -74,6 +75,7 @@ class Job[S]:
 
             print(explain(self, line))
             return
+        _check_launcher(line)
         check(self.name, self.settings, line.overrides, line.config_dir, line.runs, self._saved)
         store_defaults(self.settings)
         sys.argv[1:] = [*line.flags, *_quietened(line), *line.overrides]
@@ -145,6 +147,29 @@ def load_job(name: str) -> Job:
     sys.modules[spec.name] = module  # where dataclasses look for what their annotations name
     spec.loader.exec_module(module)
     return module.main
+
+
+def _check_launcher(line: CommandLine) -> None:
+    """Check, before anything is composed, that what starts the runs of a sweep can do so here.
+
+    Raises:
+        UserError: It is not installed, there is no Slurm, or there is no sweep.
+    """
+    for override in line.overrides:
+        key, _, launcher = override.partition("=")
+        if key != "hydra/launcher":
+            continue
+        if not line.multirun:
+            raise UserError(
+                f"{override} has no effect on a single run: add -m, and what to sweep over, such as seed=0,1,2."
+            )
+        if launcher.startswith("submitit") and importlib.util.find_spec("submitit") is None:
+            raise UserError(missing_extra("hydra-submitit-launcher") or "")
+        if launcher == "submitit_slurm" and shutil.which("srun") is None:
+            raise UserError(
+                f"{override}: there is no Slurm here (no srun). Start the sweep where jobs are submitted from, or try it on "
+                "this machine with hydra/launcher=submitit_local."
+            )
 
 
 def _quietened(line: CommandLine) -> list[str]:

@@ -5,7 +5,27 @@ from pathlib import Path
 import pytest
 from forked_scripts import run_script
 
+from pixio_robot.cli.entry_points import load_job
 from pixio_robot.evaluation.record import EvaluationRecord
+
+
+def test_a_sweep_that_cannot_be_started_is_a_sentence(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    job = load_job("train_policy")
+    for words, said in (
+        (["-m", "hydra/launcher=submitit_slurm", "seed=0,1"], "there is no Slurm here"),
+        (["hydra/launcher=submitit_slurm", "seed=0"], "has no effect on a single run: add -m"),
+    ):
+        monkeypatch.setattr("sys.argv", ["train_policy.py", *words])
+        with pytest.raises(SystemExit) as caught:
+            job()
+        assert caught.value.code == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["train_policy.py", "-m", "hydra/launcher=submitit_local", "seed=0,1"])
+    with pytest.raises(SystemExit):
+        job()
+    assert "pip install 'pixio-robot[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
