@@ -1,18 +1,19 @@
 """Collect demonstrations of a scripted expert, of your own hand, or an expert's corrections of a policy, into a zarr store.
 
 uv run scripts/collect_demos.py env=robosuite_lift episodes=100 output=outputs/demos/lift.zarr
-uv run scripts/collect_demos.py env=robosuite_stack checkpoint=latest episodes=50
+uv run scripts/collect_demos.py checkpoint=latest episodes=50 output=corrected.zarr
 uv run scripts/collect_demos.py env=robosuite_lift episodes=10 expert=keyboard
 
 In parts, at once on any machines: episodes=1000 part=1 parts=4, and so on; episodes=1000 parts=4 alone then makes one store of
 them, and tries the seeds behind.
 """
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pixio_robot.cli.entry_points import entry_point
+from pixio_robot.cli.entry_points import entry_point, given_fields
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.settings import Count, Place, Text, Whole, plain, settings
 from pixio_robot.common.storage.parts import Parts
@@ -25,7 +26,7 @@ class CollectDemos(Parts):
     """Settings of the job."""
 
     env: EnvDescription
-    """The task."""
+    """The task; with `checkpoint`, by default that of its training."""
     episodes: Count = 100
     """Successful ones, of all tasks together; those that the store has already count."""
     output: Place | None = None
@@ -63,21 +64,21 @@ def main(settings: CollectDemos) -> None:
         store_attributes,
         store_path_for,
     )
-    from pixio_robot.environments import env_config_from
+    from pixio_robot.environments import describe_env, env_config_from
 
-    env_config = env_config_from(settings.env)
-    by = settings.expert if settings.checkpoint is None else CORRECTED
-    store = settings.output or store_path_for(env_config, settings.output_root / "demos", by)
-    first_seed = 0 if settings.checkpoint is None else 50_000
-    how = {"first_seed": first_seed if settings.first_seed is None else settings.first_seed, "codec": settings.codec}
-    corrected, weights = None, None
+    env_config, corrected, weights = env_config_from(settings.env), None, None
     if settings.checkpoint is not None:
         from pixio_robot.common.storage.kept import checksums
         from pixio_robot.training.corrections import CorrectedPolicies, find_policy
 
-        checkpoint = find_policy(settings.checkpoint, settings.output_root, env_config)
+        checkpoint, env_config = find_policy(settings.checkpoint, settings.output_root, given_fields(settings, "env"))
+        settings = dataclasses.replace(settings, env=describe_env(env_config))
         corrected = partial(CorrectedPolicies, checkpoint, settings.takeover)
         weights = checksums(checkpoint, "model.safetensors")["model.safetensors"]
+    by = settings.expert if settings.checkpoint is None else CORRECTED
+    store = settings.output or store_path_for(env_config, settings.output_root / "demos", by)
+    first_seed = 0 if settings.checkpoint is None else 50_000
+    how = {"first_seed": first_seed if settings.first_seed is None else settings.first_seed, "codec": settings.codec}
     if settings.expert != "scripted":
         from pixio_robot.demos.collection.by_hand.teleoperation import record_by_hand
 

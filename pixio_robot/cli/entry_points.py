@@ -208,20 +208,20 @@ def _flat(value: object, name: str) -> dict[str, Any]:
     return {dotted: leaf for key, entry in value.items() for dotted, leaf in _flat(entry, f"{name}.{key}").items()}
 
 
-def given_fields(settings: object, group: str, instead: str) -> dict[str, Any]:
-    """Return the fields of a group that the command line of the running job sets one by one.
+def given_fields(settings: object, group: str, instead: str | None = None) -> dict[str, Any]:
+    """Return the fields of a group that the command line of the running job sets: one by one, or all where it chooses the group.
 
     Args:
         settings: The job's settings.
         group: A config group, for example `policy`.
-        instead: The key that makes a choice of the whole group, which is refused then.
+        instead: The key that makes a choice of the whole group; where there is one, choosing the group is refused.
 
     Raises:
         UserError: The command line chooses the group as a whole.
     """
     assert group in fields_of(type(settings))
     for override in HydraConfig.get().overrides.task:
-        if override.lstrip("+~").partition("=")[0] == group:
+        if instead is not None and override.lstrip("+~").partition("=")[0] == group:
             raise UserError(
                 f"{override} has no effect with {instead}, which brings its own {group}: leave it out, or change single fields "
                 f"({group}.NAME=…)."

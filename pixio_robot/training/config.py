@@ -225,8 +225,9 @@ class PolicyJob:
     """The encoder."""
     policy: dict[str, Any]
     """`type`, such as pixio_act, and any fields of that policy's config."""
-    env: EnvDescription
-    """`type`, such as pixio_robosuite, and any fields of that environment's config."""
+    env: EnvDescription = dataclasses.field(default_factory=dict)
+    """`type`, such as pixio_robosuite, and any fields of that environment's config; for demos of a store or LeRobotDataset by
+    default what they were recorded in, of which env.NAME=… changes a field."""
     demos: DemosConfig
     """Where demonstrations come from."""
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)

@@ -5,6 +5,7 @@ al. 2019, arXiv 1810.02890): who acted is recorded with every step, and only the
 """
 
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from pixio_robot.common.versions import software_versions
 from pixio_robot.common.worlds import check_world
 from pixio_robot.demos.collection.recording import Expert
-from pixio_robot.environments import describe_env
+from pixio_robot.environments import describe_env, env_config_meant
 from pixio_robot.evaluation.checkpoints import check_fit, find_checkpoint, open_checkpoint, run_information
 
 type Takeover = Literal["chance", "stuck"]
@@ -145,21 +146,24 @@ class CorrectedPolicies:
         return CorrectedPolicy(self._driver, expert, seed, self._takeover, config.fps, config.episode_length)
 
 
-def find_policy(given: Path, output_root: Path, env_config: EnvConfig) -> Path:
-    """Return the checkpoint of a policy that is to drive in an environment.
+def find_policy(given: Path, output_root: Path, env: Mapping[str, Any]) -> tuple[Path, EnvConfig]:
+    """Return the checkpoint of a policy that is to drive, and the environment in which it does.
 
     Args:
         given: See `find_checkpoint`.
         output_root: Where runs of train_policy are.
-        env_config: The environment.
+        env: What is said of the environment; what is not is as in the policy's training, see `env_config_meant`.
 
     Raises:
-        UserError: There is no such checkpoint, it does not fit the environment, or it learnt another rate or control.
+        UserError: There is no such checkpoint, it does not fit the environment, or it learnt another rate or control; or
+            neither says which environment it is.
     """
     checkpoint = find_checkpoint(given, output_root, Console(stderr=True))
-    check_fit(open_checkpoint(checkpoint), env_config)
-    check_world(run_information(checkpoint), describe_env(env_config), software_versions(), "The policy was trained")
-    return checkpoint
+    config, trained = open_checkpoint(checkpoint), run_information(checkpoint)
+    env_config = env_config_meant(env, trained.get("env"), str(checkpoint))
+    check_fit(config, env_config)
+    check_world(trained, describe_env(env_config), software_versions(), "The policy was trained")
+    return checkpoint, env_config
 
 
 def _batched(value: Any) -> Any:  # noqa: ANN401

@@ -23,7 +23,7 @@ from pixio_robot.encoders import EncoderConfig, VisionEncoder
 from pixio_robot.engine.processes import Processes
 from pixio_robot.engine.run_folder import CONFIG_FILE, begun_run_dir, discard_refused, run_to_resume
 from pixio_robot.engine.run_log import RunLog
-from pixio_robot.environments import describe_env, env_config_from
+from pixio_robot.environments import describe_env, env_config_from, env_config_meant
 from pixio_robot.evaluation.checkpoints import MODEL_FOLDER, check_fit
 from pixio_robot.evaluation.record import EvaluationRecord
 from pixio_robot.evaluation.rollouts.evaluate import evaluate_policy
@@ -106,7 +106,8 @@ class _Run:
         self.job, self.run_dir, self.console, self.log, self.processes = job, run_dir, console, log, processes
         self.caches = job.caches_features
         self.trainer = job.trainer
-        self.env_config = env_config_from(job.env)
+        is_recorded = job.demos.source != "scripted" and "type" not in job.env
+        self.env_config = None if is_recorded else env_config_from(job.env)
         self.simulated = job.evaluation.episodes > 0 or job.demos.source == "scripted"
         self.used_episodes = job.demos.episodes if job.demos.source == "scripted" else None
         self.held_out: list[int] = []
@@ -121,6 +122,8 @@ class _Run:
             _check_encoder(self.job.encoder, self.env_config)
         with self.log.phase("demonstrations", "Demonstrations"), self.processes.one_after_another():
             store = open_demonstrations(self.job.demos, self.env_config, Path(self.job.output_root), self.console)
+        if self.simulated and self.env_config is None:
+            self.env_config = self.recorded_in(store)
         checkpoint = self.trained(store)
         record = None
         if self.processes.main:
@@ -138,6 +141,27 @@ class _Run:
             said = "\n".join(summaries) or "trained; not measured"
             say_result(said, self.log, memory, report, checkpoint, rolled_out=record is not None)
         return self.processes.share(record)
+
+    def recorded_in(self, store: DemoStore) -> EnvConfig | None:
+        """Return the simulation that demonstrations come from, with the fields that the job changes; None where there is none.
+
+        Raises:
+            UserError: The job changes fields of an environment that is not known.
+        """
+        noted = store.attributes.get("env")
+        if not noted and not self.job.env:
+            return None
+        config = env_config_meant(self.job.env, noted, str(store.path))
+        task = describe_env(config).get("task")
+        if task is not None and "task" not in {**noted, **self.job.env}:  # stores of several tasks, joined
+            return None
+        named = config.type if task is None else f"{config.type}, task {task}"
+        self.console.print(f"the policy is measured where it was recorded: {named}", highlight=False, soft_wrap=True)
+        return config
+
+    def described_env(self) -> dict[str, Any]:
+        """Describe the simulation in which the policy is measured; nothing where there is none."""
+        return {} if self.env_config is None or not self.simulated else describe_env(self.env_config)
 
     def trained(self, store: DemoStore) -> Path:
         """Train, and return the `pretrained_model` folder of the checkpoint that is to be measured.
@@ -162,9 +186,7 @@ class _Run:
             self.simulated = self.stands_for(store, config)
         if self.simulated:
             recorded = {"env": store.attributes.get("env"), "fps": store.fps, "versions": software_versions()}
-            check_world(
-                recorded, describe_env(self.env_config), software_versions(), "The demonstrations were recorded"
-            )
+            check_world(recorded, self.described_env(), software_versions(), "The demonstrations were recorded")
         say_unused(config, store, self.used_episodes, console)
         windows = Windows.of(config)
         sampling = self.without_held_out(store)
@@ -182,7 +204,7 @@ class _Run:
         cache = self.features(store, encoder, images, patches) if self.caches else None
         information = {
             # What the policy has seen: where it is evaluated may be drawn in another way, which then warns.
-            "env": store.attributes.get("env") or (describe_env(self.env_config) if self.simulated else {}),
+            "env": store.attributes.get("env") or self.described_env(),
             "versions": software_versions(),
             "demonstrations": str(store.path),
             "names": store.names,
@@ -208,6 +230,7 @@ class _Run:
             return PolicyTraining(policy, processors, batches, information, self.judge.look)
 
         def evaluate(checkpoint: Path) -> EvaluationRecord:
+            assert self.env_config is not None
             return evaluate_policy(
                 checkpoint,
                 self.env_config,
@@ -230,13 +253,22 @@ class _Run:
         Raises:
             UserError: It is meant to be, and does not fit.
         """
+        name = Path(store.path).name
+        if self.env_config is None:
+            self.console.print(
+                f"{name} does not say which simulation it comes from: the policy is judged on episodes that are held out "
+                "(env=… names a simulation)",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return False
         try:
             check_fit(config, self.env_config)
         except UserError:
             if self.job.demos.source == "scripted" or store.attributes.get("env"):
                 raise
             self.console.print(
-                f"no simulation stands for {Path(store.path).name} ({self.env_config.type} has other cameras, state or "
+                f"no simulation stands for {name} ({self.env_config.type} has other cameras, state or "
                 "actions): the policy is judged on episodes that are held out",
                 highlight=False,
                 soft_wrap=True,
@@ -261,6 +293,7 @@ class _Run:
         evaluation = self.job.evaluation
         if not evaluation.episodes or not self.simulated:
             return None
+        assert self.env_config is not None
         with self.log.phase("evaluation", "Evaluation"):
             record = evaluate_policy(
                 checkpoint,
@@ -280,9 +313,10 @@ def _seeds(store: DemoStore) -> list[int]:
     return [int(seed) for seed in store.episode_seeds if seed >= 0]
 
 
-def _check_encoder(config: EncoderConfig, env_config: EnvConfig) -> None:
+def _check_encoder(config: EncoderConfig, env_config: EnvConfig | None) -> None:
     """Build the encoder once before anything slow, so that a wrong name, file or image size costs seconds."""
-    sizes = [feature.shape[:2] for feature in env_config.features.values() if feature.type is FeatureType.VISUAL]
+    features = [] if env_config is None else env_config.features.values()
+    sizes = [feature.shape[:2] for feature in features if feature.type is FeatureType.VISUAL]
     encoder = VisionEncoder(config, frame_size=next(iter(sizes), None))
     for size in sizes:
         encoder.grid(*size)

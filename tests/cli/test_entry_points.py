@@ -199,6 +199,13 @@ def test_keys_that_are_not_there_are_added(tmp_path: Path) -> None:
     assert read.env["perturbation"] == "light"
 
 
+def test_recorded_demonstrations_bring_their_environment() -> None:
+    for demos in (["demos=store", "demos.path=a.zarr"], ["demos=lerobot", "demos.root=a"]):
+        assert composed("train_policy", *demos)["env"] == {}
+        assert composed("train_policy", *demos, "env.fps=10")["env"] == {"fps": 10}
+        assert composed("train_policy", *demos, "env=robosuite_stack")["env"]["task"] == "Stack"
+
+
 def test_the_papers_protocol_differs_by_settings_alone() -> None:
     job: Any = load_job("evaluate_encoder")
     assert job.read([]).protocol.robustness.seeds == (0,)

@@ -104,3 +104,24 @@ def test_data_of_a_robot_without_a_simulation_train_a_policy(tmp_path: Path, cap
 def toy_job_without_measure(job: PolicyJob) -> PolicyJob:
     evaluation = dataclasses.replace(job.evaluation, episodes=0, held_out=0.0)
     return dataclasses.replace(job, trainer=dataclasses.replace(job.trainer, evaluate_every=2), evaluation=evaluation)
+
+
+def test_recorded_demonstrations_are_measured_where_they_were_recorded(tmp_path: Path, capsys) -> None:
+    store = make_demonstrations(tmp_path / "demos.zarr").path
+    job = dataclasses.replace(toy_job(store, tmp_path), env={"episode_length": 4})  # a field of what the store notes
+    record = run_policy_job(job)
+    assert record is not None
+    assert {episode.steps for episode in record.episodes} <= {1, 2, 3, 4}
+    assert "measured where it was recorded: pixio_toy" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == {"type": "pixio_toy"}
+
+
+def test_a_store_that_notes_no_simulation_is_judged_on_episodes_that_are_held_out(tmp_path: Path, capsys) -> None:
+    store = make_demonstrations(tmp_path / "demos.zarr").path
+    zarr.open_group(store, mode="r+").update_attributes({"env": {}})
+    job = dataclasses.replace(toy_job(store, tmp_path), env={})
+    assert run_policy_job(job) is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert "does not say which simulation it comes from" in said and "open-loop error" in said
+    with raises(UserError, match=r"does not say which simulation it comes from: name one with env=…"):
+        run_policy_job(dataclasses.replace(job, env={"episode_length": 4}), console=Console(quiet=True))

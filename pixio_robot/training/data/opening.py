@@ -15,8 +15,10 @@ from pixio_robot.training.config import DemosConfig, PolicyJob
 from pixio_robot.training.data.feature_cache import FeatureCache, cache_features
 
 
-def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: Path, console: Console) -> DemoStore:
-    """Open a demonstration store, having made it first where it must be collected or imported.
+def open_demonstrations(
+    demos: DemosConfig, env_config: EnvConfig | None, output_root: Path, console: Console
+) -> DemoStore:
+    """Open a demonstration store, having made it first where it must be collected (in an environment) or imported.
 
     Raises:
         UserError: There is no such store or dataset, or it is damaged or cannot be fetched; no demonstration
@@ -29,7 +31,7 @@ def open_demonstrations(demos: DemosConfig, env_config: EnvConfig, output_root: 
     return store
 
 
-def _opened(demos: DemosConfig, env_config: EnvConfig, output_root: Path, console: Console) -> DemoStore:
+def _opened(demos: DemosConfig, env_config: EnvConfig | None, output_root: Path, console: Console) -> DemoStore:
     demos_root = output_root / "demos"
     if isinstance(demos.path, tuple):
         from pixio_robot.demos.formats.joining import joined_store
@@ -45,6 +47,7 @@ def _opened(demos: DemosConfig, env_config: EnvConfig, output_root: Path, consol
         return _imported(root, Path(demos.path) if demos.path else None, demos_root, console)
     from pixio_robot.demos.collection.collection import collect, store_path_for
 
+    assert env_config is not None
     path = Path(demos.path) if demos.path else store_path_for(env_config, demos_root)
     return collect(
         env_config, path, demos.episodes, first_seed=demos.first_seed, workers=demos.workers, console=console

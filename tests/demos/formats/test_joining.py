@@ -35,7 +35,7 @@ def test_stores_become_one(tmp_path: Path) -> None:
     with (tmp_path / "said").open("w") as said:
         console = Console(file=said, width=400)
         demos = DemosConfig(source="store", path=tuple(str(store.path) for store in stores))
-        joined = open_demonstrations(demos, None, tmp_path / "outputs", console)  # pyright: ignore[reportArgumentType]
+        joined = open_demonstrations(demos, None, tmp_path / "outputs", console)
         again = joined_store(stores, tmp_path / "outputs" / "demos", console)
     assert_holds_numbered(joined, 7)
     assert joined.attributes["env"] == {"type": "toy", "robot": "arm"}  # what both say
