@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.storage.tensors import load_tensors
 from pixio_robot.common.storage.torch_files import check_undamaged
-from pixio_robot.encoders.containers import check_finite, find_weights, top_level
+from pixio_robot.encoders.containers import check_finite, check_floats, find_weights, top_level
 from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_filter, timms_name
 
 # What training code keeps beside tensors, and what is no more than its values when it is unpickled.
@@ -117,6 +117,7 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
     content = read_weights(path)
     expected = model.state_dict()
     found = find_weights(content, expected.keys(), timms_name if isinstance(model, PixioVisionTransformer) else str)
+    check_floats(found.tensors, {}, path)
     check_finite(found.tensors, path)
     if found.passed_over:
         print(
@@ -146,6 +147,7 @@ def load_encoder_weights(model: nn.Module, path: Path, variant: str) -> None:
             f"{path} does not fit {variant}: {' and '.join(parts)}; it is incomplete or was made for another variant. Its "
             f"outermost keys are {top_level(content)}."
         )
+    check_floats(weights, expected, path)
     fill(model, weights)
 
 

@@ -102,6 +102,30 @@ def top_level(content: Mapping[Any, Any]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
+def check_floats(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: object) -> None:
+    """Refuse values in place of a network's floats that would only look like them, or that are not there.
+
+    Args:
+        weights: Tensors by name.
+        expected: The network's own.
+        where: The file, for the message.
+
+    Raises:
+        UserError: They are whole numbers, quantised, sparse, complex, of 8 bits, or a shape without values.
+    """
+    for key, value in weights.items():
+        is_plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+        is_known = not value.is_complex() and not (value.is_floating_point() and value.itemsize == 1)
+        is_float = value.is_floating_point() or key not in expected or not expected[key].is_floating_point()
+        if not (is_plain and is_known and is_float):
+            what = "a shape without values" if value.is_meta else f"{str(value.dtype).removeprefix('torch.')}"
+            what += " (sparse)" if value.layout is not torch.strided else ""
+            raise UserError(
+                f"{where}: {key} is {what}, where floats of 16 to 64 bits should be: give the weights as they were before they "
+                "were quantised or packed."
+            )
+
+
 def check_finite(weights: Mapping[str, Tensor], where: object) -> None:
     """Refuse weights that are not numbers.
 

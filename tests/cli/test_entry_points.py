@@ -200,10 +200,11 @@ def test_keys_that_are_not_there_are_added(tmp_path: Path) -> None:
 
 
 def test_recorded_demonstrations_bring_their_environment() -> None:
+    job: Any = load_job("train_policy")
     for demos in (["demos=store", "demos.path=a.zarr"], ["demos=lerobot", "demos.root=a"]):
-        assert composed("train_policy", *demos)["env"] == {}
-        assert composed("train_policy", *demos, "env.fps=10")["env"] == {"fps": 10}
-        assert composed("train_policy", *demos, "env=robosuite_stack")["env"]["task"] == "Stack"
+        assert job.read(demos).env == {}
+        assert job.read([*demos, "env.fps=10"]).env == {"fps": 10}
+        assert job.read([*demos, "env=robosuite_stack"]).env["task"] == "Stack"
 
 
 def test_the_papers_protocol_differs_by_settings_alone() -> None:

@@ -142,6 +142,33 @@ def with_wide_positions(state: State) -> State:
         param(lambda state: {"epoch": 2, "loss": [0.1]}, "outermost keys are epoch, loss", id="no tensors"),
         param(lambda state: list(state.values()), "holds a list without names", id="a list"),
         param(lambda state: torch.zeros(3), "holds a Tensor without names", id="a tensor"),
+        param(
+            lambda state: {key: (value * 50).to(torch.int8) for key, value in state.items()},
+            r"cls_token is int8, where floats of 16 to 64 bits should be",
+            id="whole numbers",
+        ),
+        param(lambda state: state | {"norm.bias": state["norm.bias"] > 0}, r"norm\.bias is bool", id="truth values"),
+        param(lambda state: state | {"norm.bias": state["norm.bias"] * 1j}, r"norm\.bias is complex64", id="complex"),
+        param(
+            lambda state: state | {"norm.bias": state["norm.bias"].to(torch.float8_e4m3fn)},
+            r"norm\.bias is float8_e4m3fn",
+            id="8 bits",
+        ),
+        param(
+            lambda state: state | {"norm.bias": state["norm.bias"].to_sparse()},
+            r"norm\.bias is float32 \(sparse\)",
+            id="sparse",
+        ),
+        param(
+            lambda state: state | {"norm.bias": torch.quantize_per_tensor(state["norm.bias"], 0.1, 0, torch.qint8)},
+            r"norm\.bias is qint8",
+            id="quantised",
+        ),
+        param(
+            lambda state: state | {"norm.bias": state["norm.bias"].to("meta")},
+            r"norm\.bias is a shape without values",
+            id="without values",
+        ),
         param(with_wide_positions, "images that are not square", id="wide images"),
         param(
             lambda state: {key: value for key, value in state.items() if "blocks.5" not in key},

@@ -12,6 +12,7 @@ from toy_job import make_demonstrations, toy_job
 from toy_run import logged, make_store
 
 from pixio_robot.common.errors import UserError
+from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.training.config import PolicyJob
 from pixio_robot.training.job import run_policy_job
 
@@ -108,12 +109,14 @@ def toy_job_without_measure(job: PolicyJob) -> PolicyJob:
 
 def test_recorded_demonstrations_are_measured_where_they_were_recorded(tmp_path: Path, capsys) -> None:
     store = make_demonstrations(tmp_path / "demos.zarr").path
+    noted = describe_env(env_config_from({"type": "pixio_toy"}))
+    zarr.open_group(store, mode="r+").update_attributes({"env": noted})
     job = dataclasses.replace(toy_job(store, tmp_path), env={"episode_length": 4})  # a field of what the store notes
     record = run_policy_job(job)
     assert record is not None
     assert {episode.steps for episode in record.episodes} <= {1, 2, 3, 4}
     assert "measured where it was recorded: pixio_toy" in " ".join(capsys.readouterr().out.split())
-    assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == {"type": "pixio_toy"}
+    assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == noted
 
 
 def test_a_store_that_notes_no_simulation_is_judged_on_episodes_that_are_held_out(tmp_path: Path, capsys) -> None:

@@ -20,7 +20,8 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
 from pixio_robot.demos.formats.lerobot_episodes import EpisodeReader
-from pixio_robot.demos.formats.lerobot_layout import SUCCESS, LeRobotLayout, open_layout
+from pixio_robot.demos.formats.lerobot_info import SUCCESS
+from pixio_robot.demos.formats.lerobot_layout import LeRobotLayout, open_layout
 from pixio_robot.demos.formats.transfer import Episode, Record, check_not_empty, new_result, say_given_up, write_store
 from pixio_robot.demos.store.codecs import LOSSLESS
 from pixio_robot.demos.store.layout import INTERVENTION
@@ -141,6 +142,11 @@ def _given_up(layout: LeRobotLayout, reader: EpisodeReader) -> list[str]:
     if reader.resized:
         words.append(f"the sizes in meta/info.json of {', '.join(reader.resized)}: the frames have others")
     values = [key for key in layout.values if key != INTERVENTION]
+    for key in values:
+        feature = layout.features[key]
+        given = feature.get("names")
+        if given and not _flat_names(key, feature) and given != _numbered_names(key, feature["shape"]):
+            words.append(f"the names of {key}, which are not one for each of its {math.prod(feature['shape'])} numbers")
     dtypes = {layout.features[key]["dtype"] for key in values} - {"float32"}
     for dtype in sorted(dtypes):
         keys = ", ".join(key for key in values if layout.features[key]["dtype"] == dtype)

@@ -18,7 +18,8 @@ import torch
 from av.error import FFmpegError
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos.formats.lerobot_layout import SUCCESS, LeRobotEpisode, LeRobotLayout
+from pixio_robot.demos.formats.lerobot_info import SUCCESS
+from pixio_robot.demos.formats.lerobot_layout import LeRobotEpisode, LeRobotLayout
 from pixio_robot.demos.formats.transfer import Episode, Record, explains_unreadable
 from pixio_robot.demos.store.layout import Feature
 from pixio_robot.images.decoding import decode
@@ -71,18 +72,30 @@ class EpisodeReader:
                 data[key] = fit_frames(self._batches(key, episode, steps), self._image_size)
             success = record.success[place]
             if self._success is not None:
-                success = any(bool(value) for value in np.ravel(self._column(self._success, episode).to_pylist()))
+                success = self._succeeded(self._success, episode)
             ends = [start for start, _ in episode.tasks[1:]] + [len(steps)]
             for (start, task), end in zip(episode.tasks, ends, strict=True):
                 part = {key: data[key][start:end] for key in features}
                 is_last = end == len(steps)
                 yield Episode(part, record.seeds[place], success if is_last else None, task)
 
+    def _succeeded(self, key: str, episode: LeRobotEpisode) -> bool | None:
+        """Return whether a step says that the episode succeeded; None where all are silent."""
+        said = []
+        for step, row in enumerate(self._column(key, episode).to_pylist()):
+            for value in _leaves(row):
+                if value not in (None, 0, 1):  # which False and True equal
+                    raise self._damaged(key, episode, step, f"is {value!r}, where true or false should be")
+                said.append(value)
+        known = [bool(value) for value in said if value is not None]
+        return any(known) if known else None
+
     def _is_deep(self, key: str, episode: LeRobotEpisode) -> bool:
         """Return whether the images of a camera have more than 8 bits."""
         if self._layout.is_video(key):
             return False
-        image = PIL.Image.open(io.BytesIO(self._column(key, episode)[0].as_py()["bytes"]))
+        first = self._column(key, episode)[0].as_py()
+        image = PIL.Image.open(io.BytesIO(first if isinstance(first, bytes) else first["bytes"]))
         return image.mode.startswith("I")
 
     def _declared(self, key: str) -> Sequence[int]:
@@ -161,9 +174,9 @@ class EpisodeReader:
             for step, image in enumerate(
                 column.slice(start, min(_FRAMES_AT_ONCE, len(steps) - start)).to_pylist(), start
             ):
-                encoded = image.get("bytes") if isinstance(image, dict) else None
-                if not encoded:
-                    path = image.get("path") if isinstance(image, dict) else None
+                image = image if isinstance(image, dict) else {"path" if isinstance(image, str) else "bytes": image}
+                encoded, path = image.get("bytes"), image.get("path")
+                if not isinstance(encoded, bytes) or not encoded:
                     raise self._damaged(key, episode, step, f"has no image{f', only the path {path}' if path else ''}")
                 decoded = decode(encoded, opaque=True)
                 if isinstance(decoded, Exception):

@@ -8,7 +8,6 @@ Layout (LeRobot 0.6): `meta/info.json` has features and path templates, `meta/ta
 Letters of shape suffixes: T steps.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,18 @@ import pyarrow
 import pyarrow.parquet
 
 from pixio_robot.common.errors import UserError
-from pixio_robot.demos.formats.clock import clock_fault
+from pixio_robot.demos.clock import clock_fault
+from pixio_robot.demos.formats.lerobot_info import (
+    ALWAYS_THERE,
+    about_videos,
+    features_in,
+    rate_in,
+    read_info,
+    read_tasks,
+    readable,
+    splits_in,
+)
 from pixio_robot.demos.formats.transfer import explains_unreadable
-from pixio_robot.demos.store.layout import INTERVENTION
-
-SUCCESS = "next.success"
-_ALWAYS_THERE = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
-_MOST_HZ = 100_000
-_NUMBERS = ("float", "int", "uint", "bool")
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,20 @@ def open_layout(root: Path) -> LeRobotLayout:
     Raises:
         UserError: It is none in version v3, incomplete, or its metadata and rows disagree.
     """
-    info = _info(root)
-    features, fps = _features(root, info), _rate(root, info)
-    cameras, values, given_up = _readable(features)
+    info = read_info(root)
+    features, fps = features_in(root, info), rate_in(root, info)
+    cameras, values, given_up = readable(features)
     if not cameras and not values:
         raise UserError(
             f"The LeRobotDataset {root} has neither cameras nor numbers that are observed: give another one."
         )
     listed = _listed_episodes(root, info)
-    tasks = _tasks(root)
+    tasks = read_tasks(root)
     _check_video_rates(root, features, cameras, fps)
     found = {}
-    for file in sorted((root / "data").glob("*/*.parquet")):
+    files = _tables(root / "data")
+    given_up += _undescribed(root, files[:1], features)
+    for file in files:
         for number, rows_T, columns in _rows_of(root, file):
             if number not in listed:
                 given_up.append(f"episode {number}, which meta/episodes does not list")
@@ -132,9 +137,25 @@ def open_layout(root: Path) -> LeRobotLayout:
     episodes = [found[number] for number in listed]
     if list(listed) != list(range(len(listed))):
         given_up.append(f"the numbers of episodes, which go from {min(listed)} to {max(listed)} with gaps")
+    given_up += splits_in(info, len(listed))
     robot_type = info.get("robot_type")
     robot_type = robot_type if isinstance(robot_type, str) else None
     return LeRobotLayout(root, fps, features, cameras, values, episodes, robot_type, given_up)
+
+
+def _undescribed(root: Path, files: list[Path], features: Mapping[str, Any]) -> list[str]:
+    """Say which columns the metadata do not describe."""
+    there: list[str] = []
+    for file in files:
+        with explains_unreadable(root, file.relative_to(root).as_posix()):
+            there += pyarrow.parquet.read_schema(file).names
+    unknown = [name for name in there if name not in features and name not in ALWAYS_THERE]
+    return [f"the columns {', '.join(unknown)}, which meta/info.json does not describe"] if unknown else []
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the tables in the folders of a folder; what begins with a dot is a system's note about another file."""
+    return [file for file in sorted(folder.glob("*/*.parquet")) if not file.name.startswith(".")]
 
 
 def _disagree(root: Path, file: Path, what: str) -> UserError:
@@ -144,83 +165,10 @@ def _disagree(root: Path, file: Path, what: str) -> UserError:
     )
 
 
-def _info(root: Path) -> dict[str, Any]:
-    try:
-        info = json.loads((root / "meta/info.json").read_bytes())
-        version = str(info["codebase_version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{root} is not a LeRobotDataset: it has no readable meta/info.json; give the folder of one in version v3.0."
-        ) from None
-    if not version.startswith("v3."):
-        raise UserError(
-            f"{root} is a LeRobotDataset {version}, but v3.0 is needed: convert it with "
-            "python -m lerobot.scripts.convert_dataset_v21_to_v30."
-        )
-    for name in ("data_path", "video_path"):
-        if not isinstance(info.get(name), str | None) or (name == "data_path" and not info.get(name)):
-            raise UserError(f"meta/info.json of the LeRobotDataset {root} has no {name}: fetch it anew.")
-    return info
-
-
-def _features(root: Path, info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    features = info.get("features")
-    if not isinstance(features, dict) or not features:
-        raise UserError(f"meta/info.json of the LeRobotDataset {root} has no features: fetch it anew.")
-    for key, feature in features.items():
-        shape = feature.get("shape") if isinstance(feature, dict) else None
-        is_whole = isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape)
-        if not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str) or not is_whole:
-            raise UserError(
-                f"meta/info.json of the LeRobotDataset {root} describes {key} as {json.dumps(feature)[:200]}, which is no "
-                "dtype with a shape of whole numbers: fetch it anew."
-            )
-    return features
-
-
-def _rate(root: Path, info: Mapping[str, Any]) -> float:
-    fps = info.get("fps")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < _MOST_HZ:
-        raise UserError(
-            f"meta/info.json of the LeRobotDataset {root} gives its fps as {fps!r}: write its rate in Hz there."
-        )
-    return int(fps) if fps == int(fps) else fps
-
-
-def _readable(features: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str], list[str]]:
-    """Return the colour cameras, the arrays of numbers, and what is neither."""
-    cameras, values, given_up = [], [], []
-    for key, feature in features.items():
-        if feature["dtype"] in ("video", "image"):
-            if _is_depth(key, feature):
-                given_up.append(f"{key}, which is depth")
-            else:
-                cameras.append(key)
-        elif key in ("action", INTERVENTION) or key.startswith("observation."):
-            if feature["dtype"].startswith(_NUMBERS):
-                values.append(key)
-            else:
-                given_up.append(f"{key}, of dtype {feature['dtype']}")
-        elif key not in _ALWAYS_THERE | {SUCCESS}:
-            given_up.append(key)
-    return cameras, values, given_up
-
-
-def _is_depth(key: str, feature: Mapping[str, Any]) -> bool:
-    marked = any(_about(feature).get(name) for name in ("is_depth_map", "video.is_depth_map"))
-    return bool(marked) or ("depth" in key.lower() and 1 in feature["shape"][:1] + feature["shape"][-1:])
-
-
-def _about(feature: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is noted of a camera's videos."""
-    info = feature.get("info") or feature.get("video_info")
-    return info if isinstance(info, Mapping) else {}
-
-
 def _listed_episodes(root: Path, info: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """Return the rows of `meta/episodes` by `episode_index`."""
     listed: dict[int, dict[str, Any]] = {}
-    for file in sorted((root / "meta/episodes").glob("*/*.parquet")):
+    for file in _tables(root / "meta/episodes"):
         with explains_unreadable(root, file.relative_to(root).as_posix()):
             names = [name for name in pyarrow.parquet.read_schema(file).names if not name.startswith("stats/")]
             rows = pyarrow.parquet.read_table(file, columns=names).to_pylist()
@@ -243,25 +191,9 @@ def _listed_episodes(root: Path, info: Mapping[str, Any]) -> dict[int, dict[str,
     return listed
 
 
-def _tasks(root: Path) -> dict[int, str]:
-    """Return the tasks in words by `task_index`; LeRobot has the words as the index of the table, others as a column."""
-    with explains_unreadable(root, "meta/tasks.parquet"):
-        table = pyarrow.parquet.read_table(root / "meta/tasks.parquet")
-    words = [name for name, kind in zip(table.schema.names, table.schema.types) if pyarrow.types.is_string(kind)]
-    words += [name for name, kind in zip(table.schema.names, table.schema.types) if pyarrow.types.is_large_string(kind)]
-    words.sort(key=lambda name: name not in ("task", "__index_level_0__"))
-    if "task_index" not in table.schema.names or not words:
-        raise UserError(
-            f"meta/tasks.parquet of the LeRobotDataset {root} has the columns {', '.join(table.schema.names) or 'none'}, but "
-            "task_index and the tasks in words are needed: fetch it anew."
-        )
-    pairs = zip(table["task_index"].to_pylist(), table[words[0]].to_pylist())
-    return {index: task for index, task in pairs if task is not None}
-
-
 def _check_video_rates(root: Path, features: Mapping[str, Mapping[str, Any]], cameras: list[str], fps: float) -> None:
     for key in cameras:
-        video_fps = _about(features[key]).get("video.fps") or fps
+        video_fps = about_videos(features[key]).get("video.fps") or fps
         if (
             not isinstance(video_fps, int | float) or abs(video_fps - fps) > 1
         ):  # LeRobot notes it cut to a whole number: 29 of 29.97
@@ -288,6 +220,10 @@ def _rows_of(root: Path, file: Path) -> Iterator[tuple[int, np.ndarray, dict[str
                 raise _disagree(root, file, f"{key} is empty in row {row}")
         columns = {key: table[key].to_numpy() for key in wanted}
         columns = {key: np.ravel(values).astype(np.float64) for key, values in columns.items()}
+    for key in ("episode_index", "frame_index", "task_index"):
+        odd = np.flatnonzero(~np.isfinite(columns[key]) | (columns[key] != np.rint(columns[key])))
+        if len(odd):
+            raise _disagree(root, file, f"{key} is {columns[key][odd[0]]:g} in row {odd[0]}, which is no whole number")
     order = np.lexsort((columns["frame_index"], columns["episode_index"]))
     numbers = columns["episode_index"][order]
     for rows_T in np.split(order, np.flatnonzero(np.diff(numbers)) + 1):

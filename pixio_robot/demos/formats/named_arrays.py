@@ -5,7 +5,7 @@ Both formats have an array per sensor, named as its makers liked. In a store the
 
 * An array of (steps, height, width, channels), or with the channels first, is a camera, and so are bytes of (steps, height,
   width). Greys become RGB; a fourth channel is left out. ``agentview_image`` and ``agentview_rgb`` are the camera
-  ``agentview``; other names stay. Depth is left out.
+  ``agentview``; other names stay. Depth and segmentation are left out.
 * Frames of floats from 0 to 1, or of more than 8 bits, are scaled to a byte.
 * The state is, of each robot in turn, ``robotN_eef_pos``, ``robotN_eef_quat``, ``robotN_eef_rot_axis_angle``,
   ``robotN_gripper_qpos`` and ``robotN_gripper_width``, as many as there are; where there is none, ``state``; else
@@ -74,6 +74,7 @@ def guess_sources(path: Path, arrays: Mapping[str, Feature], action_names: Colle
     Raises:
         UserError: There is no camera or nothing for a state.
     """
+    arrays = {name: array for name, array in arrays.items() if 0 not in array.shape}
     for name in action_names:
         if name not in arrays:
             raise UserError(f"{path} has {name} that are no numbers of every step: give actions as floats.")
@@ -92,7 +93,7 @@ def guess_sources(path: Path, arrays: Mapping[str, Feature], action_names: Colle
         )
     frames = {name for source in sources.values() for name, _ in source.parts}
     low_dim = [name for name, array in arrays.items() if len(array.shape) < 3 and name not in frames]
-    state_names = _state_names([name for name in low_dim if not _is_depth(name)], action_names)
+    state_names = _state_names([name for name in low_dim if not _is_no_picture(name)], action_names)
     if not state_names:
         raise UserError(f"{path} has no low-dimensional observation to make {_STATE} of: add one, such as agent_pos.")
     for key, names in ((_STATE, state_names), (_ACTION, list(action_names))):
@@ -146,13 +147,15 @@ def _origin_attributes(sources: Sources) -> dict[str, Any]:
 def _given_up(sources: Sources, arrays: Mapping[str, Feature]) -> list[str]:
     """Say what is not as it was in the arrays."""
     used = {name for source in sources.values() for name, _ in source.parts}
-    words = [f"{name}{' (depth)' * _is_depth(name)}" for name in sorted(set(arrays) - used)]
+    words = [f"{name}{' (no colours)' * _is_no_picture(name)}" for name in sorted(set(arrays) - used)]
     for source in sources.values():
         for name, shape in source.parts:
             dtype = arrays[name].dtype
             if not source.feature.is_image:
                 if np.dtype(dtype).kind != "f":
                     words.append(f"the dtype {dtype} of {name}: float32 instead")
+                if len(shape) > 1:
+                    words.append(f"the shape {shape} of {name}: {math.prod(shape)} numbers behind each other")
                 continue
             if source.white != BYTE:
                 words.append(f"the range of {name}: 0 to {source.white} became 0 to 255")
@@ -260,7 +263,7 @@ def _frame_size(path: Path, name: str, array: Feature) -> tuple[int, int] | None
         UserError: Where its channels are cannot be told.
     """
     shape = array.shape
-    if _is_depth(name) and 3 not in (shape[:1] + shape[-1:]):
+    if _is_no_picture(name) and 3 not in (shape[:1] + shape[-1:]):
         return None
     if len(shape) == 2 and array.dtype == "uint8" and min(shape) >= _LEAST_SIDE:
         return shape[0], shape[1]
@@ -284,8 +287,8 @@ def _size_with(shape: tuple[int, ...], channels: int) -> tuple[int, int] | None:
     return (height, width) if shape[channels] in _CHANNELS else None
 
 
-def _is_depth(name: str) -> bool:
-    return "depth" in name.lower()
+def _is_no_picture(name: str) -> bool:
+    return any(word in name.lower() for word in ("depth", "segmentation"))
 
 
 def _state_names(low_dim: Sequence[str], action_names: Collection[str]) -> list[str]:

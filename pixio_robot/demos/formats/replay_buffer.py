@@ -27,7 +27,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from pixio_robot.common.errors import UserError
 from pixio_robot.common.progress import progress_bar
-from pixio_robot.demos.formats.clock import clock_fault
+from pixio_robot.demos.clock import clock_fault
 from pixio_robot.demos.formats.named_arrays import (
     Sources,
     choose_sources,
@@ -54,6 +54,7 @@ from pixio_robot.demos.store.store import DemoStore
 # What a replay buffer has no place for: an attribute of the zarr group.
 _EXTRA = "pixio_robot"
 _TIMESTAMP = "timestamp"
+_MOST_STEPS = 2**53  # whole numbers of 64 bits and floats hold alike
 # UMI has no action: its sampler makes these poses, of each robot, the action.
 _UMI_ACTION = ("eef_pos", "eef_rot_axis_angle", "gripper_width")
 # The size of chunk and the compressor that diffusion policy chooses.
@@ -203,7 +204,7 @@ def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], 
                 "reads."
             )
         ends = np.asarray(zarr.open_array(group.store, path=f"{group.path}/meta/episode_ends".lstrip("/"), mode="r")[:])
-    is_rising = ends.ndim == 1 and ends.dtype.kind in "fiu" and len(ends) > 0
+    is_rising = ends.ndim == 1 and ends.dtype.kind in "fiu" and len(ends) > 0 and (np.abs(ends) < _MOST_STEPS).all()
     if not is_rising or (ends != np.rint(ends)).any() or (np.diff(ends.astype(np.int64), prepend=0) <= 0).any():
         raise UserError(
             f"{path} has no episodes, or meta/episode_ends does not rise in whole numbers (it is {ends.ravel()[:5].tolist()}): "
@@ -211,7 +212,8 @@ def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], 
         )
     ends = ends.astype(np.int64)
     with explains_unreadable(path, "data"):
-        arrays = {name: _open_array(path, group, name) for name in _array_names(path, group)}
+        arrays = {name: _open_array(path, group, name) for name in _array_names(path, group, "data")}
+        beside = [f"meta/{name}" for name in _array_names(path, group, "meta") if name != "episode_ends"]
     usable = {name: array for name, array in arrays.items() if array.ndim > 0 and array.dtype.kind in "fiub"}
     for name, array in usable.items():
         if array.shape[0] < ends[-1]:
@@ -219,18 +221,18 @@ def _open_arrays(path: Path, group: zarr.Group) -> tuple[dict[str, zarr.Array], 
                 f"{path} is damaged or incomplete: data/{name} has {array.shape[0]} steps of {ends[-1]}; get it anew "
                 "from where it came from."
             )
-    return usable, ends, sorted(set(arrays) - set(usable))
+    return usable, ends, sorted(set(arrays) - set(usable)) + beside
 
 
-def _array_names(path: Path, group: zarr.Group) -> list[str]:
+def _array_names(path: Path, group: zarr.Group, folder: str) -> list[str]:
     """List the arrays without opening them, which fails where a codec is not installed; in folders, too, if there are any."""
     if path.is_dir():
-        files = [file.relative_to(path).as_posix() for file in path.glob("data/**/*")]
+        files = [file.relative_to(path).as_posix() for file in path.glob(f"{folder}/**/*")]
     else:
         prefix = f"{group.path}/".lstrip("/")
         with zipfile.ZipFile(path) as archive:
             files = [name.removeprefix(prefix) for name in archive.namelist() if name.startswith(prefix)]
-    names = {match[1] for file in files if (match := re.fullmatch(r"data/(.+)/(\.zarray|zarr\.json)", file))}
+    names = {match[1] for file in files if (match := re.fullmatch(rf"{folder}/(.+)/(\.zarray|zarr\.json)", file))}
     return sorted(name for name in names if not any(other.startswith(f"{name}/") for other in names))
 
 

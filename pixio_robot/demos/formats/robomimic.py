@@ -72,7 +72,8 @@ def import_robomimic(
             demos = _demonstrations(path, file)
             about = _group(file, "data")
             extra, env_args = _json_attribute(about, EXTRA), _json_attribute(about, "env_args")
-            demos, empty = [demo for demo in demos if _length(demo)], [demo for demo in demos if not _length(demo)]
+            empty = [demo for demo in demos if not _length(path, demo)]
+            demos = [demo for demo in demos if demo not in empty]
             if not demos:
                 raise UserError(
                     f"{path} has {len(empty)} demonstrations, but none of them has a step: give another file."
@@ -156,7 +157,8 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
 
 def _values(parent: h5py.Group, name: str) -> np.ndarray:
     array = parent[name]
-    assert isinstance(array, h5py.Dataset)
+    if not isinstance(array, h5py.Dataset) or not array.shape:
+        raise ValueError("it is no array")
     return array[:]
 
 
@@ -200,8 +202,10 @@ def _masks(file: h5py.File, demos: list[h5py.Group]) -> tuple[dict[str, list[int
     if not isinstance(mask, h5py.Group):
         return {}, []
     indices = {str(demo.name).rpartition("/")[2]: index for index, demo in enumerate(demos)}
-    names = {key: [_text(demo) for demo in _values(mask, key)] for key in map(str, mask)}
+    lists = {key: array for key, array in mask.items() if isinstance(array, h5py.Dataset) and array.shape}
+    names = {key: [_text(demo) for demo in np.ravel(array[:])] for key, array in lists.items()}
     unknown = sorted({demo for of_key in names.values() for demo in of_key if demo not in indices})
+    unknown += [f"mask/{key} (no list)" for key in mask if key not in lists]
     return {key: [indices[demo] for demo in of_key if demo in indices] for key, of_key in names.items()}, unknown
 
 
@@ -213,13 +217,21 @@ def _given_up(demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[st
     """Say what of a file of others has no place in a store, but for the observations."""
     there = sorted({str(name) for demo in demos for name in demo} - {ACTIONS, "obs", "rewards", "dones"})
     words = [f"{', '.join(there)} of every demonstration"] if there else []
+    observed = sorted(
+        {str(name) for demo in demos if "obs" in demo for name in _group(demo, "obs")} - set(_arrays(demos[0]))
+    )
+    if observed:
+        words.append(f"{', '.join(observed)} of obs, which the first demonstration has not as numbers of every step")
+    counted = [demo for demo in demos if demo.attrs.get("num_samples", len(demo[ACTIONS])) != len(demo[ACTIONS])]
+    if counted:
+        words.append(f"num_samples of {', '.join(map(_name, counted[:20]))}: these have another number of steps")
     if empty:
         words.append(f"{', '.join(_name(demo) for demo in empty)}, of no steps")
     if unknown:
         words.append(f"{', '.join(unknown)} of the filter keys, which are not there")
-    numbers = [_number_of(_name(demo))[0] for demo in demos]
-    if numbers != list(range(len(demos))):
-        words.append(f"the numbers of demonstrations, {', '.join(map(str, numbers[:20]))}: counted from 0 instead")
+    if [_number_of(_name(demo))[0] for demo in demos] != list(range(len(demos))):
+        numbers = [_name(demo).rpartition("_")[2] for demo in demos[:20]]
+        words.append(f"the numbers of demonstrations, {', '.join(numbers)}: counted from 0 instead")
     return words
 
 
@@ -227,9 +239,13 @@ def _name(demo: h5py.Group) -> str:
     return str(demo.name).rpartition("/")[2]
 
 
-def _length(demo: h5py.Group) -> int:
+def _length(path: Path, demo: h5py.Group) -> int:
     actions = demo[ACTIONS]
-    return len(actions) if isinstance(actions, h5py.Dataset) and actions.ndim > 0 else 0
+    if not isinstance(actions, h5py.Dataset) or not actions.shape:
+        raise UserError(
+            f"{path} has {demo.name}/{ACTIONS} that is no array of steps: give actions of (steps, actions)."
+        )
+    return len(actions)
 
 
 def _json_attribute(group: h5py.Group, name: str) -> dict[str, Any]:
@@ -249,7 +265,7 @@ def _rate(path: Path, env_args: Mapping[str, Any], fps: int | None) -> int:
             raise UserError(f"{path} does not say its control rate (control_freq in env_args): add fps=… in Hz.")
         return fps
     try:
-        rate = float(recorded)
+        rate = math.nan if isinstance(recorded, bool) else float(recorded)
     except (TypeError, ValueError):
         rate = math.nan
     if not 0 < rate < math.inf:
@@ -291,7 +307,10 @@ def _success_by_reward(path: Path, demos: list[h5py.Group]) -> tuple[list[bool |
     if not all("rewards" in demo for demo in demos):
         return unknown, ["success, of which there are no rewards"]
     with explains_unreadable(path, "rewards"):
-        rewards = [np.unique(_values(demo, "rewards")) for demo in demos]
+        values = [_values(demo, "rewards") for demo in demos]
+    if any(len(of_demo) != len(demo[ACTIONS]) for of_demo, demo in zip(values, demos, strict=True)):
+        return unknown, ["rewards, which are not one for every step and so do not say which episodes succeeded"]
+    rewards = [np.unique(of_demo) for of_demo in values]
     if not np.isin(np.concatenate(rewards), (0, 1)).all():
         return unknown, ["rewards, which are not 0 or 1 and so do not say which episodes succeeded"]
     if not any(1 in values for values in rewards):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pixio_robot.demos.formats.clock import clock_fault
+from pixio_robot.demos.clock import clock_fault
 
 # Kinds of findings, the worst first.
 DAMAGED, NON_FINITE, FROZEN_CAMERA, JUMP, WRONG_FPS, IDLE = KINDS = (

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ META_DTYPES = {SEEDS: "int64", SUCCESS: "int8", TASKS: "int64", CHECKSUMS: "uint
 UNKNOWN = -1
 INTERVENTION = "intervention"
 """Key of a step that is 1 where its action is a demonstrator's, and 0 where it is a policy's or a mistake on purpose."""
+_KEY = r"^\w[\w.-]*$"
 _MOST_BYTES = 1 << 26
 """Of attributes."""
 
@@ -72,8 +74,14 @@ def create_layout(path: Path, features: Mapping[str, Feature], attributes: Mappi
     """Make a store without episodes, at once or not at all.
 
     Raises:
-        UserError: There is something at the path, the codec is unknown or not installed, or the disk is full.
+        UserError: There is something at the path, a feature's name is no name of a folder, the codec is unknown or not
+            installed, or the disk is full.
     """
+    for key in features:
+        if not re.fullmatch(_KEY, key) or ".." in key:
+            raise UserError(
+                f"A store cannot have a feature {printable(repr(key))}: give it a name of letters, digits, _, - and single dots."
+            )
     recorded = dict(attributes) | {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -139,7 +147,7 @@ class _Known(TypedDict):
 
     fps: Annotated[float, Gt(0), Le(1e6)]
     tasks: list[str]
-    features: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], _KnownFeature]
+    features: dict[Annotated[str, StringConstraints(pattern=_KEY)], _KnownFeature]
     codec: NotRequired[str]
 
 

@@ -98,7 +98,7 @@ def test_what_is_no_camera_and_no_state_is_said(tmp_path):
     write_buffer(tmp_path / "buffer.zarr", arrays)
     store, said = converted(tmp_path / "buffer.zarr", fps=10)
     assert store.image_keys == ["observation.images.cam"]
-    assert said == "cam_depth (depth); history; keypoint; poses; the dtype int32 of action: float32 instead"
+    assert said == "cam_depth (no colours); history; keypoint; poses; the dtype int32 of action: float32 instead"
 
 
 def test_steps_behind_the_last_episode_and_folders_of_arrays(tmp_path):
@@ -207,7 +207,17 @@ def test_values_without_a_meaning_are_refused(tmp_path, write: Callable[..., Non
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
-@pytest.mark.parametrize("ends", [np.array([5, 4]), np.array([4.5, 9]), np.array([], np.int64), np.array([[4, 9]])])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        np.array([5, 4]),
+        np.array([4.5, 9]),
+        np.array([], np.int64),
+        np.array([[4, 9]]),
+        np.array([4, np.inf]),
+        np.array([4, 2**63], np.uint64),
+    ],
+)
 def test_ends_that_are_none_are_refused(tmp_path, ends):
     write_buffer(tmp_path / "buffer.zarr", {"cam": RGB, "agent_pos": STATE, "action": ACTION}, ends=ends)
     with pytest.raises(UserError, match="does not rise in whole numbers"):
@@ -223,7 +233,7 @@ def test_control_rates_as_others_write_them(tmp_path, rate, fps):
     assert converted(tmp_path / "file.hdf5")[0].fps == fps
 
 
-@pytest.mark.parametrize("rate", ["fast", 0, -5, [20]])
+@pytest.mark.parametrize("rate", ["fast", 0, -5, [20], True])
 def test_control_rates_that_are_none_are_refused(tmp_path, rate):
     write_robomimic(tmp_path / "file.hdf5", PLAIN, rate)
     with pytest.raises(UserError, match="which is no rate in Hz"):
@@ -246,6 +256,48 @@ def test_what_robomimic_has_beside_observations_is_said(tmp_path):
         "the numbers of demonstrations, 0, 12: counted from 0 instead; "
         "rewards, which are not 0 or 1 and so do not say which episodes succeeded"
     )
+
+
+def test_observations_that_are_no_numbers_and_counts_that_differ_are_said(tmp_path):
+    labels = np.zeros((T, 10, 12, 1), np.int32)
+    write_robomimic(tmp_path / "file.hdf5", PLAIN | {"cam_segmentation_instance": labels}, rewards=np.zeros(T))
+    with h5py.File(tmp_path / "file.hdf5", "a") as file:
+        for number in range(2):
+            demo = file[f"data/demo_{number}"]
+            demo["obs/words"] = np.array([b"lift"] * len(demo["actions"]))
+            demo["obs/hand/left"] = np.zeros((len(demo["actions"]), 4))
+        file["data/demo_0"].attrs["num_samples"] = 3
+        del file["data/demo_1/rewards"]
+        file["data/demo_1/rewards"] = np.ones(2)
+        file["data/demo_1/obs/late"] = np.zeros((5, 2))
+        file["mask/20_percent/train"] = np.array([b"demo_0"])
+        file["mask/all"] = b"demo_0"
+    store, said = converted(tmp_path / "file.hdf5")
+    assert store.image_keys == ["observation.images.cam"]
+    assert said == (
+        "cam_segmentation_instance (no colours); "
+        "hand, late, words of obs, which the first demonstration has not as numbers of every step; "
+        "num_samples of demo_0: these have another number of steps; "
+        "mask/20_percent (no list), mask/all (no list) of the filter keys, which are not there; "
+        "rewards, which are not one for every step and so do not say which episodes succeeded"
+    )
+
+
+def test_actions_without_numbers_are_refused_and_those_of_two_axes_said(tmp_path):
+    write_robomimic(tmp_path / "none.hdf5", PLAIN | {"action": np.zeros((T, 0))})
+    with pytest.raises(UserError, match="has actions that are no numbers of every step"):
+        convert(tmp_path / "none.hdf5", tmp_path / "made.zarr")
+    write_robomimic(tmp_path / "group.hdf5", PLAIN)
+    with h5py.File(tmp_path / "group.hdf5", "a") as file:
+        del file["data/demo_1/actions"]
+        file["data/demo_1/actions/arm"] = np.zeros((5, 2))
+    with pytest.raises(UserError, match="has /data/demo_1/actions that is no array of steps"):
+        convert(tmp_path / "group.hdf5", tmp_path / "made.zarr")
+    write_buffer(tmp_path / "buffer.zarr", PLAIN | {"action": np.zeros((T, 8, 2), np.float32)})
+    group = zarr.open_group(str(tmp_path / "buffer.zarr"), mode="r+")
+    group.create_array("meta/fps", data=np.array([30]))
+    _, said = converted(tmp_path / "buffer.zarr", fps=10)
+    assert said == "the shape (8, 2) of action: 16 numbers behind each other; meta/fps"
 
 
 def test_robomimic_finds_what_it_asks_of_an_export(make_store, tmp_path):

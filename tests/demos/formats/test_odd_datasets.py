@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from plain_lerobot import FPS, FRONT, LENGTHS, STATE, PlainDataset, encoded, frame
 from rich.console import Console
@@ -91,6 +92,22 @@ def marked_depth(dataset: PlainDataset) -> None:
     dataset.columns |= {"observation.images.rear": depth, "observation.images.front_depth": depth}
 
 
+def splits(dataset: PlainDataset) -> None:
+    dataset.info["splits"] = {"train": "0:2", "val": "2:3"}
+
+
+def categories(dataset: PlainDataset) -> None:
+    """Words as pandas keeps categories, and images as bytes alone."""
+    words = pyarrow.array(["reach", "lift"]).dictionary_encode()
+    dataset.tasks = {"task_index": [0, 1], "task": words}  # pyright: ignore[reportAttributeAccessIssue]
+    dataset.columns[FRONT] = [image["bytes"] for image in dataset.columns[FRONT]]
+
+
+def undescribed(dataset: PlainDataset) -> None:
+    dataset.columns["observation.force"] = [[1.0]] * sum(LENGTHS)
+    dataset.features[STATE]["names"] = ["x"]
+
+
 def listed_elsewhere(dataset: PlainDataset) -> None:
     """Rows of an episode that the metadata do not list."""
     del dataset.episodes[2]
@@ -108,6 +125,16 @@ def listed_elsewhere(dataset: PlainDataset) -> None:
         (
             marked_depth,
             ["observation.images.rear, which is depth", "observation.images.front_depth, which is depth"],
+            LENGTHS,
+        ),
+        (splits, ["the splits train (0:2), val (2:3): all episodes are there"], LENGTHS),
+        (categories, None, LENGTHS),
+        (
+            undescribed,
+            [
+                "the columns observation.force, which meta/info.json does not describe",
+                "the names of observation.state, which are not one for each of its 2 numbers",
+            ],
             LENGTHS,
         ),
         (listed_elsewhere, ["episode 2, which meta/episodes does not list"], [4, 3]),
@@ -202,7 +229,39 @@ def times(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[PlainDataset]
     return alter
 
 
+def success(value: Any) -> Callable[[PlainDataset], None]:
+    """A column of successes, one of which is no truth value."""
+
+    def alter(dataset: PlainDataset) -> None:
+        dataset.features["next.success"] = {"dtype": "string", "shape": [1], "names": None}
+        dataset.columns["next.success"] = [value] * sum(LENGTHS)
+
+    return alter
+
+
+def camera_called(name: str) -> Callable[[PlainDataset], None]:
+    def alter(dataset: PlainDataset) -> None:
+        dataset.features[name], dataset.columns[name] = dataset.features.pop(FRONT), dataset.columns.pop(FRONT)
+
+    return alter
+
+
 REFUSED = [
+    (success("False"), r"next\.success of episode 0, step 0, is 'False', where true or false should be"),
+    (success(0.5), r"next\.success of episode 0, step 0, is 0\.5, where true or false should be"),
+    (
+        camera_called("observation.images.front left"),
+        "cannot have a feature 'observation.images.front left': give it a name",
+    ),
+    (camera_called("observation.images.../../x"), r"cannot have a feature 'observation\.images\.\.\./\.\./x'"),
+    (setting("columns", "task_index", 5, float("nan")), "task_index is nan in row 5, which is no whole number"),
+    (setting("columns", "task_index", 5, 0.4), r"task_index is 0\.4 in row 5, which is no whole number"),
+    (setting("columns", "episode_index", 11, float("inf")), "episode_index is inf in row 11, which is no whole number"),
+    (
+        setting("tasks", "task_index", 1, 0),
+        "two tasks of index 0, where every task should have a whole number of its own",
+    ),
+    (setting("columns", FRONT, 5, {"bytes": None, "path": None}), r"step 1, has no image"),
     (info(total_episodes=5), r"meta/info\.json says total_episodes 5, but meta/episodes lists 3"),
     (info(total_frames=13), r"meta/info\.json says total_frames 13, but meta/episodes lists 12"),
     (info(fps=0), "gives its fps as 0"),
@@ -250,6 +309,27 @@ def test_contradictions_are_refused_with_their_place(tmp_path, alter, says):
         imported(dataset, tmp_path)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_images_that_are_only_named_are_called_that(tmp_path):
+    dataset = PlainDataset()
+    dataset.columns[FRONT] = ["images/a.png"] * sum(LENGTHS)
+    with pytest.raises(UserError, match=r"episode 0, step 0, has no image, only the path images/a\.png"):
+        imported(dataset, tmp_path)
+
+
+def test_notes_of_a_system_about_its_files_are_no_tables(tmp_path):
+    root = PlainDataset().write(tmp_path / "dataset")
+    for folder in ("data/chunk-000", "meta/episodes/chunk-000"):
+        (root / folder / "._file-000.parquet").write_bytes(b"\0\5\26\7")
+    assert len(open_layout(root).episodes) == len(LENGTHS)
+
+
+def test_what_is_not_said_to_succeed_is_not_known(tmp_path):
+    dataset = PlainDataset()
+    success(None)(dataset)
+    dataset.columns["next.success"][4:7] = [False, None, True]
+    assert imported(dataset, tmp_path)[0].episode_success.tolist() == [-1, 1, -1]
 
 
 def test_clocks_that_jitter_are_fine(tmp_path):

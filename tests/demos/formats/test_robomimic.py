@@ -93,7 +93,7 @@ def test_observations_become_cameras_and_a_state(tmp_path, quiet):
         state = np.concatenate([expected[f"obs/{name}"] for name in STATE], axis=1)
         np.testing.assert_array_equal(found["observation.state"], state)
         np.testing.assert_array_equal(found["action"], expected["actions"])
-    assert store.attributes["given_up"][:3] == ["agentview_depth (depth)", "object", "robot0_joint_pos"]
+    assert store.attributes["given_up"][:3] == ["agentview_depth (no colours)", "object", "robot0_joint_pos"]
     assert store.attributes["env_args"] == ENV_ARGS
     assert store.attributes["filter_keys"] == {"train": [0, 2], "valid": [1]}
 
