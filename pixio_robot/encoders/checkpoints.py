@@ -24,6 +24,9 @@ from pixio_robot.encoders.pixio import PixioVisionTransformer, pixio_checkpoint_
 
 # What training code keeps beside tensors, and what is no more than its values when it is unpickled.
 _PLAIN: list[Any] = [argparse.Namespace, pathlib.PurePosixPath, pathlib.PosixPath]
+_SHOWN_BYTES = 24
+# Pretraining's own folders hold a decoder, too, and those of transformers the state of an optimiser.
+_USUAL_FILES = ("encoder.safetensors", "model.safetensors", "pytorch_model.bin", "model.pth")
 # What timm's modules call the function that converts other layouts to theirs.
 _TIMM_FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
@@ -46,8 +49,8 @@ def read_weights(path: Path) -> dict[str, Any]:
     """Read a weights file, or a folder as pretraining or transformers leaves it, without unpickling objects.
 
     Args:
-        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file of tensors; or a folder that holds
-            `encoder.safetensors`, any other safetensors (sharded or not), or one `.pth` or `.bin` file.
+        path: A `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file of tensors; or a folder that holds `encoder.safetensors`,
+            another file of a usual name, or any safetensors, or else `.pth` or `.bin` files, sharded or not.
 
     Returns:
         Tensors by name, for a pickled file in the mappings that it keeps them in.
@@ -55,29 +58,55 @@ def read_weights(path: Path) -> dict[str, Any]:
     Raises:
         UserError: Nothing is there, it is no weights file, it is damaged, or it holds objects.
     """
-    if path.is_dir():
-        # Pretraining's own folders hold a decoder, too.
-        ours = sorted(path.glob("encoder.safetensors"))
-        files = ours or sorted(path.glob("*.safetensors")) or sorted([*path.glob("*.pth"), *path.glob("*.bin")])[:1]
-    else:
-        files = [path] if path.is_file() else []
+    files = _files_in(path) if path.is_dir() else [path] if path.is_file() else []
     if not files:
         raise UserError(f"No encoder weights at {path}; give a .safetensors or .pth file, or a folder with one.")
     weights: dict[str, Any] = {}
+    origins: dict[str, Path] = {}
     for file in files:
         content = _read_file(file)
         if not isinstance(content, Mapping):
             raise UserError(
                 f"{file} holds a {type(content).__name__} without names; expected tensors by name, as state_dict() gives them."
             )
+        if twice := weights.keys() & content.keys():
+            name = min(twice, key=str)
+            raise UserError(
+                f"{path} holds {name} in {origins[name].name} and in {file.name}: give the path of the file that is meant."
+            )
         weights.update(content)
+        origins |= dict.fromkeys(content, file)
     return weights
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that hold its weights: the usual one, or else all of a kind, as shards of one."""
+    for name in _USUAL_FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+    for suffixes in ((".safetensors",), (".pth", ".bin")):
+        found = [file for file in sorted(folder.iterdir()) if file.suffix in suffixes and not file.name.startswith(".")]
+        if found:
+            return found
+    return []
+
+
 def _read_file(file: Path) -> object:
+    """Read a file by how it begins, since names lie: safetensors with the length of a JSON text, torch's as zip or pickle."""
     try:
-        if file.suffix == ".safetensors":
+        with file.open("rb") as opened:
+            beginning = opened.read(_SHOWN_BYTES)
+        if beginning.startswith(b"version https://git-lfs"):
+            raise UserError(
+                f"{file} only points to weights that Git LFS keeps elsewhere: run `git lfs pull` in its clone."
+            )
+        if beginning[8:9] == b"{":
             return load_tensors(file)
+        if not beginning.startswith((b"PK", b"\x80")):
+            raise UserError(
+                f"{file} cannot be read as encoder weights: it begins with {beginning!r}{'' if beginning else ', being empty'}; "
+                "expected safetensors, or a .pth that holds only tensors."
+            )
         check_undamaged(file)
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(file, map_location="cpu", weights_only=True)

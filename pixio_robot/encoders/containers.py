@@ -136,12 +136,19 @@ def check_finite(weights: Mapping[str, Tensor], where: object) -> None:
     Raises:
         UserError: A tensor holds NaN or infinity; the message names the first and says how many there are.
     """
-    wrong = [key for key, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    wrong = [
+        key for key, value in weights.items() if value.is_floating_point() and not _as_used(value).isfinite().all()
+    ]
     if wrong:
-        values = weights[wrong[0]]
+        values = _as_used(weights[wrong[0]])
         bad = int((~torch.isfinite(values)).sum())
         others = f", and {len(wrong) - 1} other tensors hold such values" if len(wrong) > 1 else ""
         raise UserError(
             f"{where}: {bad} of {values.numel()} values of {wrong[0]} are not finite{others}; the training that wrote them "
             f"diverged, or the file is damaged: give an earlier checkpoint."
         )
+
+
+def _as_used(values: Tensor) -> Tensor:
+    """Return values as a network holds them: doubles may be too large for it."""
+    return values.float() if values.dtype is torch.float64 else values

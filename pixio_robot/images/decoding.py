@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -30,10 +31,30 @@ def decode(file: Path | bytes, side: int | None = None, *, opaque: bool = False)
                 return ValueError(f"{image.width} x {image.height} pixels are more than {_MOST_PIXELS:,}")
             if side:
                 image.draft("RGB", (side, side))
-            return _as_rgb(ImageOps.exif_transpose(image), opaque)
+            greys = _greys_of_tiff(image)
+            return _as_rgb(ImageOps.exif_transpose(image if greys is None else greys), opaque)
     # Pillow's decoders raise many kinds of errors on damaged files; none of them may end a long run.
     except Exception as error:
         return error
+
+
+def _greys_of_tiff(image: Image.Image) -> Image.Image | None:
+    """Return greys of 16 bits from black to white where a TIFF says that they are signed, or that white is zero.
+
+    Pillow heeds neither. None is for any other image, and for one without such tags.
+    """
+    if not isinstance(image, TiffImageFile) or not image.mode.startswith("I"):
+        return None
+    tags = image.tag_v2
+    is_signed = tags.get(SAMPLEFORMAT) == (2,) and tags.get(BITSPERSAMPLE) == (16,)
+    is_white_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+    if not is_signed and not is_white_zero:
+        return None
+    values = np.asarray(image).astype(np.int32)
+    values = values * 2 + (values > 0) if is_signed else values  # 32767 is white
+    greys = Image.fromarray(65535 - values if is_white_zero else values)
+    greys.info = {"exif": image.getexif().tobytes()}
+    return greys
 
 
 def _as_rgb(image: Image.Image, opaque: bool) -> Image.Image:

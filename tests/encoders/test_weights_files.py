@@ -147,6 +147,11 @@ def with_wide_positions(state: State) -> State:
             r"cls_token is int8, where floats of 16 to 64 bits should be",
             id="whole numbers",
         ),
+        param(
+            lambda state: state | {"norm.bias": state["norm.bias"].double() + 1e300},
+            r"192 of 192 values of norm\.bias are not finite",
+            id="too large for float32",
+        ),
         param(lambda state: state | {"norm.bias": state["norm.bias"] > 0}, r"norm\.bias is bool", id="truth values"),
         param(lambda state: state | {"norm.bias": state["norm.bias"] * 1j}, r"norm\.bias is complex64", id="complex"),
         param(
@@ -191,6 +196,45 @@ def test_what_is_no_weights_is_said(make: Callable[[State], Any], message: str, 
     torch.save(make(model(PIXIO, 0).state_dict()), tmp_path / "weights.pth")
     with raises(UserError, match=message):
         load_encoder_weights(model(PIXIO, 1), tmp_path / "weights.pth", PIXIO)
+
+
+def test_a_file_is_what_it_holds_and_not_what_it_is_called(tmp_path: Path) -> None:
+    state = model(PIXIO, 0).state_dict()
+    torch.save(state, tmp_path / "torchs.safetensors")
+    save_file(state, tmp_path / "safe.bin")
+    for name in ("torchs.safetensors", "safe.bin"):
+        read = read_weights(tmp_path / name)
+        assert all(torch.equal(read[key], value) for key, value in state.items())
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "page.pth").write_text("<html>404</html>")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    for name, says in (
+        ("pointer.pth", "only points to weights that Git LFS keeps elsewhere"),
+        ("page.pth", "cannot be read as encoder weights: it begins with b'<html>404</html>'"),
+        ("empty.pth", "it begins with b'', being empty"),
+    ):
+        with raises(UserError, match=says):
+            read_weights(tmp_path / name)
+
+
+def test_of_a_folder_the_usual_file_is_read_or_all_shards_of_one(tmp_path: Path) -> None:
+    state = model(PIXIO, 0).state_dict()
+    torch.save({"state": {}}, tmp_path / "optimizer.bin")
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / "._model.safetensors").write_bytes(b"\0\5\26\7")
+    assert read_weights(tmp_path).keys() == state.keys()
+    first = dict(list(state.items())[:9])
+    save_file(first, tmp_path / "model.safetensors")
+    assert read_weights(tmp_path).keys() == first.keys()
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "pytorch_model.bin").unlink()
+    save_file({key: value for key, value in state.items() if key not in first}, tmp_path / "other.safetensors")
+    assert read_weights(tmp_path).keys() == state.keys()
+    save_file(first, tmp_path / "copy.safetensors")
+    with raises(
+        UserError, match=r"holds \S+ in copy\.safetensors and in model-00001-of-00002\.safetensors: give the path"
+    ):
+        read_weights(tmp_path)
 
 
 def test_a_pickled_network_is_named_and_not_unpickled(tmp_path: Path) -> None:

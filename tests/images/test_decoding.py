@@ -1,6 +1,7 @@
 """Known colours through every kind of image file: what a file says of itself is honoured."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -49,6 +50,28 @@ def test_greys_of_any_depth(kind):
     np.testing.assert_array_equal(decoded(encoded(Image.fromarray(GREYS.astype(np.uint16) * 257), kind)), expected)
     bilevel = decoded(encoded(Image.fromarray(GREYS > 127), kind))
     np.testing.assert_array_equal(bilevel, (expected > 127) * np.uint8(255))
+
+
+def tiff(values: np.ndarray, **tags: int) -> bytes:
+    """Write greys of 16 bits as they are, with tags that Pillow does not write."""
+    height, width = values.shape
+    known = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: values.nbytes}
+    entries = sorted((known | {int(name[1:]): value for name, value in tags.items()}).items())
+    described = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    start = struct.pack("<2sHI", b"II", 42, 8 + values.nbytes) + values.tobytes()
+    return start + struct.pack("<H", len(entries)) + described + struct.pack("<I", 0)
+
+
+def test_greys_of_tiff_are_what_its_tags_say():
+    expected = np.repeat(GREYS[..., None], 3, 2)
+    deep = GREYS.astype(np.uint16) * 257
+    np.testing.assert_array_equal(decoded(tiff(deep)), expected)
+    np.testing.assert_array_equal(decoded(tiff(65535 - deep, t262=0)), expected)  # white is zero
+    np.testing.assert_array_equal(decoded(tiff((deep // 2).astype(np.int16), t339=2)), expected)  # signed
+    upside_down = np.ascontiguousarray(65535 - deep[::-1, ::-1])
+    np.testing.assert_array_equal(decoded(tiff(upside_down, t262=0, t274=3)), expected)
+    negative = decode(tiff(-(deep // 2).astype(np.int16), t339=2))
+    assert isinstance(negative, ValueError) and "more than 16 bits hold" in str(negative)
 
 
 def test_pixels_without_a_range_are_refused():
