@@ -14,6 +14,7 @@ from toy_run import logged, make_store
 from pixio_robot.common.errors import UserError
 from pixio_robot.environments import describe_env, env_config_from
 from pixio_robot.training.config import PolicyJob
+from pixio_robot.training.corrections import find_policy
 from pixio_robot.training.job import run_policy_job
 
 
@@ -117,6 +118,10 @@ def test_recorded_demonstrations_are_measured_where_they_were_recorded(tmp_path:
     assert {episode.steps for episode in record.episodes} <= {1, 2, 3, 4}
     assert "measured where it was recorded: pixio_toy" in " ".join(capsys.readouterr().out.split())
     assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == noted
+    # So is a policy that is corrected.
+    found, env_config = find_policy(Path(record.checkpoint), tmp_path, {})
+    assert (found, describe_env(env_config)) == (Path(record.checkpoint), noted)
+    assert find_policy(found, tmp_path, {"episode_length": 7})[1].episode_length == 7  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_store_that_notes_no_simulation_is_judged_on_episodes_that_are_held_out(tmp_path: Path, capsys) -> None:

@@ -1,6 +1,7 @@
 """What the metadata of a LeRobotDataset v3 say of it as a whole: rate, features, splits, tasks."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,10 @@ def about_videos(feature: Mapping[str, Any]) -> Mapping[str, Any]:
 def splits_in(info: Mapping[str, Any], n_episodes: int) -> list[str]:
     """Say that episodes which are set apart are not: a store has no splits."""
     splits = info.get("splits")
-    if not isinstance(splits, Mapping) or list(splits.values()) in ([], [f"0:{n_episodes}"]):
+    if not isinstance(splits, Mapping) or not splits:
+        return []
+    whole = [re.fullmatch(r"0:(\d+)", str(part)) for part in splits.values()]
+    if len(whole) == 1 and whole[0] and int(whole[0][1]) >= n_episodes:
         return []
     return [f"the splits {', '.join(f'{name} ({part})' for name, part in splits.items())}: all episodes are there"]
 

@@ -98,10 +98,15 @@ def _members(url: str) -> Iterator[Item]:
     (source,) = tar.url_opener([{"url": url}])
     with source["stream"] as stream:
         ended = _Ended(stream)
-        for file in tar.tar_file_iterator(ended, select_files=lambda name: name.lower().endswith(SUFFIXES)):
+        for file in tar.tar_file_iterator(ended, select_files=_is_image):
             yield Item(file["fname"], file["data"])
         if not ended.whole:
             raise tarfile.ReadError("cut off between two files")
+
+
+def _is_image(name: str) -> bool:
+    """Tell images; what is hidden is none, such as the `._1.jpg` that macOS puts before each 1.jpg."""
+    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
 class _Ended:

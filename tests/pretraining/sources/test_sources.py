@@ -224,8 +224,11 @@ def test_compressed_shards(tmp_path, suffix):
     folder = tmp_path / "shards"
     folder.mkdir()
     with tarfile.open(folder / f"s-000{suffix}", "w:gz") as archive:
+        (tmp_path / "note").write_bytes(b"\0\5\26\7")
+        archive.add(tmp_path / "note", "./._0.png")  # as macOS has it
         archive.add(tmp_path / "images/0.png", "0.png")
-    assert shard_images(str(folder), tmp_path / "cache", 16).names([0]) == [f"s-000{suffix}/0.png"]
+    cache = shard_images(str(folder), tmp_path / "cache", 16)
+    assert (cache.names([0]), cache.skipped) == ([f"s-000{suffix}/0.png"], [])
     assert len(ShardStream(str(folder)).preview(3)) == 1
     content = (folder / f"s-000{suffix}").read_bytes()
     (folder / f"s-000{suffix}").write_bytes(content[: len(content) // 2])
