@@ -22,6 +22,7 @@ from pixio_robot.deployment.artifact.metadata import check_metadata
 from pixio_robot.deployment.remote.openpi import pack, unpack_observation
 from pixio_robot.deployment.remote.protocol import MalformedMessageError, decode
 from pixio_robot.evaluation.record import EvaluationRecord
+from pixio_robot.pretraining.model_card import write_model_card
 
 EPISODE = {"seed": 1, "success": True, "steps": 3, "return": 1.5, "seconds": 2.0, "video": "videos/1.mp4"}
 RECORD = {
@@ -29,7 +30,27 @@ RECORD = {
     **{"checkpoint": "c", "seconds": 1.0, "workers": 1, "batch_size": 1},
     "crashes": [{"seed": 1, "attempt": 1, "reason": "x"}],
 }
-LINE = {"phase": "training", "event": "finished", "step": 3, "loss": 0.5, "seconds": 2.0, "lr": 1e-3}
+LINE = {
+    **{"phase": "training", "event": "started", "step": 3, "loss": 0.5, "seconds": 2.0, "lr": 1e-3},
+    **{
+        "command": ["train"],
+        "images": 24,
+        "skipped_images": [],
+        "steps": 5,
+        "processes": 1,
+        "linear_probe": 0.1,
+        "knn": 0.2,
+    },
+}
+CONFIG = {
+    "training": {
+        "variant": "pixio_tiny16",
+        "teacher": "pixio_tiny16",
+        "teacher_weights": "pretrained",
+        "batch_size": 4,
+    },
+    "images": {"kind": "folder", "path": ["a"]},
+}
 STORE = {
     **{"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "fps": 10, "tasks": ["lift"]},
     "features": {"action": {"shape": [2], "dtype": "float32"}},
@@ -72,6 +93,13 @@ def tried_on_a_log(value: Any, folder: Path) -> None:
     for line in read_lines(folder / "log.jsonl"):
         assert isinstance(line.get("phase", ""), str) and isinstance(line.get("step", 0), int)
     assert all(0 <= seconds < math.inf for seconds in seconds_of_phases(read_lines(folder / "log.jsonl")).values())
+    write_model_card(folder, "training", "loss")
+
+
+def tried_on_a_config(value: Any, folder: Path) -> None:
+    for name in ("config.yaml", "environment.json"):
+        (folder / name).write_text(json.dumps(value))
+    write_model_card(folder, "training", "loss")
 
 
 def tried_on_a_store(value: Any, folder: Path) -> None:
@@ -94,6 +122,7 @@ TARGETS: dict[str, tuple[dict[str, Any], Callable[[Any, Path], object]]] = {
     "metadata": (DESCRIBED, lambda value, folder: check_metadata(value, "a file")),
     "record": (RECORD, tried_on_a_record),
     "log": (LINE, tried_on_a_log),
+    "config": (CONFIG, tried_on_a_config),
     "store": (STORE, tried_on_a_store),
     "message": (MESSAGE, tried_on_a_message),
 }

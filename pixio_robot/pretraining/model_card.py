@@ -1,5 +1,6 @@
 """What a run's weights are, for whoever gets them: `model_card.md`, a page in the form of the hub's, made of the run's files."""
 
+import logging
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,15 @@ import timm
 import yaml
 
 from pixio_robot.common.errors import UserError, printable
-from pixio_robot.common.storage.documents import read_json, read_yaml
+from pixio_robot.common.storage.documents import read_yaml
 from pixio_robot.common.storage.files import write_text
 from pixio_robot.common.storage.json_lines import read_lines
 from pixio_robot.encoders.exporting import CARD
 from pixio_robot.encoders.pixio import PRETRAINABLE
 from pixio_robot.pretraining.probing import KNN, LINEAR
+from pixio_robot.reports.page import noted_versions
+
+logger = logging.getLogger(__name__)
 
 _RECENT = 20  # steps of whose losses a mean is stated
 _NOT_KNOWN = "not known to this run; whoever shares the weights has to state it"
@@ -29,9 +33,10 @@ def write_model_card(folder: Path, phase: str, loss_name: str) -> None:
         loss_name: What the loss measures.
     """
     try:
-        config, versions = read_yaml(folder / "config.yaml"), read_json(folder / "environment.json")
-    except UserError:
-        config, versions = {}, {}
+        config = read_yaml(folder / "config.yaml")
+    except UserError as error:
+        logger.warning("left out: %s", error)
+        config = {}
     log = [line for line in read_lines(folder / "log.jsonl") if line.get("phase") == phase]
     settings = config.get(phase) if isinstance(config, dict) else None
     settings = settings if isinstance(settings, dict) else {}
@@ -57,7 +62,7 @@ def write_model_card(folder: Path, phase: str, loss_name: str) -> None:
         sections.append(f"## Command\n\n```\n{printable(shlex.join(map(str, started['command'])))}\n```\n")
     if losses:
         sections.append(_curve(losses, (folder / "curve.png").is_file()))
-    probes = [line for line in log if LINEAR in line and KNN in line]
+    probes = [line for line in log if "step" in line and LINEAR in line and KNN in line]
     if probes:
         rows = [(f"{line['step']:,}", f"{100 * line[LINEAR]:.1f} %", f"{100 * line[KNN]:.1f} %") for line in probes]
         asked = (
@@ -67,7 +72,7 @@ def write_model_card(folder: Path, phase: str, loss_name: str) -> None:
     sections.append(
         f"## Settings\n\n```yaml\n{yaml.safe_dump({phase: settings, 'images': images}, sort_keys=False)}```\n"
     )
-    sections.append(f"## Versions\n\n{_table(('', ''), versions.items())}")
+    sections.append(f"## Versions\n\n{_table(('', ''), noted_versions(folder / 'environment.json').items())}")
     write_text(folder / CARD, "\n".join(sections))
 
 
@@ -109,7 +114,8 @@ def _described(images: Mapping[str, Any], started: Mapping[str, Any]) -> str:
 
 
 def _course(losses: Mapping[int, float], settings: Mapping[str, Any], started: Mapping[str, Any]) -> dict[str, str]:
-    done, batch = max(losses, default=0), settings.get("batch_size", 0)
+    done, batch = max(losses, default=0), settings.get("batch_size")
+    batch = batch if isinstance(batch, int) else 0
     return {
         "steps": f"{done:,} of {started.get('steps', 0):,}, {batch} images each, {done * batch:,} views",
         "seed": str(settings.get("seed")),

@@ -92,7 +92,7 @@ def write_report(run_dir: Path, evaluation: Mapping[str, Any] | None = None) -> 
     pictures = sorted((run_dir / "pictures").glob("*.png"))
     demonstrations = [path for path in pictures if path.name.startswith("demonstration")]
     series = {name: max((run_dir / name).glob("*.png"), default=None) for name in (RECONSTRUCTIONS, FEATURES)}
-    versions = _versions(run_dir / "environment.json")
+    versions = noted_versions(run_dir / "environment.json")
 
     path = run_dir / "report.html"
     render(
@@ -266,7 +266,7 @@ def _curves(log: list[dict[str, Any]]) -> list[_Curve]:
     return curves
 
 
-def _versions(path: Path) -> Mapping[str, Any]:
+def noted_versions(path: Path) -> Mapping[str, Any]:
     """Return the versions that a run noted; a damaged file is named, and left out."""
     try:
         versions = read_json(path) if path.is_file() else {}

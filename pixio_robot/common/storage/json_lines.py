@@ -41,19 +41,32 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 def _fits(record: dict[str, Any]) -> bool:
     """Tell whether those values of a log's line that somebody reads are what they should be."""
-    numbers = [record[name] for name in _NUMBERS if record.get(name) is not None]
-    return (
-        all(isinstance(record[name], str) for name in _TEXTS if name in record)
-        and all(type(record[name]) is int and 0 <= record[name] < _LARGEST for name in _COUNTS if name in record)
-        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
-        and all(isinstance(value, float) or abs(value) <= sys.float_info.max for value in numbers)
-        and ("seconds" not in record or (record["seconds"] is not None and 0 <= record["seconds"] < _LARGEST))
-    )
+    return all(_IS[kind](record[name]) for kind, names in _READ.items() for name in names if name in record)
 
 
-_TEXTS, _COUNTS = ("phase", "event"), ("step", "at_step", "trainable_parameters")
-_NUMBERS = ("seconds", "loss", "success_rate", "held_out_error", "lr", "images_per_second")
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max
+
+
 _LARGEST = 1 << 53
+_READ = {
+    "text": ("phase", "event"),
+    "texts": ("command", "skipped_images"),
+    "count": ("step", "at_step", "trainable_parameters", "steps", "processes"),
+    "count or none": ("images",),  # of a stream
+    "number": ("loss", "success_rate", "held_out_error", "lr", "images_per_second", "linear_probe", "knn"),
+    "duration": ("seconds",),
+}
+_IS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "texts": lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
+    "count": lambda value: type(value) is int and 0 <= value < _LARGEST,
+    "count or none": lambda value: value is None or _IS["count"](value),
+    "number": _is_number,
+    "duration": lambda value: _is_number(value) and 0 <= value < _LARGEST,
+}
 
 
 @functools.cache
