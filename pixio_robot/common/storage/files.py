@@ -48,7 +48,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write a file in UTF-8, see `atomic_path`."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(errors="backslashreplace"))  # what others wrote may have half a character
 
 
 def write_json(path: Path, content: object) -> None:
