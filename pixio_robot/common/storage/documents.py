@@ -55,6 +55,8 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401
 
 def _bytes_of(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # of a pipe or a device there may be no end
+            raise UserError(f"{path} cannot be read: it is no file.")
         if path.stat().st_size > _MOST_BYTES:
             raise UserError(f"{path} has {path.stat().st_size >> 20} MiB, more than such a file holds.")
         return path.read_bytes()

@@ -24,7 +24,7 @@ def append_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """Return the objects of all whole lines; none if there is no file. What is damaged is named once, and left out."""
-    if not file.exists():
+    if not file.is_file():
         return []
     records = []
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
