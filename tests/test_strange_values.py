@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,13 @@ def test_strange_yaml(content: bytes) -> None:
         path.write_bytes(content)
         with contextlib.suppress(UserError):
             read_yaml(path)
+
+
+def test_a_pipe_a_device_or_a_folder_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(UserError, match="it is no file"):
+            read_yaml(tmp_path / name)
+        assert read_lines(tmp_path / name) == []
