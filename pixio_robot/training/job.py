@@ -156,7 +156,7 @@ class _Run:
         if task is not None and "task" not in {**noted, **self.job.env}:  # stores of several tasks, joined
             return None
         named = config.type if task is None else f"{config.type}, task {task}"
-        self.console.print(f"the policy is measured where it was recorded: {named}", highlight=False, soft_wrap=True)
+        self.console.print(f"recorded in {named}: the policy is measured there", highlight=False, soft_wrap=True)
         return config
 
     def described_env(self) -> dict[str, Any]:

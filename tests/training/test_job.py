@@ -116,7 +116,7 @@ def test_recorded_demonstrations_are_measured_where_they_were_recorded(tmp_path:
     record = run_policy_job(job)
     assert record is not None
     assert {episode.steps for episode in record.episodes} <= {1, 2, 3, 4}
-    assert "measured where it was recorded: pixio_toy" in " ".join(capsys.readouterr().out.split())
+    assert "recorded in pixio_toy, task Push: the policy is measured there" in " ".join(capsys.readouterr().out.split())
     assert json.loads((Path(record.checkpoint) / "pixio_run.json").read_text())["env"] == noted
     # So is a policy that is corrected.
     found, env_config = find_policy(Path(record.checkpoint), tmp_path, {})

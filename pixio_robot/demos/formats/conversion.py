@@ -1,6 +1,7 @@
 """Converts demonstrations from one format to another, having seen what the source is."""
 
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from pixio_robot.common.errors import UserError, nearest_name
 from pixio_robot.demos.formats.store import export_store
 from pixio_robot.demos.store.codecs import LOSSLESS
-from pixio_robot.demos.store.locations import Location, as_location, place_in_zip, size_of
+from pixio_robot.demos.store.locations import Location, as_location, check_there, explains_zip, place_in_zip, size_of
 from pixio_robot.demos.store.store import DemoStore
 
 _STORE, _LEROBOT, _ROBOMIMIC, _REPLAY_BUFFER = "store", "lerobot", "robomimic", "replay_buffer"
@@ -97,7 +98,8 @@ def _format_of(source: Path) -> str:
                 names = archive.namelist()
                 mark = place_in_zip(source, "zarr.json")
                 if mark in names:
-                    return _zarr_kind(archive.read(mark))
+                    with explains_zip(source):
+                        return _zarr_kind(archive.read(mark))
                 if place_in_zip(source, ".zgroup") in names:
                     return _REPLAY_BUFFER
             raise UserError(
@@ -107,6 +109,9 @@ def _format_of(source: Path) -> str:
             )
         if source.suffix == ".zip":  # cut off: its reader says so
             return _REPLAY_BUFFER
+        if tarfile.is_tarfile(source):
+            raise UserError(f"{source} is a tar file: unpack it, and give what is in it.")
+    check_there(source)
     raise UserError(
         f"{source} is neither a demonstration store (a folder with a zarr.json), a LeRobotDataset (a folder with "
         "meta/info.json), a robomimic file (HDF5) nor a replay buffer (a zarr v2 folder or .zarr.zip): give the path of "

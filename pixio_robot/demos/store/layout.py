@@ -18,7 +18,7 @@ from pixio_robot.common.errors import UserError, printable
 from pixio_robot.common.storage.files import atomic_path, check_links
 from pixio_robot.demos.store.arrays import create_array, create_frame_array, open_array, read_growing
 from pixio_robot.demos.store.codecs import CODECS
-from pixio_robot.demos.store.locations import Location, open_zarr, read_member
+from pixio_robot.demos.store.locations import Location, check_there, open_zarr, read_member
 
 SCHEMA = "pixio_robot.demo_store"
 SCHEMA_VERSION = 1
@@ -106,6 +106,7 @@ def read_attributes(location: Location) -> dict[str, Any]:
     Raises:
         UserError: There is no demonstration store at the location.
     """
+    check_there(location)
     if isinstance(location, Path) and location.is_dir():
         check_links(location)
     try:

@@ -41,6 +41,17 @@ def open_zarr(location: Location, *, read_only: bool = True) -> Store:
     return LocalStore(location, read_only=read_only)
 
 
+def check_there(location: Location) -> None:
+    """Check that a path leads anywhere.
+
+    Raises:
+        UserError: It does not.
+    """
+    if isinstance(location, Path) and not location.exists():
+        shell = " (shells leave ~ as it is behind a =: write $HOME)" if location.parts[:1] == ("~",) else ""
+        raise UserError(f"There is nothing at {location}{shell}: give the path of demonstrations.")
+
+
 def place_in(location: Location, name: str) -> str:
     """Return where a store has a file or array: in a zip file perhaps below the folder that was zipped with its name."""
     return place_in_zip(location, name) if isinstance(location, Path) and location.is_file() else name
@@ -54,7 +65,7 @@ def place_in_zip(path: Path, name: str) -> str:
     """
     with explains_zip(path), zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-    folders = {member.partition("/")[0] for member in names if "/" in member} - {"__MACOSX"}
+    folders = {member.partition("/")[0] for member in names if "/" in member} - {"__MACOSX", "."}
     marked = [
         folder for folder in ("", *sorted(folders)) if any(f"{folder}/{mark}".lstrip("/") in names for mark in _MARKS)
     ]
@@ -96,9 +107,13 @@ def size_of(location: Location) -> int:
 
 @contextlib.contextmanager
 def explains_zip(path: Path) -> Iterator[None]:
-    """Turn what zipfile says of a file that is no zip file, or not all of one, into a `UserError`."""
+    """Turn what zipfile says of a file that is no zip file, not all of one, or locked, into a `UserError`."""
     try:
         yield
+    except (RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"{path} is a zip file that cannot be read ({error}): unpack it, and give what is in it."
+        ) from error
     except zipfile.BadZipFile as error:
         raise UserError(
             f"{path} is not a whole zip file ({error}): copy it anew from where it came from, or give a .zarr folder."

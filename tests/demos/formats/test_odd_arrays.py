@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -147,6 +148,29 @@ def test_a_zip_file_of_something_else_lists_what_is_there(tmp_path):
         archive.writestr("notes.txt", b"")
     with pytest.raises(UserError, match=r"neither a demonstration store .* it holds beach, notes\.txt"):
         convert(tmp_path / "holiday.zip", tmp_path / "made.zarr")
+
+
+def test_what_cannot_be_opened_is_called_what_it_is(tmp_path):
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("zarr.json", "{}")
+    locked = bytearray((tmp_path / "locked.zip").read_bytes())
+    locked[6] |= 1
+    locked[locked.find(b"PK\1\2") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with tarfile.open(tmp_path / "store.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "locked.zip", "store.zarr/zarr.json")
+    for name, says in (
+        ("locked.zip", "locked.zip is a zip file that cannot be read .*encrypted"),
+        ("store.tar.gz", "store.tar.gz is a tar file: unpack it"),
+        ("nowhere.zarr", "There is nothing at .*nowhere.zarr: give the path"),
+    ):
+        with pytest.raises(UserError, match=says):
+            convert(tmp_path / name, tmp_path / "made.zarr")
+    for name in ("locked.zip", "nowhere.zarr"):
+        with pytest.raises(UserError, match="cannot be read|nothing at"):
+            DemoStore.open(tmp_path / name)
+    with pytest.raises(UserError, match=r"nothing at ~/lift\.zarr \(shells leave ~ as it is"):
+        DemoStore.open("~/lift.zarr")
 
 
 def negative(arrays: dict[str, np.ndarray]) -> None:
