@@ -28,6 +28,8 @@ class MeasureExperts:
     """Episodes of each task."""
     first_seed: Whole = 0
     """Seed of the first; the others follow."""
+    delay: Whole = 0
+    """How many steps old what the expert sees is: a policy that looks every eighth step acts on what is up to seven old."""
     workers: Count | None = None
     """Processes; null takes every core."""
     output: Place | None = None
@@ -52,7 +54,7 @@ def main(settings: MeasureExperts) -> None:
     console, found = Console(), {}
     with progress_bar("episodes", len(configs) * len(seeds), console) as advance:
         for task, config in zip(tasks, configs, strict=True):
-            found[task] = try_expert(config, seeds, workers=settings.workers, advance=advance)
+            found[task] = try_expert(config, seeds, delay=settings.delay, workers=settings.workers, advance=advance)
     table = Table("task", title=f"{settings.env['type']}, seeds {seeds[0]} to {seeds[-1]}")
     for heading in ("successes", "95 % interval", "mean steps of those"):
         table.add_column(heading, justify="right")

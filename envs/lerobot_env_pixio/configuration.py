@@ -171,6 +171,8 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         fps: Control rate in Hz.
         camera_names: Cameras that the policy sees.
         robot: robosuite's name of the robot.
+        object_poses: Whether the state ends with the object's pose and its goal's, to learn what a policy reaches that need not
+            see them.
         expert_mistakes: Share of the demonstrations in which the first grasp misses on purpose, so that they show the way
             out of it; the mistake itself is not imitated.
     """
@@ -182,6 +184,7 @@ class RobosuiteEnvConfig(PixioEnvConfig):
     fps: int = 20
     camera_names: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
     robot: str = "Panda"
+    object_poses: bool = False
     expert_mistakes: float = 0.0
 
     def __post_init__(self) -> None:

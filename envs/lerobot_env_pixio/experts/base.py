@@ -171,7 +171,7 @@ class NoisyExpert(ABC):
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
         """Return the noisy action, float32 (7,); `errs` says whether it is a mistake on purpose."""
-        agent_pos = observation["agent_pos"].astype(np.float64)
+        agent_pos = observation["agent_pos"][: self._robot.state_size].astype(np.float64)
         if self._missed is not None:
             opening = self._robot.finger_opening(agent_pos[7:])
             is_open, is_closed = opening >= self.CLOSING_OPENING, opening < self.HOLD_OPENING[0]

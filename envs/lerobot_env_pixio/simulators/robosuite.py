@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lerobot_env_pixio.simulators.devices import RobosuiteDevice
 
 _BIN_WALL = 0.02  # metres, reaching inwards
+_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 
 
 class RobosuiteEnv(MujocoCameraEnv):
@@ -31,6 +32,7 @@ class RobosuiteEnv(MujocoCameraEnv):
     Args:
         task: Name in `TASKS`.
         robot: Name in `ROBOTS`.
+        object_poses: Whether ``agent_pos`` ends with the poses that are in ``info``, which no real robot knows.
         settings: Further arguments of `CameraEnv`.
 
     Raises:
@@ -39,17 +41,20 @@ class RobosuiteEnv(MujocoCameraEnv):
 
     simulator, tasks, visual_groups = "robosuite", TASKS, (1, 2)
 
-    def __init__(self, task: str, robot: str, **settings: Any) -> None:  # noqa: ANN401 (passed on)
+    def __init__(self, task: str, robot: str, object_poses: bool = False, **settings: Any) -> None:  # noqa: ANN401 (passed on)
         self._task_spec, self._robot_spec = look_up("task", task, TASKS), look_up("robot", robot, ROBOTS)
         self._cameras = cameras_of(self._task_spec, self._robot_spec)
         # LeRobot's tools take for a policy only what ends in .pos or .vel.
         fingers = (f"finger_{number + 1}.pos" for number in range(len(self._robot_spec.gripper_joints)))
+        self._gives_poses = object_poses
+        things = ("object", *(("goal",) if self._task_spec.goal_body else ())) if object_poses else ()
+        poses = [f"{thing}_{number}.pos" for thing in things for number in _POSE]
         interface = Interface(
             description=self._task_spec.description,
             cameras=tuple(self._cameras),
             # Metres within reach of the arm and unit quaternions stay far inside 10.
-            state_space=spaces.Box(-10.0, 10.0, (self._robot_spec.state_size,), np.float32),
-            state_names=("x.pos", "y.pos", "z.pos", "qx.pos", "qy.pos", "qz.pos", "qw.pos", *fingers),
+            state_space=spaces.Box(-10.0, 10.0, (self._robot_spec.state_size + len(poses),), np.float32),
+            state_names=(*(f"{number}.pos" for number in _POSE), *fingers, *poses),
             action_space=spaces.Box(-1.0, 1.0, (self._robot_spec.action_size,), np.float32),
             action_names=("x.vel", "y.vel", "z.vel", "roll.vel", "pitch.vel", "yaw.vel", "gripper.pos"),
             control_mode="delta pose of the end effector, and the gripper",
@@ -125,6 +130,7 @@ class RobosuiteEnv(MujocoCameraEnv):
                 self.data.site(self._robot_spec.eef_site).xpos,
                 np.roll(quaternion_wxyz, -1),
                 *(self.data.joint(joint).qpos for joint in self._robot_spec.gripper_joints),
+                *(self._knowledge().values() if self._gives_poses else ()),
             ],
             dtype=np.float32,
         )

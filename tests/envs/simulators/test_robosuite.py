@@ -111,8 +111,8 @@ def test_cube_appears_where_a_pinhole_camera_sees_it(profile: str) -> None:
 
 
 def test_stacks_info_tells_the_cubes_apart() -> None:
-    """The object is the red cube, the goal the green one: each is seen where its pose says."""
-    env = RobosuiteEnvConfig(task="Stack", camera_names=["agentview"]).make_env()
+    """The object is the red cube, the goal the green one: each is seen where its pose says, and told if asked for."""
+    env = RobosuiteEnvConfig(task="Stack", camera_names=["agentview"], object_poses=True).make_env()
     observation, info = env.reset(seed=1)
     frame = observation["pixels"]["agentview"].astype(int)
     view = env.data.camera("agentview")
@@ -124,6 +124,11 @@ def test_stacks_info_tells_the_cubes_apart() -> None:
         assert abs(rows.mean() - (64 - focal * up / -backward)) < 4, key
         assert abs(columns.mean() - (64 + focal * right / -backward)) < 4, key
     assert info["goal_pose"].shape == (7,)
+    observation, *_, info = env.step(np.array([0, 0, 0, 0, 0, 0, -1], np.float32))
+    poses = dict(zip(env.state_names, observation["agent_pos"], strict=True))
+    for key, thing in (("object_pose", "object"), ("goal_pose", "goal")):
+        found = [poses[f"{thing}_{number}.pos"] for number in ("x", "y", "z", "qx", "qy", "qz", "qw")]
+        np.testing.assert_array_equal(found, info[key].astype(np.float32))
     env.close()
 
 
