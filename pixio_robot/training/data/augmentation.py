@@ -23,12 +23,14 @@ class Augmentation:
     """How far copies differ from their frames."""
 
     photometric: Photometric
+    laid_over: tuple[str, ...]
+    """What is laid over frames, ``convolution`` or ``pattern``: one for an episode, in turn over episodes and over copies."""
     convolution: Range
-    """Weight of the frame after a random convolution, in odd copies."""
+    """Weight of the frame after a random convolution."""
     kernel_sides: tuple[int, ...]
     """Sides of the convolutions' kernels, in pixels, ascending and odd."""
     overlay: Range
-    """Weight of random patterns laid over the frame, in even copies."""
+    """Weight of random patterns."""
     shift: float
     """Largest shift up, down, left or right, as a share of the side; border pixels are repeated."""
     steps: int
@@ -47,6 +49,7 @@ AUGMENTATION = Augmentation(
         hue=0.05,
         grey=0.0,
     ),
+    laid_over=("convolution", "pattern"),
     convolution=(0.0, 1.0),
     kernel_sides=KERNEL_SIDES,
     overlay=(0.0, 0.6),
@@ -72,24 +75,35 @@ def augment(images_BCHW: Tensor, episodes: Sequence[int], steps: Sequence[int], 
         images_BCHW: Frames in [0, 1].
         episodes: The episode of each frame.
         steps: The step of each frame in its episode.
-        copy: Number of the copy, from 1: odd ones are convolved, even ones have patterns laid over them.
+        copy: Number of the copy, from 1.
         stream: Names an independent sequence of changes.
     """
     size = (int(images_BCHW.shape[-2]), int(images_BCHW.shape[-1]))
     drawn: dict[tuple[int, int], _Change] = {}
 
+    def laid_over(episode: int) -> str:
+        return AUGMENTATION.laid_over[(copy - 1 + episode) % len(AUGMENTATION.laid_over)]
+
     def change(episode: int, draw: int) -> _Change:
         if (episode, draw) not in drawn:
-            drawn[episode, draw] = _draw(f"{stream} {copy} {episode} {draw}", copy % 2 == 1, size)
+            convolves = laid_over(episode) == "convolution"
+            drawn[episode, draw] = _draw(f"{stream} {copy} {episode} {draw}", convolves, size)
         return drawn[episode, draw]
 
-    changes = []
-    for episode, step in zip(episodes, steps, strict=True):
-        draw, since = divmod(step, AUGMENTATION.steps)
-        changes.append(_mixed(change(episode, draw), change(episode, draw + 1), since / AUGMENTATION.steps))
-    all_changes = _joined(changes)
-    looks_BCHW = change_photometrically(_lay_over(images_BCHW, all_changes), all_changes.colours)
-    return _shift(looks_BCHW, all_changes.shift_12.round().long().to(images_BCHW.device))
+    changed_BCHW = torch.empty_like(images_BCHW)
+    for kind in AUGMENTATION.laid_over:
+        rows = [row for row, episode in enumerate(episodes) if laid_over(episode) == kind]
+        if not rows:
+            continue
+        changes = []
+        for row in rows:
+            draw, since = divmod(steps[row], AUGMENTATION.steps)
+            both = (change(episodes[row], draw), change(episodes[row], draw + 1))
+            changes.append(_mixed(*both, since / AUGMENTATION.steps))
+        of_kind = _joined(changes)
+        looks_BCHW = change_photometrically(_lay_over(images_BCHW[rows], of_kind), of_kind.colours)
+        changed_BCHW[rows] = _shift(looks_BCHW, of_kind.shift_12.round().long().to(images_BCHW.device))
+    return changed_BCHW
 
 
 def _draw(seed: str, convolves: bool, size: tuple[int, int]) -> _Change:
