@@ -105,16 +105,59 @@ class Missed:
         return thing + self.offset if self.in_hand is None else hand + self.in_hand
 
 
+@dataclass(frozen=True)
+class Strayed:
+    """A hand that goes astray: to somewhere around the thing or its goal, perhaps with the fingers the wrong way.
+
+    Attributes:
+        begins: The step in which it does.
+        steps: For how long.
+        is_at_goal: Whether it goes to the goal, where there is one, not to the thing.
+        offset: From there to where it goes (3,), metres.
+        gripper: The gripper's action; None leaves it as it is.
+    """
+
+    begins: int
+    steps: int
+    is_at_goal: bool
+    offset: np.ndarray
+    gripper: float | None
+
+    # Steps until it begins and for which it lasts, how far beside and above the place it leads (metres), and how often the
+    # fingers are told something; and how often an episode has a second one.
+    WAIT, STEPS = (5, 90), (6, 16)
+    BESIDE, ABOVE = 0.08, (0.0, 0.12)
+    FINGERS_CHANCE, AGAIN_CHANCE = 0.25, 0.5
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, after: int) -> "Strayed":
+        """Return one by chance that begins after a step."""
+        angle, beside = rng.uniform(-np.pi, np.pi), cls.BESIDE * np.sqrt(rng.random())
+        return cls(
+            begins=after + int(rng.integers(*cls.WAIT)),
+            steps=int(rng.integers(*cls.STEPS)),
+            is_at_goal=rng.random() < 0.5,
+            offset=np.array([beside * np.cos(angle), beside * np.sin(angle), rng.uniform(*cls.ABOVE)]),
+            gripper=float(rng.choice([-1.0, 1.0])) if rng.random() < cls.FINGERS_CHANCE else None,
+        )
+
+    def way(self, hand: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return the way (3,) that a hand (3,) goes, metres."""
+        pose = info.get("goal_pose", info["object_pose"]) if self.is_at_goal else info["object_pose"]
+        return pose[:3] + self.offset - hand
+
+
 class NoisyExpert(ABC):
     """A demonstrator whose recorded actions carry noise.
 
     Bursts of random displacement are part of the returned action; what follows a burst is the recovery from it. In some
-    episodes the first grasp misses on purpose (`Missed`), and what follows is to let go and to try again.
+    episodes the first grasp misses on purpose (`Missed`), and what follows is to let go and to try again; and now and then the
+    hand goes astray (`Strayed`), and what follows is the way from there.
 
     Args:
         seed: Decides the noise.
         robot: Name in `ROBOTS`: how far its fingers are apart follows from the gripper's joints.
-        mistakes: Share of the episodes in which the first grasp misses.
+        mistakes: Share of the episodes in which the first grasp misses, and share of those in which the hand goes astray.
 
     Raises:
         ValueError: The robot's fingers cannot close on what the task has them hold.
@@ -153,6 +196,7 @@ class NoisyExpert(ABC):
         self._seed = seed
         self._mistakes = mistakes
         self._missed: Missed | None = None
+        self._strayed: Strayed | None = None
         self.errs: bool | None = None
         self._robot = ROBOTS[robot]
         if self._robot.narrowest > self.HELD_WIDTH:
@@ -167,11 +211,38 @@ class NoisyExpert(ABC):
         self._noise = BurstNoise(self._seed, size=6)
         rng = np.random.default_rng((self._seed, 1))  # another stream than the noise's
         self._missed = Missed.draw(rng) if self.CAN_MISS and rng.random() < self._mistakes else None
+        self._straying = np.random.default_rng((self._seed, 3))
+        self._step = 0
+        self._strayed = Strayed.draw(self._straying, after=0) if self._straying.random() < self._mistakes else None
+        self._can_stray_again = self._straying.random() < Strayed.AGAIN_CHANCE
         self.errs = False if self._mistakes else None
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray:
         """Return the noisy action, float32 (7,); `errs` says whether it is a mistake on purpose."""
         agent_pos = observation["agent_pos"][: self._robot.state_size].astype(np.float64)
+        action = self._astray(agent_pos, info)
+        if action is None:
+            action = self._on_the_way(agent_pos, info)
+        action[:6] += self._noise.draw()
+        self._step += 1
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _astray(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray | None:
+        """Return the action (7,) of a hand that goes astray in this step; None while it does not."""
+        strayed = self._strayed
+        if strayed is None or self._step < strayed.begins:
+            return None
+        if self._step == strayed.begins + strayed.steps - 1:
+            self._strayed = Strayed.draw(self._straying, after=self._step) if self._can_stray_again else None
+            self._can_stray_again = False
+        self.errs = True
+        if strayed.gripper is not None:
+            self._gripper = strayed.gripper
+        return np.concatenate([self.POSITION_GAIN * strayed.way(agent_pos[:3], info), np.zeros(3), [self._gripper]])
+
+    def _on_the_way(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return the action (7,) towards what the task wants, or towards what is taken for it."""
+        self.errs = False if self._mistakes else None
         if self._missed is not None:
             opening = self._robot.finger_opening(agent_pos[7:])
             is_open, is_closed = opening >= self.CLOSING_OPENING, opening < self.HOLD_OPENING[0]
@@ -180,8 +251,8 @@ class NoisyExpert(ABC):
             if believed is not None:
                 info = {**info, "object_pose": np.concatenate([believed, info["object_pose"][3:]])}
         action = self._decide(agent_pos, info)
-        action[:6] += self._noise.draw()
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        self._gripper = action[6]
+        return action
 
     @abstractmethod
     def _decide(self, agent_pos: np.ndarray, info: dict[str, Any]) -> np.ndarray:
