@@ -112,13 +112,13 @@ class StackExpert(_CubeExpert):
     GOAL_EXCESS = 0.005
     # The cube is let go this close beside its place (metres), and the fingers stay open in the wider region, which begins once
     # they are further open than a cube between them, held by its corners, can keep them.
-    PLACE_RADIUS, LEFT_RADIUS = 0.010, 0.025
+    PLACE_RADIUS, LEFT_RADIUS = 0.016, 0.025
     LEFT_OPENING = 0.060
     # Upward action as the opening (metres) grows: the hand stays until it holds nothing that it could take along.
     RETREAT_OPENING = (0.060, 0.068)
     # It is let go this close above its place (metres), as the opening between the fingers (metres) grows: a cube held by its
     # corners tips as it touches down, and its centre stays higher.
-    PLACE_HEIGHT = (0.006, 0.020)
+    PLACE_HEIGHT = (0.009, 0.022)
     PLACE_OPENING = (0.044, 0.054)
     # How high the funnel around the place is. The carried cube's sideways motion fades out as it falls that far below it.
     CARRY_HEIGHT = 0.04

@@ -85,6 +85,7 @@ class PickPlaceCanExpert(_PlacingExpert):
     """
 
     HELD_WIDTH = 0.050  # the can's diameter
+    GRASP_RADIUS, GRASP_HEIGHT = 0.017, 0.020
     CLOSING_OPENING = 0.070
     HOLD_OPENING = (0.060, 0.052)
     CARRY_HEIGHT = 0.12  # the walls are 80 mm above the bins' floor
@@ -112,10 +113,11 @@ class NutAssemblySquareExpert(_PlacingExpert):
     """Puts the nut over the square peg: grasp its handle across, lift it over the peg, turn it straight, lower it."""
 
     HELD_WIDTH = 0.032  # the handle's
+    GRASP_RADIUS, GRASP_HEIGHT, GRASP_YAW = 0.021, 0.016, 0.5
     CLOSING_OPENING = 0.060
     HOLD_OPENING = (0.044, 0.034)
     CARRY_HEIGHT = 0.145  # the peg is 130 mm high, the nut comes to rest 10 mm above the table
-    PLACE_RADIUS, PLACE_SLOPE = 0.004, 20.0  # the hole leaves 7 mm around the peg: nothing beside that is below its top
+    PLACE_RADIUS, PLACE_SLOPE = 0.008, 6.0  # the hole leaves 7 mm around the peg: nothing beside that is below its top
     # Where the handle is held, from the nut's centre along it (metres).
     HANDLE = 0.056
     # The nut's centre when it is around the peg, from the peg's centre (metres).
