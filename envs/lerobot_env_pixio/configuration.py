@@ -173,8 +173,8 @@ class RobosuiteEnvConfig(PixioEnvConfig):
         robot: robosuite's name of the robot.
         object_poses: Whether the state ends with the object's pose and its goal's, to learn what a policy reaches that need not
             see them.
-        expert_mistakes: Share of the demonstrations in which the first grasp misses on purpose, so that they show the way
-            out of it; the mistake itself is not imitated.
+        expert_mistakes: Share of the demonstrations in which the first grasp misses on purpose, and of those in which the hand
+            goes astray, so that they show the way back; the mistakes themselves are not imitated.
     """
 
     env_class = RobosuiteEnv
