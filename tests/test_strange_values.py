@@ -166,6 +166,13 @@ def test_strange_yaml(content: bytes) -> None:
             read_yaml(path)
 
 
+@pytest.mark.parametrize("content", ["!!timestamp z", "!!bool x", "!!int x", "!!omap [a]"])
+def test_tags_of_yaml_that_do_not_fit(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="is damaged: it is no YAML"):
+        read_yaml(tmp_path / "config.yaml")
+
+
 def test_a_pipe_a_device_or_a_folder_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/zero")

@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401
     try:
         value = yaml.safe_load(_bytes_of(path).decode())
         _check_size(value)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError) as error:  # of its tags
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged: it is no YAML ({_reason(error)}).") from error
