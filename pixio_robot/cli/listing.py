@@ -145,7 +145,8 @@ def runs(output_root: Path) -> Table:
     """Tabulate the runs of all jobs, the oldest first."""
     from pixio_robot.evaluation.record import EvaluationRecord
 
-    configs = sorted(output_root.glob("*/*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    files = (file for file in output_root.glob("*/*/config.yaml") if file.is_file())
+    configs = sorted(files, key=lambda file: file.stat().st_mtime)
     if not configs:
         raise UserError(f"There are no runs in {output_root}: begin one, or give output_root=FOLDER.")
     table = _table("run", "state", "success")

@@ -122,7 +122,8 @@ def find_run(given: Path, runs: Path) -> Path | None:
         UserError: The newest is asked for, and there is none.
     """
     if str(given) == LATEST:
-        found = sorted(runs.glob(f"*/{CONFIG_FILE}"), key=lambda path: path.stat().st_mtime_ns)
+        files = (path for path in runs.glob(f"*/{CONFIG_FILE}") if path.is_file())
+        found = sorted(files, key=lambda path: path.stat().st_mtime_ns)
         if not found:
             raise UserError(
                 f"There is no run in {runs}, of which {LATEST} would be the newest: begin one, or name a folder."
