@@ -70,6 +70,8 @@ def main(settings: ScoreImages) -> None:
                 lambda done, total: progress.update(bar, completed=done, total=total),
             )
         print(f"{len(damaged)} images could not be decoded{': ' if damaged else ''}{', '.join(damaged[:10])}")
+        for shard in shards[:1]:
+            print(f"scores {scores_file(shard, settings.scores)}{' and beside it' if shards[1:] else ''}")
 
     if settings.parts is None:
         score(shards)

@@ -23,6 +23,7 @@ _FLAGS_WITH_VALUE = {
     **dict.fromkeys(("--config-dir", "-cd"), "--config-dir"),
     **dict.fromkeys(("--info", "-i"), "--info"),
 }
+_ALONE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion", "-sc")  # what Hydra does only one of
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # what --info may be followed by
 _SWEEP = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(.*\)$")
 
@@ -87,6 +88,8 @@ def parse(arguments: Sequence[str], settings: type | None, positional: Sequence[
             named.add(_FLAGS[argument] or argument)
         else:
             raise UserError(f"Unknown option {argument!r}: {_advice(flag.lstrip('-'), value, rest)}")
+    if len(meant := [flag for flag in _ALONE if flag in named]) > 1:
+        raise UserError(f"{' and '.join(meant)} do not go together: give one of them.")
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"There is no folder {config_dir}: --config-dir takes one with further choices.")
     line = CommandLine(tuple(flags), (), config_dir, frozenset(named))

@@ -97,7 +97,9 @@ def _packages() -> Finding:
         return Finding("packages", "failed", f"{'; '.join(wrong)}: run `uv sync`, or pip install again.")
     found = f"Python {sys.version.partition(' ')[0]}, torch {torch.__version__}"
     if extras:
-        return Finding("packages", "note", f"{found}; extras not installed: {', '.join(sorted(extras))}.")
+        names = sorted(extras)
+        advice = f"{', '.join(names)} (pip install 'pixio-robot[{','.join(names)}]')"
+        return Finding("packages", "note", f"{found}; extras not installed: {advice}.")
     return Finding("packages", "ok", f"{found}, all extras.")
 
 

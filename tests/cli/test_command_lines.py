@@ -168,6 +168,7 @@ REFUSED: list[tuple[str, str, str]] = [
     (TRAIN, "--config-dir nowhere", "There is no folder nowhere"),
     (TRAIN, "--experimental-rerun a.pickle", "Unknown option '--experimental-rerun'"),
     (TRAIN, "--cfg", "--cfg needs a value"),
+    (TRAIN, "-m --cfg job", "--multirun and --cfg do not go together: give one of them."),
     (TRAIN, "env=robosuite_lft", "Did you mean 'robosuite_lift'?"),
     (TRAIN, "env.task=Lyft", "unknown task 'Lyft': did you mean 'Lift'?"),
     (TRAIN, "env.perturbation=dark", "unknown perturbation 'dark'"),

@@ -119,7 +119,7 @@ def collect(
                 store.close()
         assert store is not None
         console.print(
-            f"Collected {n_missing} demonstrations into {store_path} "
+            f"Collected {n_missing} demonstration{'s' if n_missing > 1 else ''} into {store_path} "
             f"({'the expert' if corrected is None else 'the corrected policy'} failed on {n_tried - n_missing} of {n_tried} "
             "seeds, which are not stored)."
         )
