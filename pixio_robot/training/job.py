@@ -153,7 +153,7 @@ class _Run:
             return None
         config = env_config_meant(self.job.env, noted, str(store.path))
         task = describe_env(config).get("task")
-        if task is not None and "task" not in {**noted, **self.job.env}:  # stores of several tasks, joined
+        if task is not None and "task" not in {**(noted or {}), **self.job.env}:  # stores of several tasks, joined
             return None
         named = config.type if task is None else f"{config.type}, task {task}"
         self.console.print(f"recorded in {named}: the policy is measured there", highlight=False, soft_wrap=True)

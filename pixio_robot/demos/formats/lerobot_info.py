@@ -133,16 +133,15 @@ def read_tasks(root: Path) -> dict[int, str]:
         )
     tasks: dict[int, str] = {}
     for index, task in zip(columns["task_index"].to_pylist(), columns[words[0]].to_pylist()):
-        if not isinstance(index, int | float | None) or tasks.get(index, task) != task:
-            wrong = (
-                f"task_index {index!r}" if not isinstance(index, int | float | None) else f"two tasks of index {index}"
-            )
+        is_whole = index is None or (isinstance(index, int | float) and float(index).is_integer())
+        if not is_whole or (index is not None and tasks.get(int(index), task) != task):
+            wrong = f"two tasks of index {index}" if is_whole else f"task_index {index!r}"
             raise UserError(
                 f"meta/tasks.parquet of the LeRobotDataset {root} has {wrong}, where every task should have a whole number of "
                 "its own: fetch it anew."
             )
         if index is not None and task is not None:
-            tasks[index] = task
+            tasks[int(index)] = task
     return tasks
 
 

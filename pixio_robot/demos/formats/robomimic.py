@@ -88,7 +88,7 @@ def import_robomimic(
         sources, attributes, given_up = choose_sources(path, extra, arrays, lambda: [ACTIONS], read)
         if not extra:
             attributes |= {"env_args": env_args, "filter_keys": masks}
-            given_up += _given_up(demos, empty, unknown)
+            given_up += _given_up(path, demos, empty, unknown)
         _check_alike(path, demos, sources)
         success = record.success
         if all(value is None for value in success):
@@ -213,7 +213,7 @@ def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _given_up(demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[str]) -> list[str]:
+def _given_up(path: Path, demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[str]) -> list[str]:
     """Say what of a file of others has no place in a store, but for the observations."""
     there = sorted({str(name) for demo in demos for name in demo} - {ACTIONS, "obs", "rewards", "dones"})
     words = [f"{', '.join(there)} of every demonstration"] if there else []
@@ -222,7 +222,7 @@ def _given_up(demos: list[h5py.Group], empty: list[h5py.Group], unknown: list[st
     )
     if observed:
         words.append(f"{', '.join(observed)} of obs, which the first demonstration has not as numbers of every step")
-    counted = [demo for demo in demos if demo.attrs.get("num_samples", len(demo[ACTIONS])) != len(demo[ACTIONS])]
+    counted = [demo for demo in demos if demo.attrs.get("num_samples", _length(path, demo)) != _length(path, demo)]
     if counted:
         words.append(f"num_samples of {', '.join(map(_name, counted[:20]))}: these have another number of steps")
     if empty:
@@ -308,7 +308,7 @@ def _success_by_reward(path: Path, demos: list[h5py.Group]) -> tuple[list[bool |
         return unknown, ["success, of which there are no rewards"]
     with explains_unreadable(path, "rewards"):
         values = [_values(demo, "rewards") for demo in demos]
-    if any(len(of_demo) != len(demo[ACTIONS]) for of_demo, demo in zip(values, demos, strict=True)):
+    if any(len(of_demo) != _length(path, demo) for of_demo, demo in zip(values, demos, strict=True)):
         return unknown, ["rewards, which are not one for every step and so do not say which episodes succeeded"]
     rewards = [np.unique(of_demo) for of_demo in values]
     if not np.isin(np.concatenate(rewards), (0, 1)).all():
