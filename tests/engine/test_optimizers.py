@@ -42,7 +42,9 @@ def test_muon_orthogonalises_block_matrices_and_leaves_the_rest_to_adam(precisio
             assert singular.median() > 0.5, name
             assert singular.max() < 1.4, name
         else:
-            assert torch.equal(change, adam[name]), name
+            torch.testing.assert_close(
+                change, adam[name], rtol=1e-5, atol=0, msg=name
+            )  # parts of one list are rounded alike
 
 
 def test_learning_rate_reaches_every_parameter() -> None:

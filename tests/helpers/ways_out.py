@@ -155,9 +155,24 @@ class Left:
         """The robot's calls."""
         return [call for call in self.calls if call.name not in ("struck", "over")]
 
-    def in_time(self, since: float, until: float, seconds: float = 1) -> bool:
-        """Whether something took at most some seconds of a machine that is there for it."""
-        return until - since <= seconds + sum(late for when, late in self.late if since <= when <= until + late)
+    @property
+    def prompt(self) -> bool:
+        """Whether nothing that shall take at most a second took longer, of a machine that is there for it."""
+        return all(
+            until - since <= 1 + sum(late for when, late in self.late if since <= when <= until + late)
+            for since, until in self._waits()
+        )
+
+    def _waits(self) -> Iterator[tuple[float, float]]:
+        """Return what shall take at most a second: from when to when."""
+        event = max(call.time for call in self.calls if call.name in ("struck", "over"))
+        yield event, self.calls[-1].time
+        sent = [call for call in self.calls if call.action is not None]
+        yield from ((call.time, later.time) for call, later in itertools.pairwise(sent) if commands([call]))
+        last = max(call.time for call in commands(sent))
+        for struck in [] if self.fault.goes_on else self.struck[:1]:
+            yield struck, last
+            yield struck, min(call.time for call in sent if call.time > last)
 
     def row(self) -> str:
         """Return the cell's line."""
@@ -202,7 +217,8 @@ def leave_all(cells: Sequence[Cell], folder: Path) -> dict[Cell, Left]:
     """Run cells' programs, and return how each left its robot.
 
     This process does nothing but sleep meanwhile, and notes how late the machine lets it go on. A cell in which the policy
-    never came to drive, or the fault to strike, is tried again: some machines leave it no time.
+    never came to drive, or the fault to strike, or what takes a moment took a second, is tried again: some machines leave it
+    no time.
     """
     again = itertools.count()
     waiting, left, places = list(cells), dict[Cell, Left](), itertools.count()
@@ -225,7 +241,7 @@ def leave_all(cells: Sequence[Cell], folder: Path) -> dict[Cell, Left]:
             process.kill()
             process.join()
             del running[cell]
-            if not left[cell].happened and next(again) < _MOST_AGAIN:
+            if not (left[cell].happened and left[cell].prompt) and next(again) < _MOST_AGAIN:
                 waiting.append(cell)
     return left
 

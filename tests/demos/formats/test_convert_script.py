@@ -50,7 +50,7 @@ def test_a_path_and_a_key(tmp_path):
         (mixed_rates, "made.zarr", "has mixed frame rates, from 10 to 20 Hz"),
         (version_2, "made.zarr", "is a LeRobotDataset v2.1, but v3.0 is needed"),
         (unreadable_video, "made.zarr", "file-000.mp4: observation.images.front of episode 0, step"),
-        (lambda folder: "nothing", "made.zarr", "is neither"),
+        (lambda folder: "nothing", "made.zarr", "There is nothing at"),
     ],
 )
 def test_bad_sources_get_a_sentence_and_exit_code_2(tmp_path, make, made, says):

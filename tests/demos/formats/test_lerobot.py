@@ -279,7 +279,7 @@ def test_convert_sees_what_the_source_is(store, tmp_path, quiet):
     back = DemoStore.open(tmp_path / "back.zarr")
     assert back.features["observation.images.front"] == Feature((16, 16, 3), "uint8")
     np.testing.assert_array_equal(back.episode_ends, store.episode_ends)
-    with pytest.raises(UserError, match="neither"):
+    with pytest.raises(UserError, match="There is nothing at"):
         convert(tmp_path / "nothing", tmp_path / "other", console=quiet)
     empty = DemoStore.create(tmp_path / "empty.zarr", FEATURES, {"fps": 20})
     with pytest.raises(UserError, match="no finished episode"):

@@ -201,7 +201,9 @@ def jpeg_xl_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_missing_codec_is_named(jpeg_xl_buffer, tmp_path, quiet, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     monkeypatch.setitem(sys.modules, "imagecodecs.numcodecs", None)
-    with pytest.raises(UserError, match="camera0_rgb compressed with .*pip install imagecodecs") as caught:
+    with pytest.raises(
+        UserError, match=r"camera0_rgb compressed with .*pip install 'pixio-robot\[imagecodecs\]'"
+    ) as caught:
         import_replay_buffer(jpeg_xl_buffer, tmp_path / "store.zarr", fps=60, console=quiet)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["umi.zarr"]
