@@ -1,4 +1,4 @@
-"""A LeRobotDataset v3 with images as plain values, which a test alters before they are written."""
+"""A LeRobotDataset v3 with images, or a video, as plain values, which a test alters before they are written."""
 
 import io
 import json
@@ -10,6 +10,11 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from PIL import Image
+from rich.console import Console
+from tagged_video import write_video
+
+from pixio_robot.demos import DemoStore
+from pixio_robot.demos.formats.lerobot import import_lerobot
 
 FRONT, STATE = "observation.images.front", "observation.state"
 LENGTHS = (4, 3, 5)
@@ -74,3 +79,41 @@ class PlainDataset:
         pyarrow.parquet.write_table(table, root / "meta/episodes/chunk-000/file-000.parquet")
         pyarrow.parquet.write_table(pyarrow.table(self.columns), root / "data/chunk-000/file-000.parquet")
         return root
+
+
+def with_video(dataset: PlainDataset, root: Path, frames: list[np.ndarray], *tags: int) -> Path:
+    """Keep the camera in one video."""
+    dataset.features[FRONT] = {"dtype": "video", "shape": list(frames[0].shape), "names": None}
+    dataset.info["video_path"] = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    del dataset.columns[FRONT]
+    start = 0
+    for episode in dataset.episodes:
+        place = {"chunk_index": 0, "file_index": 0, "from_timestamp": start / FPS}
+        episode |= {f"videos/{FRONT}/{name}": value for name, value in place.items()}
+        start += episode["length"]
+    dataset.write(root)
+    file = root / f"videos/{FRONT}/chunk-000/file-000.mp4"
+    file.parent.mkdir(parents=True)
+    write_video(file, "libx264", "yuv420p", *(tags or (None, None)), frames)
+    return root
+
+
+def greys(count: int) -> list[np.ndarray]:
+    return [np.full((64, 64, 3), 20 * number, np.uint8) for number in range(count)]
+
+
+def imported(dataset: PlainDataset, folder: Path) -> tuple[DemoStore, str]:
+    said = io.StringIO()
+    root = dataset.write(folder / "dataset")
+    store = import_lerobot(root, folder / "store.zarr", console=Console(file=said, width=10_000))
+    return store, said.getvalue()
+
+
+def assert_whole(store: DemoStore) -> None:
+    """Check that every number and pixel is where it belongs."""
+    count = sum(LENGTHS)
+    assert store.episode_ends.tolist() == np.cumsum(LENGTHS).tolist()
+    assert store.read(STATE, 0, count).tolist() == [[number, number / 2] for number in range(count)]
+    assert store.read("action", 0, count).tolist() == [[number + 0.5, -number, 1] for number in range(count)]
+    np.testing.assert_array_equal(store.read(FRONT, 0, count), [frame(number) for number in range(count)])
+    assert store.episode_tasks == ["reach", "lift", "reach"]
