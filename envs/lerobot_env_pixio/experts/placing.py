@@ -117,7 +117,7 @@ class NutAssemblySquareExpert(_PlacingExpert):
     CLOSING_OPENING = 0.060
     HOLD_OPENING = (0.044, 0.034)
     CARRY_HEIGHT = 0.145  # the peg is 130 mm high, the nut comes to rest 10 mm above the table
-    PLACE_RADIUS, PLACE_SLOPE = 0.008, 6.0  # the hole leaves 7 mm around the peg: nothing beside that is below its top
+    PLACE_RADIUS, PLACE_SLOPE = 0.008, 6.0  # the hole leaves 7 mm around the peg, over whose edge it slips
     # Where the handle is held, from the nut's centre along it (metres).
     HANDLE = 0.056
     # The nut's centre when it is around the peg, from the peg's centre (metres).
